@@ -1,0 +1,37 @@
+"""The critic: a GPT trunk and one scalar at every position, V(s) = the return to be expected from this prefix on.
+
+It has the shape of the reward model and another task. The reward model reads a finished response and stays frozen; the
+critic reads every prefix and learns all along what the present policy will make of it.
+"""
+
+import copy
+
+import torch
+from torch import nn
+
+
+class Critic(nn.Module):
+    """Critic(gpt)(tokens [B,S], mask [B,S] bool or None) -> values [B,S]; 0 at pads.
+
+    The trunk is a copy of `gpt`. The head starts at zero, so the first values are 0 whatever the trunk says.
+    """
+
+    def __init__(self, gpt):
+        super().__init__()
+        self.trunk = copy.deepcopy(gpt)
+        self.head = nn.Linear(gpt.config.n_embd, 1)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    @classmethod
+    def from_reward_model(cls, reward_model):
+        """A critic that starts as a copy of the reward model: trunk, head, centring and scale."""
+        critic = cls(reward_model.trunk)
+        with torch.no_grad():
+            critic.head.weight.copy_(reward_model.head.weight / reward_model.scale)
+            critic.head.bias.copy_((reward_model.head.bias - reward_model.center) / reward_model.scale)
+        return critic
+
+    def forward(self, tokens, mask=None):
+        values = self.head(self.trunk.hidden(tokens, mask)).squeeze(-1)  # [B, S]
+        return values if mask is None else torch.where(mask, values, 0.0)

@@ -1,0 +1,71 @@
+"""The reward model: a GPT trunk and one scalar, read at the last real token; and the loss that trains it.
+
+A response is judged as a whole, so its score is read where the model has seen all of it. `per_token` shows what the
+same head says at every earlier position: those numbers are never trained and mean little (a figure of a run shows them).
+"""
+
+import copy
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from minippo.shapes import check_shape
+
+
+class RewardModel(nn.Module):
+    """RewardModel(gpt)(tokens [B,S], mask [B,S] bool or None) -> scores [B].
+
+    The trunk is a copy of `gpt`; the head starts random and small. score = (raw - center) / scale, where `center` and
+    `scale` are constants that are set once after training (0 and 1 until then).
+    """
+
+    def __init__(self, gpt, *, generator=None):
+        super().__init__()
+        self.trunk = copy.deepcopy(gpt)
+        self.head = nn.Linear(gpt.config.n_embd, 1)
+        nn.init.normal_(self.head.weight, std=1.0 / (gpt.config.n_embd + 1) ** 0.5, generator=generator)
+        nn.init.zeros_(self.head.bias)
+        self.register_buffer("center", torch.zeros(()))
+        self.register_buffer("scale", torch.ones(()))
+
+    def forward(self, tokens, mask=None, cache=None):
+        hidden = self.trunk.hidden(tokens, mask, cache)  # [B, S, D]
+        return self.score(hidden[torch.arange(len(tokens)), last_real_token(tokens, mask)])  # [B]
+
+    def per_token(self, tokens, mask=None):
+        """The head at every position, [B, S]; 0 at pads."""
+        scores = self.score(self.trunk.hidden(tokens, mask))
+        return scores if mask is None else torch.where(mask, scores, 0.0)
+
+    def score(self, hidden):
+        """[..., D] -> [...]."""
+        return (self.head(hidden).squeeze(-1) - self.center) / self.scale
+
+
+def last_real_token(tokens, mask):
+    """The index of each row's last True, [B]; the last column where there is no mask."""
+    if mask is None:
+        return torch.full((len(tokens),), tokens.shape[1] - 1, device=tokens.device)
+    if not bool(mask.any(dim=1).all()):
+        raise ValueError("mask: a row without a real token has no score")
+    return (mask * torch.arange(1, mask.shape[1] + 1, device=mask.device)).argmax(dim=1)
+
+
+def bradley_terry_loss(*, chosen_scores, rejected_scores):
+    """How badly the scores explain that people chose what they chose.
+
+    Equation (0.5)  L = -mean_n log sigmoid(chosen_n - rejected_n)
+    Source   Bradley and Terry 1952; as a reward-model loss: Stiennon et al. 2020, arXiv:2009.01325, section 3.4.
+    Shapes   chosen_scores, rejected_scores [N] float -> scalar.
+    Gradient to both; it depends on differences only, so a constant added to all scores changes nothing.
+    Limits   equal scores: log 2; chosen far above: 0; chosen far below: the margin itself.
+    Raises   ValueError: shapes differ, not one-dimensional, no pair.
+    """
+    check_shape("chosen_scores", chosen_scores, "N")
+    if rejected_scores.shape != chosen_scores.shape:
+        raise ValueError(f"rejected_scores must have the shape of chosen_scores, {list(chosen_scores.shape)}, "
+                         f"got {list(rejected_scores.shape)}")
+    if chosen_scores.numel() == 0:
+        raise ValueError("chosen_scores: no pair")
+    return -F.logsigmoid(chosen_scores - rejected_scores).mean()
