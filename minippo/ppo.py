@@ -1,0 +1,174 @@
+"""Stage 6: take several steps on one batch, and stay near the policy that sampled it.
+
+The policy gradient is right for the policy that produced the batch and for one step only. The surrogate corrects the
+next steps with the ratio of new to old probability, but nothing in it stops the ratio from growing. Three answers:
+nothing at all, a penalty on KL(old || new), and the clip, which removes the reward for going further than cliprange.
+
+All losses here are means over the True tokens of the batch, and all are minimised.
+"""
+
+import torch
+
+from minippo.logprobs import token_ratios
+from minippo.masked import MINIMUM_STD, masked_mean, masked_variance, zero_padding
+from minippo.shapes import check_data, check_mask, check_range, check_shapes
+
+
+def unclipped_surrogate_loss(*, logprobs, old_logprobs, advantages, response_mask):
+    """The importance-weighted policy loss with nothing to hold it; the mean over True tokens.
+
+    Equation (6.1)  L = -mean_{True t} ratio_t A_t,  ratio_t = exp(log pi - log pi_old)
+    Source   Schulman et al. 2017, arXiv:1707.06347, equation 6 (L^CPI, there maximised).
+    Shapes   logprobs, old_logprobs, advantages [B,T] float; response_mask [B,T] bool -> scalar.
+    Gradient to logprobs: -ratio_t A_t / (number of Trues); exactly 0 where masked. The rest is data.
+    Limits   theta = theta_old: the policy gradient with weights A_t, averaged over tokens.
+    Raises   ValueError: shapes differ, old_logprobs or advantages require grad, a bad mask.
+    """
+    ratios = _ratios(logprobs, old_logprobs, advantages, response_mask)
+    return -masked_mean(values=ratios * advantages, mask=response_mask)
+
+
+def clipped_surrogate_loss(*, logprobs, old_logprobs, advantages, response_mask, cliprange):
+    """PPO's policy loss; the mean over True tokens.
+
+    Equation (6.2)  L = -mean_{True t} min(ratio_t A_t, clip(ratio_t, 1 - cliprange, 1 + cliprange) A_t)
+    Source   Schulman et al. 2017, arXiv:1707.06347, equation 7 (L^CLIP, there maximised).
+    Shapes   logprobs, old_logprobs, advantages [B,T] float; response_mask [B,T] bool -> scalar.
+    Gradient to logprobs: that of (6.1), but 0 where A > 0 and ratio > 1 + cliprange, or A < 0 and ratio < 1 - cliprange;
+             exactly 0 where masked. The rest is data.
+    Limits   cliprange=inf: (6.1). Never below (6.1) as a loss. The ratio itself is not bounded, only the reward for it.
+             A log-ratio above 88 in float32 overflows: its gradient is NaN even where the clip holds.
+    Raises   ValueError: shapes differ, old_logprobs or advantages require grad, a bad mask, cliprange <= 0.
+    """
+    check_range("(0, inf]", cliprange=cliprange)
+    ratios = _ratios(logprobs, old_logprobs, advantages, response_mask)
+    clipped_ratios = torch.clamp(ratios, 1 - cliprange, 1 + cliprange)
+    objective = torch.minimum(ratios * advantages, clipped_ratios * advantages)
+    return -masked_mean(values=objective, mask=response_mask)
+
+
+def kl_penalised_surrogate_loss(*, logprobs, old_logprobs, advantages, response_mask, kl_old_coef):
+    """The surrogate with a price on leaving the old policy; the mean over True tokens.
+
+    Equation (6.3)  L = mean_{True t} ( -ratio_t A_t + kl_old_coef (log pi_old - log pi) )
+    Source   Schulman et al. 2017, arXiv:1707.06347, equation 8 (L^KLPEN, there maximised, with the exact KL).
+    Shapes   logprobs, old_logprobs, advantages [B,T] float; response_mask [B,T] bool -> scalar.
+    Gradient to logprobs: -(ratio_t A_t + kl_old_coef) / (number of Trues); exactly 0 where masked. The rest is data.
+             The tokens are samples of the old policy, so the second part is on average that of KL(old || new).
+    Limits   kl_old_coef=0: (6.1). A single sampled penalty can be negative.
+    Raises   ValueError: shapes differ, old_logprobs or advantages require grad, a bad mask, kl_old_coef outside [0, inf).
+    """
+    check_range("[0, inf)", kl_old_coef=kl_old_coef)
+    surrogate = unclipped_surrogate_loss(
+        logprobs=logprobs, old_logprobs=old_logprobs, advantages=advantages, response_mask=response_mask
+    )
+    return surrogate + kl_old_coef * masked_mean(values=old_logprobs - logprobs, mask=response_mask)
+
+
+def adapt_kl_coef(*, kl_coef, kl, target):
+    """The next coefficient of the KL penalty, after an update that moved the policy by `kl`.
+
+    Equation (6.4)  kl > 1.5 target: 2 kl_coef;  kl < target / 1.5: kl_coef / 2;  otherwise kl_coef
+    Source   Schulman et al. 2017, arXiv:1707.06347, section 4.
+    Shapes   three numbers -> one number.
+    Gradient none: these are plain numbers.
+    Limits   unchanged on both borders of the band. An estimated kl may be negative; it halves.
+    Raises   ValueError: kl_coef or target outside (0, inf), kl is NaN.
+    """
+    check_range("(0, inf)", kl_coef=kl_coef, target=target)
+    check_range("[-inf, inf]", kl=kl)
+    if kl > 1.5 * target:
+        return kl_coef * 2
+    if kl < target / 1.5:
+        return kl_coef / 2
+    return kl_coef
+
+
+def clipped_value_loss(*, values, old_values, value_targets, response_mask, cliprange_value):
+    """Squared error of a critic that is not rewarded for moving far in one batch; the mean over True tokens.
+
+    Equation (6.5)  L = 1/2 mean_{True t} max((V - R)^2, (V_clip - R)^2),
+                    V_clip = clip(V, V_old - cliprange_value, V_old + cliprange_value)
+    Source   not in the paper; the PPO code of OpenAI baselines (ppo2), see Engstrom et al. 2020, arXiv:2005.12729.
+    Shapes   values, old_values, value_targets [B,T] float; response_mask [B,T] bool -> scalar.
+    Gradient to values: that of the plain value loss (3.2), but 0 where the clipped error is the larger one;
+             exactly 0 where masked. The rest is data.
+    Limits   cliprange_value=inf: the plain value loss. Never below the plain value loss.
+    Raises   ValueError: shapes differ, old_values or value_targets require grad, a bad mask, cliprange_value <= 0.
+    """
+    errors, clipped_errors = _value_errors(values, old_values, value_targets, response_mask, cliprange_value)
+    return 0.5 * masked_mean(values=torch.maximum(errors**2, clipped_errors**2), mask=response_mask)
+
+
+@torch.no_grad()
+def ppo_diagnostics(*, logprobs, old_logprobs, advantages, response_mask, cliprange):
+    """What the ratios of a batch look like, as numbers for a log.
+
+    Equation (6.6)  policy/approxkl_avg  = 1/2 mean (log ratio)^2
+                    policy/clipfrac_avg  = share of tokens with clip(ratio) A < ratio A
+                    val/ratio            = mean ratio;  val/ratio_var = mean (ratio - val/ratio)^2
+                    ratio_max_deviation  = max |ratio - 1|
+    Source   the names are those of Hugging Face TRL; the definitions above are over True tokens only.
+    Shapes   logprobs, old_logprobs, advantages [B,T] float; response_mask [B,T] bool -> dict of floats.
+    Gradient none: it runs without a graph.
+    Limits   theta = theta_old: 0, 0, 1, 0, 0. A token with advantage 0 never counts as clipped.
+    Raises   ValueError: shapes differ, old_logprobs or advantages require grad, a bad mask, cliprange <= 0.
+    """
+    check_range("(0, inf]", cliprange=cliprange)
+    ratios = _ratios(logprobs, old_logprobs, advantages, response_mask)
+    clipped = torch.clamp(ratios, 1 - cliprange, 1 + cliprange) * advantages < ratios * advantages
+    log_ratios = zero_padding(values=logprobs - old_logprobs, mask=response_mask)
+    return {
+        "policy/approxkl_avg": 0.5 * masked_mean(values=log_ratios**2, mask=response_mask).item(),
+        "policy/clipfrac_avg": masked_mean(values=clipped.to(ratios.dtype), mask=response_mask).item(),
+        "val/ratio": masked_mean(values=ratios, mask=response_mask).item(),
+        "val/ratio_var": masked_variance(values=ratios, mask=response_mask).item(),
+        "ratio_max_deviation": zero_padding(values=(ratios - 1).abs(), mask=response_mask).max().item(),
+    }
+
+
+@torch.no_grad()
+def value_diagnostics(*, values, old_values, value_targets, response_mask, cliprange_value):
+    """What the critic of a batch looks like, as numbers for a log.
+
+    Equation (6.7)  val/clipfrac_avg        = share of tokens with (V_clip - R)^2 > (V - R)^2
+                    val/explained_variance  = 1 - Var(R - V) / Var(R)
+    Source   the first name is that of Hugging Face TRL; the definitions above are over True tokens only.
+    Shapes   values, old_values, value_targets [B,T] float; response_mask [B,T] bool -> dict of floats.
+    Gradient none: it runs without a graph.
+    Limits   a critic that is right: explained variance 1. A constant critic: 0. Worse than a constant: below 0.
+             Targets that are all equal leave nothing to explain: 0.0, not NaN.
+    Raises   ValueError: shapes differ, old_values or value_targets require grad, a bad mask, cliprange_value <= 0.
+    """
+    errors, clipped_errors = _value_errors(values, old_values, value_targets, response_mask, cliprange_value)
+    clipped = (clipped_errors**2 > errors**2).to(errors.dtype)
+    target_variance = masked_variance(values=value_targets, mask=response_mask).item()
+    error_variance = masked_variance(values=errors, mask=response_mask).item()
+    explained = 0.0 if target_variance < MINIMUM_STD**2 else 1 - error_variance / target_variance
+    return {
+        "val/clipfrac_avg": masked_mean(values=clipped, mask=response_mask).item(),
+        "val/explained_variance": explained,
+    }
+
+
+def _ratios(logprobs, old_logprobs, advantages, response_mask):
+    """The ratios after a look at the advantages; 0 in the padding, and no gradient passes there."""
+    check_shapes(logprobs=(logprobs, "B T"), advantages=(advantages, "B T"))
+    check_data(advantages=advantages)
+    return token_ratios(logprobs=logprobs, old_logprobs=old_logprobs, response_mask=response_mask)
+
+
+def _value_errors(values, old_values, value_targets, response_mask, cliprange_value):
+    """V - R and V_clip - R, both 0 in the padding."""
+    check_range("(0, inf]", cliprange_value=cliprange_value)
+    data = {"old_values": old_values, "value_targets": value_targets}
+    floats = {name: (x, "B T") for name, x in {"values": values, **data}.items()}
+    check_shapes(**floats, response_mask=(response_mask, "bool B T"))
+    check_mask(response_mask=response_mask)
+    check_data(**data)
+    values, old_values, targets = (
+        zero_padding(values=x, mask=response_mask) for x in (values, old_values, value_targets)
+    )
+    # clamped as it stands: old + clamp(values - old) would be off by a rounding inside the range, and look clipped
+    clipped_values = torch.clamp(values, old_values - cliprange_value, old_values + cliprange_value)
+    return values - targets, clipped_values - targets

@@ -1,0 +1,48 @@
+"""Two numbers that a run reports: an interval around a win rate, and how much memory was used at most."""
+
+import math
+import sys
+
+
+def wilson_interval(wins, n, z=1.959964):
+    """The Wilson score interval for a share of `wins` in `n` trials: 95 % with the z given here.
+
+    Equation  (p + z^2/2n  -+  z sqrt(p (1 - p)/n + z^2/4n^2)) / (1 + z^2/n),  p = wins / n
+    Source    Wilson 1927, "Probable inference, the law of succession, and statistical inference".
+    A tie counts as half a win, so `wins` may end in .5; the interval is then slightly too wide, never too narrow.
+    Raises    ValueError: n < 1, wins outside [0, n].
+    """
+    if n < 1:
+        raise ValueError(f"n must be at least 1, got {n!r}")
+    if not 0 <= wins <= n:
+        raise ValueError(f"wins must lie between 0 and n = {n}, got {wins!r}")
+    share = wins / n
+    middle = share + z * z / (2 * n)
+    half_width = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    low, high = ((middle + sign * half_width) / (1 + z * z / n) for sign in (-1, 1))
+    # At 0 and n the formula gives 0 and 1 exactly; rounding would put them a hair to either side.
+    return (0.0 if wins == 0 else max(0.0, low)), (1.0 if wins == n else min(1.0, high))
+
+
+def peak_memory_mib():
+    """The most main memory that this process has held, in MiB; None where the system does not say."""
+    return _peak_from_proc() or _peak_from_getrusage()
+
+
+def _peak_from_proc(path="/proc/self/status"):
+    """Linux's own count. getrusage is the second choice there: it also counts what the parent held before exec."""
+    try:
+        with open(path, encoding="ascii", errors="replace") as file:
+            kib = [line.split()[1] for line in file if line.startswith("VmHWM:")]
+    except OSError:
+        return None
+    return int(kib[0]) / 1024 if kib else None
+
+
+def _peak_from_getrusage():
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 1024  # macOS counts bytes, Linux KiB

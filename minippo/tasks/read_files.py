@@ -1,0 +1,457 @@
+"""A user's own texts and preference pairs: one folder in, one FolderData out, or one line that says what is wrong.
+
+    read_folder      corpus, demonstrations, preferences and prompts; what is missing is derived, and said in `notes`
+    check_lengths    texts longer than the context are refused, or cut at a word when asked
+    split_by_prompt  the pairs that the reward model is tested on share no prompt with those it learns from
+    without_prompts  a held-out pair's chosen answer must not come back as a demonstration
+
+In this order: a cut can make two prompts equal, so pairs are split after it. Files are only ever opened for reading.
+"""
+
+import json
+import os
+import stat
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import torch
+
+from minippo.errors import InputError
+
+MAX_BYTES = 256 * 2**20
+MAX_SHOWN = 40  # characters of a user's content quoted in a message
+CORPUS_FILES = ("corpus.txt", "corpus.jsonl")
+FIELDS = {
+    "corpus.jsonl": ("text",),
+    "demonstrations.jsonl": ("prompt", "completion"),
+    "preferences.jsonl": ("prompt", "chosen", "rejected"),
+    "prompts.jsonl": ("prompt",),
+}
+READ_FILES = ("corpus.txt", *FIELDS)
+LONGEST_CHARACTER = 4  # bytes of UTF-8
+
+
+class Source(NamedTuple):
+    """Where an item stands, the first line being 1; for a derived item, where it was taken from."""
+
+    file: str
+    line: int
+
+
+@dataclass(frozen=True)
+class FolderData:
+    """What a folder holds; `sources[name][i]` is where item i of the list `name` came from."""
+
+    corpus: list[str]  # documents; corpus.txt is one
+    demonstrations: list[tuple[str, str]]  # prompt, completion
+    preferences: list[tuple[str, str, str]]  # prompt, chosen, rejected
+    prompts: list[str]
+    notes: list[str]  # one line each, for the screen
+    sources: dict[str, list[Source]]
+
+
+# -- reading a folder
+
+
+def read_folder(path):
+    """Read a folder of texts and preferences; InputError, in one line, for whatever is wrong with it."""
+    names = list_folder(path)
+    check_names(path, names)
+    items, sources = {}, {}
+    read = [name for name in READ_FILES if name in names]
+    for name in read:
+        kind = name.split(".")[0]
+        reader = read_text_file if name == "corpus.txt" else read_json_lines
+        items[kind], sources[kind] = reader(path, name)
+    notes = [f"read {', '.join(f'{name} ({count(name, items)})' for name in read)}"]
+    notes += derive_missing(items, sources)
+    unread = [name for name in names if name not in READ_FILES]
+    if unread:
+        notes.append(f"not read: {shown_list(unread)}")
+    return FolderData(**items, notes=notes, sources=sources)
+
+
+def list_folder(path):
+    """The sorted names in a folder that must exist and hold something."""
+    try:
+        names = sorted(os.listdir(path))
+    except FileNotFoundError:
+        raise InputError(f"--data {shown_path(path)}: there is no such folder") from None
+    except NotADirectoryError:
+        raise InputError(f"--data {shown_path(path)}: is not a folder") from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        raise InputError(f"--data {shown_path(path)}: can't be read ({reason(error)})") from None
+    if not names:
+        raise InputError(f"--data {shown_path(path)}: the folder is empty; it needs at least preferences.jsonl")
+    return names
+
+
+def check_names(path, names):
+    """Preferences are the one thing that nothing else can stand in for; two corpora leave open which one is meant."""
+    if all(name in names for name in CORPUS_FILES):
+        raise InputError(f"--data {shown_path(path)}: holds both corpus.txt and corpus.jsonl; keep one of them")
+    if "preferences.jsonl" not in names:
+        raise InputError(f"--data {shown_path(path)}: there is no preferences.jsonl in it (found {shown_list(names)})")
+
+
+def count(name, items):
+    """How much was read from one file, in the file's own unit."""
+    kind = name.split(".")[0]
+    if name == "corpus.txt":
+        return f"{len(items[kind][0].encode())} bytes"
+    units = {"corpus": "documents", "preferences": "pairs"}
+    return f"{len(items[kind])} {units.get(kind, kind)}"
+
+
+def derive_missing(items, sources):
+    """Fill in, from the preferences, what the folder does not hold; returns the notes that say so."""
+    notes = []
+    pairs, lines = items["preferences"], sources["preferences"]
+    if "demonstrations" not in items:
+        chosen = [(prompt, chosen) for prompt, chosen, _ in pairs]
+        items["demonstrations"], sources["demonstrations"] = first_of_each(chosen, lines)
+        notes.append(f"no demonstrations.jsonl: fine-tuning uses the {len(items['demonstrations'])} chosen answers")
+    if "prompts" not in items:
+        prompts = [prompt for prompt, _, _ in pairs]
+        items["prompts"], sources["prompts"] = first_of_each(prompts, lines, key=str.strip)
+        notes.append(f"no prompts.jsonl: the prompts are the {len(items['prompts'])} different ones of the preferences")
+    if "corpus" not in items:
+        items["corpus"] = [f"{prompt}\n{completion}" for prompt, completion in items["demonstrations"]]
+        sources["corpus"] = list(sources["demonstrations"])
+        origin = "demonstrations" if sources["corpus"][0].file == "demonstrations.jsonl" else "chosen answers"
+        number = len(items["corpus"])
+        notes.append(f"no corpus.txt or corpus.jsonl: pretraining reads the {number} {origin} with their prompts")
+    return notes
+
+
+def first_of_each(values, sources, *, key=lambda value: value):
+    """The values without repetitions, in order, with the source of each."""
+    first = {}
+    for value, source in zip(values, sources):
+        first.setdefault(key(value), (value, source))
+    return [value for value, _ in first.values()], [source for _, source in first.values()]
+
+
+# -- reading one file
+
+
+def read_text_file(path, name):
+    """A whole file as one document."""
+    text = read_text(path, name).replace("\r\n", "\n")
+    if not text.strip():
+        raise fault(name, what="holds no text, only blank lines")
+    return [text], [Source(name, 1)]
+
+
+def read_json_lines(path, name):
+    """The fields of every line that is not blank: a string where the file has one field, otherwise a tuple."""
+    items, sources = [], []
+    # Not str.splitlines: a JSON string may hold U+2028 and its like, which are no ends of line here.
+    for number, line in enumerate(read_text(path, name).split("\n"), start=1):
+        if line.strip():
+            items.append(parse_line(name, number, line))
+            sources.append(Source(name, number))
+    if not items:
+        raise fault(name, what="holds no item, only blank lines")
+    return items, sources
+
+
+def read_text(path, name):
+    """A file's text, its byte order mark taken off."""
+    data = read_bytes(path, name)
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise bad_byte(name, data, error.start, "is not UTF-8") from None
+    if "\0" in text:
+        raise bad_byte(name, data, data.index(b"\0"), "is NUL, which no text holds")
+    return text.removeprefix("\ufeff")
+
+
+def read_bytes(path, name):
+    """A regular file's bytes; the size is looked at before anything is read."""
+    full = os.path.join(path, name)
+    try:
+        status = os.stat(full)
+        if stat.S_ISDIR(status.st_mode):
+            raise fault(name, what="is a folder, a file is expected")
+        if not stat.S_ISREG(status.st_mode):  # a pipe would wait for ever
+            raise fault(name, what="is not a regular file")
+        if status.st_size > MAX_BYTES:
+            raise fault(name, what=f"has {status.st_size} bytes, more than the {MAX_BYTES} that are read")
+        with open(full, "rb") as file:
+            data = file.read()
+    except OSError as error:
+        raise fault(name, what=f"can't be read ({reason(error)})") from None
+    if not data:
+        raise fault(name, what="is empty")
+    return data
+
+
+def bad_byte(name, data, offset, what):
+    """The fault for one byte that does not belong into a text."""
+    line = data.count(b"\n", 0, offset) + 1
+    return fault(name, line, what=f"byte 0x{data[offset]:02x} at byte offset {offset} {what}; save the file as UTF-8")
+
+
+# -- reading one line
+
+
+def parse_line(name, number, line):
+    """One JSON object's fields, checked."""
+    record = parse_json(name, number, line)
+    if not isinstance(record, dict):
+        raise fault(name, number, what=f"must be an object like {example(name)}, got {kind_of(record)}")
+    values = tuple(text_field(name, number, record, field) for field in FIELDS[name])
+    if name == "preferences.jsonl" and same_answer(values):
+        raise fault(name, number, "rejected", "is equal to chosen, so nothing is preferred")
+    return values[0] if len(values) == 1 else values
+
+
+def parse_json(name, number, line):
+    """One line's JSON value; numbers become floats, for an int of thousands of digits is refused by Python."""
+    try:
+        return json.loads(line, parse_int=float)
+    except json.JSONDecodeError as error:
+        near = shown(line[error.pos:]) if line[error.pos:].strip() else "the end of the line"
+        raise fault(name, number, what=f"column {error.colno}: broken JSON ({error.msg}) at {near}") from None
+    except RecursionError:
+        raise fault(name, number, what="the JSON is nested too deeply") from None
+
+
+def text_field(name, number, record, field):
+    """One field of an object: a string that can be written as UTF-8 and is not blank."""
+    if field not in record:
+        found = f"found {shown_list(record)}" if record else "the object is empty"
+        raise fault(name, number, field, f"is missing ({found})")
+    text = record[field]
+    if not isinstance(text, str):
+        raise fault(name, number, field, f"must be a string, got {kind_of(text)}")
+    if not text.strip():
+        raise fault(name, number, field, "is blank" if text else "is empty")
+    if "\0" in text:
+        raise fault(name, number, field, f"holds NUL at character {text.index(chr(0))}, which no text holds")
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        half = f"\\u{ord(text[error.start]):04x}"
+        raise fault(name, number, field, f"holds {half}, a lone surrogate, which is half a character") from None
+    return text
+
+
+def same_answer(pair):
+    """Whether a pair's two answers differ by nothing, or by white space around them alone."""
+    _, chosen, rejected = pair
+    return chosen.strip() == rejected.strip()
+
+
+# -- messages: always one line, whatever the names and texts hold
+
+
+def fault(name, line=None, field=None, what=""):
+    """The InputError for a file, and where they are known its line and field."""
+    place = name + (f", line {line}" if line else "") + (f", field {field}" if field else "")
+    return InputError(f"{place}: {what}")
+
+
+def shown(text):
+    """A text quoted for a message: cut when long, and repr writes what is not printable as escapes."""
+    return repr(text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + "...")
+
+
+def shown_path(path):
+    """A path quoted for a message: never cut, as it is what the user has to look for."""
+    return repr(os.fspath(path))
+
+
+def shown_list(names):
+    """The first few of some names, quoted."""
+    names = list(names)
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return ", ".join(shown(name) for name in names[:5]) + more
+
+
+def reason(error):
+    """Why the system refused, in its words."""
+    return getattr(error, "strerror", None) or str(error)
+
+
+def kind_of(value):
+    """A JSON value's type in JSON's words."""
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
+    return {dict: "an object", list: "a list", str: "a string", float: "a number"}[type(value)]
+
+
+def example(name):
+    """What a line of a file looks like."""
+    return json.dumps({field: "..." for field in FIELDS[name]})
+
+
+# -- texts longer than the context
+
+
+class LongText(NamedTuple):
+    """A text that has no room: where it stands, its bytes, and the bytes that there is room for."""
+
+    line: int
+    field: str
+    size: int
+    room: int
+
+
+def check_lengths(data, *, prompt_length, response_length, truncate):
+    """The data with every text within its room, in tokens, which are bytes; a response also needs one for its EOS.
+
+    Too long and `truncate` False: InputError with the count and the longest. True: a prompt loses its beginning and a
+    response its end, at a word where there is one; pairs that become equal are dropped; `notes` says how many.
+    The corpus is cut into windows anyway, so it is never too long.
+    """
+    check_room(prompt_length=prompt_length, response_length=response_length)
+    rooms = {"prompt": prompt_length} | dict.fromkeys(("completion", "chosen", "rejected"), response_length - 1)
+    too_long = find_long_texts(data, rooms)
+    if not too_long:
+        return data
+    if not truncate:
+        raise InputError(describe_long_texts(data, too_long))
+    return cut_texts(data, rooms, too_long)
+
+
+def check_room(*, prompt_length, response_length):
+    """A cut must leave at least one character, whichever it is."""
+    if prompt_length < LONGEST_CHARACTER:
+        raise InputError(f"--prompt_length must be at least {LONGEST_CHARACTER}, got {prompt_length}")
+    if response_length < LONGEST_CHARACTER + 1:
+        raise InputError(f"--response_length must be at least {LONGEST_CHARACTER + 1}, got {response_length}")
+
+
+def find_long_texts(data, rooms):
+    """{file: its LongTexts}; what was derived from the preferences is not counted a second time."""
+    too_long = {}
+    for name in ("preferences.jsonl", "demonstrations.jsonl", "prompts.jsonl"):
+        for source, texts in own_items(data, name):
+            for field, text in zip(FIELDS[name], texts):
+                size = len(text.encode())
+                if size > rooms[field]:
+                    too_long.setdefault(name, []).append(LongText(source.line, field, size, rooms[field]))
+    return too_long
+
+
+def own_items(data, name):
+    """(source, texts) of the items that stand in the file itself; the derived ones have another file as source."""
+    kind = name.split(".")[0]
+    return [(source, (item,) if isinstance(item, str) else item)
+            for source, item in zip(data.sources[kind], getattr(data, kind)) if source.file == name]
+
+
+def describe_long_texts(data, too_long):
+    """One line: per file how many and the longest, then what to do about it."""
+    parts, flags = [], set()
+    for name, texts in too_long.items():
+        flags |= {"--prompt_length" if text.field == "prompt" else "--response_length" for text in texts}
+        longest = max(texts, key=lambda text: text.size - text.room)  # the one that most room is missing for
+        room = f"{longest.room}" if longest.field == "prompt" else f"{longest.room} and the EOS"
+        parts.append(f"{name}: {share(data, name, texts)} {'is' if len(texts) == 1 else 'are'} longer than the context "
+                     f"(longest: {longest.size} bytes at line {longest.line}, field {longest.field}; room for {room})")
+    return f"{'; '.join(parts)}; pass --truncate to cut them at a word, or raise {' and '.join(sorted(flags))}"
+
+
+def share(data, name, texts):
+    """'37 of 2682 texts'; every field of every line is a text."""
+    return f"{len(texts)} of {len(own_items(data, name)) * len(FIELDS[name])} texts"
+
+
+def cut_texts(data, rooms, too_long):
+    """A new FolderData without a text that is too long."""
+    notes = [f"{name}: {share(data, name, texts)} cut at a word" for name, texts in too_long.items()]
+    pairs, demonstrations = cut_items(data.preferences, rooms), cut_items(data.demonstrations, rooms)
+    different = [not same_answer(pair) for pair in pairs]
+    equal = different.count(False)
+    if equal == len(pairs):
+        raise InputError(f"preferences.jsonl: after --truncate chosen and rejected are equal in all {equal} pairs; "
+                         "raise --response_length")
+    if equal:
+        notes.append(f"preferences.jsonl: {equal} of {len(pairs)} pairs dropped, their answers equal after the cut")
+    sources = data.sources | {"preferences": keep(data.sources["preferences"], different)}
+    prompts = [cut_front(prompt, rooms["prompt"]) for prompt in data.prompts]
+    if data.sources["prompts"][0].file == "preferences.jsonl":  # derived, and so each one once
+        prompts, sources["prompts"] = first_of_each(prompts, data.sources["prompts"], key=str.strip)
+    return replace(data, preferences=keep(pairs, different), demonstrations=demonstrations, prompts=prompts,
+                   notes=data.notes + notes, sources=sources)
+
+
+def cut_items(items, rooms):
+    """Tuples of a prompt and one or two answers, each text cut to its room."""
+    return [(cut_front(prompt, rooms["prompt"]), *(cut_end(answer, rooms["completion"]) for answer in answers))
+            for prompt, *answers in items]
+
+
+def cut_end(text, room):
+    """The beginning of a text in at most `room` bytes, up to a white space where there is one."""
+    if len(text.encode()) <= room:
+        return text
+    text = text.strip()
+    end = len(text.encode()[:room].decode(errors="ignore"))  # ignored: the bytes of a character cut in two
+    if end == len(text):
+        return text
+    # text[end], the first character that is out, counts too: with a space there, nothing was cut in two.
+    end = max((i for i in range(end + 1) if text[i].isspace()), default=end)
+    return text[:end].rstrip()
+
+
+def cut_front(text, room):
+    """The end of a text in at most `room` bytes, from a white space on where there is one."""
+    if len(text.encode()) <= room:
+        return text
+    return cut_end(text.strip()[::-1], room)[::-1]
+
+
+def keep(values, wanted):
+    """The values whose flag is True."""
+    return [value for value, flag in zip(values, wanted) if flag]
+
+
+# -- held-out pairs
+
+
+def split_by_prompt(preferences, *, heldout_pairs, generator):
+    """(training, held_out): two lists of pairs, each in the order they came, with no prompt on both sides.
+
+    Whole prompts are held out, in random order, until there are `heldout_pairs` pairs; a prompt that would bring them
+    above half of all pairs is passed over, so fewer may be held out than asked. Prompts are compared without the white
+    space around them. InputError when there are fewer than two different prompts.
+    """
+    if heldout_pairs < 1:
+        raise ValueError(f"heldout_pairs must be at least 1, got {heldout_pairs}")
+    sizes = {}
+    for prompt, _, _ in preferences:
+        sizes[prompt.strip()] = sizes.get(prompt.strip(), 0) + 1
+    if len(sizes) < 2:
+        raise InputError("preferences.jsonl, field prompt: at least 2 different prompts are needed, one to learn from "
+                         f"and one to test on; found {len(sizes)}")
+    held_out, total, prompts = set(), 0, list(sizes)
+    for i in torch.randperm(len(prompts), generator=generator).tolist():
+        if total < heldout_pairs and total + sizes[prompts[i]] <= len(preferences) // 2:
+            held_out.add(prompts[i])
+            total += sizes[prompts[i]]
+    sides = [pair[0].strip() in held_out for pair in preferences]
+    return keep(preferences, [not side for side in sides]), keep(preferences, sides)
+
+
+def without_prompts(data, held_out):
+    """The data without the preferences and demonstrations, and the corpus made of them, of the held-out pairs' prompts.
+
+    A model fine-tuned on a held-out pair's chosen answer would find it likely, and the test would flatter the reward
+    model that starts from it. The list of prompts stays: sampling an answer shows nobody the held-out ones.
+    """
+    unseen = {prompt.strip() for prompt, _, _ in held_out}
+    wanted = {kind: [item[0].strip() not in unseen for item in getattr(data, kind)]
+              for kind in ("preferences", "demonstrations")}
+    if not any(wanted["demonstrations"]):
+        raise InputError("demonstrations.jsonl: every prompt in it is one of the held-out preference pairs; "
+                         "add other prompts, or hold out fewer pairs")
+    dropped = {source for source, flag in zip(data.sources["demonstrations"], wanted["demonstrations"]) if not flag}
+    wanted["corpus"] = [source not in dropped for source in data.sources["corpus"]]
+    items = {kind: keep(getattr(data, kind), flags) for kind, flags in wanted.items()}
+    sources = {kind: keep(data.sources[kind], flags) for kind, flags in wanted.items()}
+    return replace(data, **items, sources=data.sources | sources)

@@ -1,0 +1,230 @@
+"""The run folder: which folders are taken and refused, and what is in them when something fails."""
+
+import json
+import os
+
+import pytest
+import torch
+from torch import nn
+
+from minippo.errors import InputError, TrainingError
+from minippo.gpt import GPT, GPTConfig
+from minippo.runs import files, folder
+from minippo.runs.folder import RunFolder, load_checkpoint, load_tensors
+
+NO_SPACE = OSError(28, "No space left on device")
+
+
+def fail(*_, **__):
+    raise NO_SPACE
+
+
+def create(out=None, **options):
+    return RunFolder.create(out, default_name="tldr-ppo-quick-0", **options)
+
+
+class TestWhichFolder:
+    def test_default_names_count_up(self, tmp_path):
+        names = [create(root=tmp_path / "runs").path.name for _ in range(3)]
+        assert names == ["tldr-ppo-quick-0", "tldr-ppo-quick-0-2", "tldr-ppo-quick-0-3"]
+
+    def test_a_name_taken_by_another_run_at_the_last_moment_is_stepped_over(self, tmp_path, monkeypatch):
+        mkdir, stolen = folder.Path.mkdir, []
+
+        def steal_first(path, *args, **kwargs):
+            if path.name.startswith("tldr") and not stolen:
+                stolen.append(path)
+                mkdir(path)
+            mkdir(path, *args, **kwargs)
+
+        monkeypatch.setattr(folder.Path, "mkdir", steal_first)
+        assert create(root=tmp_path).path.name == "tldr-ppo-quick-0-2"
+
+    def test_a_named_folder_is_made_with_its_parents(self, tmp_path):
+        assert create(tmp_path / "a" / "b").path == tmp_path / "a" / "b"
+        assert os.listdir(tmp_path / "a" / "b") == []  # the test for writing leaves nothing
+
+    def test_an_empty_folder_is_taken(self, tmp_path):
+        assert create(str(tmp_path)).path == tmp_path
+
+    @pytest.mark.parametrize("mark", ["config.json", "summary.json", "metrics.jsonl", "checkpoints"])
+    def test_a_folder_that_holds_a_run_is_refused_unless_resumed(self, tmp_path, mark):
+        (tmp_path / mark).mkdir() if mark == "checkpoints" else (tmp_path / mark).write_text("")
+        with pytest.raises(InputError, match="--out .* holds a run already"):
+            create(tmp_path)
+        assert create(tmp_path, resume=True).path == tmp_path
+
+    @pytest.mark.parametrize("resume", [False, True])
+    def test_a_folder_of_other_things_is_refused_and_left_alone(self, tmp_path, resume):
+        (tmp_path / "thesis.txt").write_text("all of it")
+        with pytest.raises(InputError, match="--out .* is not empty"):
+            create(tmp_path, resume=resume)
+        assert os.listdir(tmp_path) == ["thesis.txt"] and (tmp_path / "thesis.txt").read_text() == "all of it"
+
+    def test_a_file_is_refused(self, tmp_path):
+        (tmp_path / "file").write_text("x")
+        with pytest.raises(InputError, match="--out .* is not a folder"):
+            create(tmp_path / "file")
+        with pytest.raises(InputError, match="--out .* cannot be used: Not a directory"):
+            create(tmp_path / "file" / "below")
+        with pytest.raises(InputError, match="no run folder can be made in .*--out"):
+            create(root=tmp_path / "file")
+
+    def test_an_empty_name_is_refused(self):
+        with pytest.raises(InputError, match="--out: the name of the folder is empty"):
+            create("")
+
+    def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_trained(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(folder.Path, "write_bytes", fail)
+        with pytest.raises(InputError, match="--out .* cannot be written: No space left on device"):
+            create(tmp_path)
+        with pytest.raises(InputError, match="the run folder .* cannot be written"):
+            create(root=tmp_path / "runs")
+
+    def test_every_refusal_is_one_line(self, tmp_path):
+        (tmp_path / "config.json").write_text("{}")
+        with pytest.raises(InputError) as caught:
+            create(tmp_path)
+        assert "\n" not in str(caught.value)
+
+
+class TestRecords:
+    def test_everything_lands_where_it_is_looked_for(self, tmp_path):
+        run = create(tmp_path)
+        run.save_config({"seed": 0})
+        run.append_metrics({"update": 1, "objective/kl": float("nan")})
+        run.append_metrics({"update": 2, "objective/kl": 0.5})
+        run.save_samples([{"prompt": "a"}, {"prompt": "b"}])
+        run.save_summary({"task": "tldr"})
+        assert sorted(os.listdir(tmp_path)) == ["config.json", "metrics.jsonl", "samples.jsonl", "summary.json"]
+        assert json.loads((tmp_path / "config.json").read_text()) == {"seed": 0}
+        assert json.loads((tmp_path / "summary.json").read_text()) == {"task": "tldr"}
+        rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+        assert rows == [{"update": 1, "objective/kl": None}, {"update": 2, "objective/kl": 0.5}]
+        assert len((tmp_path / "samples.jsonl").read_text().splitlines()) == 2
+
+    def test_a_run_taken_up_again_keeps_its_metrics(self, tmp_path):
+        create(tmp_path).append_metrics({"update": 1})
+        create(tmp_path, resume=True).append_metrics({"update": 2})
+        assert (tmp_path / "metrics.jsonl").read_text() == '{"update": 1}\n{"update": 2}\n'
+
+    def test_broken_metrics_are_named_by_file_and_line(self, tmp_path):
+        (tmp_path / "metrics.jsonl").write_bytes(b'{"update": 1}\n{"upd\xff')
+        with pytest.raises(InputError, match=r"metrics.jsonl, line 2: not JSON"):
+            create(tmp_path, resume=True)
+
+    def test_a_disk_that_fills_is_one_line_and_the_old_file_stays(self, tmp_path, monkeypatch):
+        run = create(tmp_path)
+        run.append_metrics({"update": 1})
+        monkeypatch.setattr(files.os, "fsync", fail)
+        with pytest.raises(TrainingError, match=r"^cannot write .*metrics.jsonl: No space left on device$"):
+            run.append_metrics({"update": 2})
+        for save in (run.save_config, run.save_summary):
+            with pytest.raises(TrainingError, match="No space left"):
+                save({})
+        assert os.listdir(tmp_path) == ["metrics.jsonl"]
+        assert (tmp_path / "metrics.jsonl").read_text() == '{"update": 1}\n'
+
+    def test_a_figure_is_a_png_or_nothing(self, tmp_path, monkeypatch):
+        from minippo.runs.figures import response_lengths
+
+        run, figure = create(tmp_path), response_lengths([1, 2], [2, 2], 2)
+        path = run.save_figure("lengths", figure)
+        assert path == tmp_path / "figures" / "lengths.png" and path.read_bytes().startswith(b"\x89PNG")
+        monkeypatch.setattr(files.os, "replace", fail)
+        with pytest.raises(TrainingError, match="cannot write .*other.png"):
+            run.save_figure("other", figure)
+        assert os.listdir(tmp_path / "figures") == ["lengths.png"]
+
+
+class TiedModel(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.wte = nn.Embedding(5, 3)
+        self.head = nn.Linear(3, 5, bias=False)
+        self.head.weight = self.wte.weight
+        self.register_buffer("turned", torch.arange(6.0).view(2, 3).T)  # not contiguous
+        self.register_buffer("part", self.turned[:, :1])                # a view of another tensor's memory
+        self.register_buffer("center", torch.tensor(0.5))               # no dimension, as the reward model has
+
+
+def save(run, model, stage="sft", **options):
+    return run.save_checkpoint(stage, model, model_config={"n_layer": 1}, tokenizer={"kind": "bytes"}, **options)
+
+
+class TestCheckpoints:
+    @pytest.fixture
+    def gpt(self):
+        config = GPTConfig(vocab_size=7, context_length=4, n_layer=1, n_head=2, n_embd=4)
+        return GPT(config, generator=torch.Generator().manual_seed(0))
+
+    def test_models_come_back_bit_for_bit(self, tmp_path, gpt):
+        for stage, model in (("sft", gpt), ("tied", TiedModel())):
+            tensors, config, tokenizer = load_checkpoint(save(create(tmp_path / stage), model, stage))
+            assert config == {"n_layer": 1} and tokenizer == {"kind": "bytes"}
+            state = model.state_dict()
+            assert set(tensors) == set(state) and all(torch.equal(tensors[name], state[name]) for name in state)
+            model.load_state_dict(tensors, strict=True)
+
+    def test_a_tied_tensor_is_written_once(self, tmp_path):
+        from safetensors import safe_open
+
+        path = save(create(tmp_path), TiedModel())
+        with safe_open(path / "model.safetensors", framework="pt") as file:
+            assert sorted(file.keys()) == ["center", "part", "turned", "wte.weight"]
+
+    def test_the_files_of_a_checkpoint(self, tmp_path, gpt):
+        run = create(tmp_path)
+        plain = save(run, gpt)
+        more = save(run, gpt, "policy", extra_tensors={"step": torch.tensor(3)})
+        assert sorted(os.listdir(plain)) == ["config.json", "model.safetensors", "tokenizer.json"]
+        assert sorted(os.listdir(more)) == ["config.json", "extra.safetensors", "model.safetensors", "tokenizer.json"]
+        assert load_tensors(more / "extra.safetensors") == {"step": torch.tensor(3)}
+        assert sorted(os.listdir(tmp_path / "checkpoints")) == ["policy", "sft"]
+
+    def test_saving_again_replaces(self, tmp_path, gpt):
+        run = create(tmp_path)
+        save(run, gpt)
+        with torch.no_grad():
+            gpt.wte.weight.zero_()
+        assert not load_checkpoint(save(run, gpt))[0]["wte.weight"].any()
+        assert os.listdir(tmp_path / "checkpoints") == ["sft"]
+
+    @pytest.mark.parametrize("call", range(1, 6))
+    def test_whichever_rename_fails_the_old_checkpoint_stays_whole(self, tmp_path, gpt, monkeypatch, call):
+        # five renames: three files inside the temporary folder, the old folder aside, the new one into its place
+        run = create(tmp_path)
+        before = load_checkpoint(save(run, gpt))[0]
+        replace, count = os.replace, [0]
+
+        def fail_once(a, b):
+            count[0] += 1
+            if count[0] == call:
+                raise NO_SPACE
+            replace(a, b)
+
+        monkeypatch.setattr(files.os, "replace", fail_once)
+        with pytest.raises(TrainingError, match=r"cannot write .*sft: No space left on device"):
+            save(run, nn.Linear(2, 2))
+        assert count[0] == call
+        assert load_checkpoint(tmp_path / "checkpoints" / "sft")[0].keys() == before.keys()
+        assert os.listdir(tmp_path / "checkpoints") == ["sft"]
+
+    def test_a_first_checkpoint_that_fails_leaves_none(self, tmp_path, gpt, monkeypatch):
+        monkeypatch.setattr(files.os, "fsync", fail)
+        with pytest.raises(TrainingError):
+            save(create(tmp_path), gpt)
+        assert os.listdir(tmp_path / "checkpoints") == []
+
+    def test_bad_checkpoints_are_named(self, tmp_path, gpt):
+        path = save(create(tmp_path), gpt)
+        (path / "tokenizer.json").write_text("{")
+        with pytest.raises(InputError, match="tokenizer.json: not JSON"):
+            load_checkpoint(path)
+        (path / "tokenizer.json").write_text("{}")
+        (path / "model.safetensors").write_bytes(b"\x80\x04pickle?")
+        with pytest.raises(InputError, match="model.safetensors: not a checkpoint"):
+            load_checkpoint(path)
+        (path / "model.safetensors").unlink()
+        with pytest.raises(InputError, match="model.safetensors: No such file"):
+            load_checkpoint(path)
