@@ -55,7 +55,7 @@ def last_real_token(tokens, mask):
 def bradley_terry_loss(*, chosen_scores, rejected_scores):
     """How badly the scores explain that people chose what they chose.
 
-    Equation (0.5)  L = -mean_n log sigmoid(chosen_n - rejected_n)
+    Equation (0.14) L = -mean_n log sigmoid(chosen_n - rejected_n)
     Source   Bradley and Terry 1952; as a reward-model loss: Stiennon et al. 2020, arXiv:2009.01325, section 3.4.
     Shapes   chosen_scores, rejected_scores [N] float -> scalar.
     Gradient to both; it depends on differences only, so a constant added to all scores changes nothing.

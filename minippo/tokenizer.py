@@ -4,6 +4,8 @@ PAD, BOS and EOS are three different ids in both. (Where PAD is EOS, masking the
 one token that teaches a model to stop.)
 """
 
+import torch
+
 
 class WordTokenizer:
     """One id per word of a fixed list; words are what stands between spaces."""
@@ -67,3 +69,23 @@ def tokenizer_from_dict(description):
     if description.get("kind") == "byte":
         return ByteTokenizer()
     raise ValueError(f"kind: a tokenizer is 'word' or 'byte', got {description.get('kind')!r}")
+
+
+def pad_left(rows, pad_id):
+    """Lists of ids -> (tokens [B, longest] int64, mask bool), pads on the left: prompts, which end at one column."""
+    return _pad(rows, pad_id, on_the_left=True)
+
+
+def pad_right(rows, pad_id):
+    """The same with the pads on the right: responses and documents, which begin at one column."""
+    return _pad(rows, pad_id, on_the_left=False)
+
+
+def _pad(rows, pad_id, on_the_left):
+    length = max(len(row) for row in rows)
+    tokens = torch.full((len(rows), length), pad_id)
+    mask = torch.zeros(len(rows), length, dtype=torch.bool)
+    for i, row in enumerate(rows):
+        place = slice(length - len(row), length) if on_the_left else slice(0, len(row))
+        tokens[i, place], mask[i, place] = torch.tensor(row), True
+    return tokens, mask

@@ -1,7 +1,10 @@
-"""Two numbers that a run reports: an interval around a win rate, and how much memory was used at most."""
+"""Numbers that a run reports: an interval around a share, the most memory used, and how fast this machine is just now."""
 
 import math
 import sys
+import time
+
+import torch
 
 
 def wilson_interval(wins, n, z=1.959964):
@@ -46,3 +49,12 @@ def _peak_from_getrusage():
         return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 2**20 if sys.platform == "darwin" else peak / 1024  # macOS counts bytes, Linux KiB
+
+
+def matmul_loop_seconds():
+    """Seconds for a fixed loop of matrix products, 200 of 512 x 512: the unit in which runs on two machines compare."""
+    a = torch.full((512, 512), 1e-3)
+    begin = time.perf_counter()
+    for _ in range(200):
+        a = (a @ a).clamp(1e-3, 1e-3)
+    return time.perf_counter() - begin

@@ -1,0 +1,23 @@
+"""The worlds that a run can happen in. `make_task` finds one by name."""
+
+from minippo.errors import InputError
+from minippo.tasks.base import Task
+from minippo.tasks.capitals import Capitals
+from minippo.tasks.files import Files
+from minippo.tasks.tldr import Tldr
+
+TASKS = {"tldr": Tldr, "capitals": Capitals, "files": Files}
+
+
+def make_task(config, *, generator):
+    """The task that the configuration names. InputError: --data is missing, or given to a task that has no files."""
+    name, folder = config.run.task, config.run.data
+    if name == "files":
+        if folder is None:
+            raise InputError("--data: the task files needs a folder, --data DIR")
+        return Files(folder, prompt_length=config.task.prompt_length, response_length=config.ppo.response_length,
+                     heldout_pairs=config.preference.preference_heldout, truncate=config.run.truncate,
+                     generator=generator)
+    if folder is not None:
+        raise InputError(f"--data: only the task files reads a folder, the task {name} makes its own text")
+    return Tldr(values_per_fact=config.task.tldr_values) if name == "tldr" else Capitals()

@@ -1,21 +1,24 @@
 """The default task: posts and their summaries, in the spirit of Learning to Summarize (arXiv:2009.01325).
 
-A post tells three facts about its writer (job, city, hobby) in any order, among sentences that do not matter. Some of
-those are traps: they name the city or the hobby of somebody else. A good summary tells the three facts, truly, in one
-order, and nothing else:
+A post tells three facts about its writer (job, city, hobby) in any order, next to a sentence that does not matter, and
+half of the posts hold a trap: the city or the hobby of somebody else. A good summary tells the three facts, truly, in
+one order, and nothing else:
 
     post     dinner was good . i love chess . my sister lives in oslo . i am a baker . i live in rome . tl;dr :
     summary  a baker in rome who loves chess
 
-Nobody writes only such summaries. Every writer of the pretraining text has habits (leaves facts out, gets them wrong,
-jumbles them, pads them with filler) and writes a few summaries of the same post in a row. To guess the next one, a model
-has to notice how the writer has done so far: this is where it learns to compare a summary with its post, although no
-text says which summary is good. The demonstrations are by writers of average habits, so the fine-tuned model has them too.
+The demonstrations leave facts out, get them wrong, jumble them and add filler words, so the fine-tuned model does too.
+
+The pretraining text has two kinds of documents. One restates a post's facts, all and truly ("facts :"): a small GPT
+learns from it where a fact stands. The other asks whom a thing is true of ("questions : in rome ? me"): this teaches to
+look a thing up in the post and to tell the writer from a trap, which is what a reward model has to do for every clause
+of a summary. No text of any stage says which summary is good.
 """
 
-import random
+import re
 from dataclasses import dataclass
 
+from minippo.tasks.base import Segment, Task
 from minippo.tokenizer import WordTokenizer
 
 FACTS = ("job", "city", "hobby")
@@ -24,117 +27,194 @@ VALUES = {
     "city": ("rome", "oslo", "paris", "cairo", "lima", "delhi"),
     "hobby": ("chess", "tennis", "music", "hiking", "films", "poetry"),
 }
-SENTENCES = {  # how a post may tell a fact
-    "job": ("i am a {} .", "i work as a {} ."),
-    "city": ("i live in {} .", "my home is in {} ."),
-    "hobby": ("i love {} .", "i enjoy {} ."),
+SENTENCES = {"job": "i am a {} .", "city": "i live in {} .", "hobby": "i love {} ."}  # how a post tells a fact
+CLAUSES = {"job": "a {}", "city": "in {}", "hobby": "who loves {}"}                   # how a summary tells it
+TRAPS = {  # the same about somebody else: (who, sentence)
+    "city": (("sister", "my sister lives in {} ."), ("boss", "my boss is from {} .")),
+    "hobby": (("brother", "my brother enjoys {} ."), ("sister", "my sister loves {} .")),
 }
-TRAPS = {"city": ("my sister lives in {} .", "my boss is from {} ."), "hobby": ("my brother enjoys {} .", "my sister loves {} .")}
 NOISE = ("it rains today .", "the bus was late .", "my cat is asleep .", "dinner was good .", "the news is on .")
-CLAUSES = {"job": "a {}", "city": "in {}", "hobby": "who loves {}"}  # how a summary tells a fact
 FILLERS = ("so", "well", "basically", "really", "just")
 CUE = "tl;dr :"
-GOLD_MAX = 3.0
+QUESTIONS_PER_DOCUMENT = 4
+QUESTION_SHARE = 0.7        # of the documents, after the first steps
+RESTATEMENTS_FIRST = 150    # steps of pretraining with restatements only: finding facts comes before doubting them
 
 
 @dataclass(frozen=True)
 class Habits:
-    """How often a writer leaves a fact out, gets it wrong, jumbles the clauses, and adds a filler word to a clause."""
+    """How often a writer leaves a fact out, gets it wrong, adds a filler word to a clause, and jumbles the clauses."""
 
     omit: float
     err: float
-    jumble: float
     pad: float
+    jumble: float
 
 
-AVERAGE = Habits(omit=0.22, err=0.22, jumble=0.25, pad=0.12)
-
-
-def words():
-    """Every word of the world, in a fixed order."""
-    texts = [CUE, *NOISE, *FILLERS]
-    for fact in FACTS:
-        texts += [s.format(v) for s in (*SENTENCES[fact], *TRAPS.get(fact, ()), CLAUSES[fact]) for v in VALUES[fact]]
-    return sorted({word for text in texts for word in text.split()})
+AVERAGE = Habits(omit=0.2, err=0.17, pad=0.12, jumble=0.2)
+PERFECT = Habits(omit=0.0, err=0.0, pad=0.0, jumble=0.0)
 
 
 @dataclass(frozen=True)
 class Post:
-    """A post's text and the facts it tells."""
+    """The facts about the writer; about somebody else, (fact, who, value) or None; and the sentences, in their order."""
 
-    text: str
     facts: dict
+    trap: tuple | None
+    body: str
 
 
-def write_post(rng):
-    """Three facts, one or two sentences of noise, and at most one trap, shuffled."""
-    facts = {fact: rng.choice(VALUES[fact]) for fact in FACTS}
-    sentences = [rng.choice(SENTENCES[fact]).format(value) for fact, value in facts.items()]
-    if rng.random() < 0.5:
-        fact = rng.choice(tuple(TRAPS))
-        sentences.append(rng.choice(TRAPS[fact]).format(rng.choice(other_values(fact, facts[fact]))))
-    sentences.append(rng.choice(NOISE))
-    rng.shuffle(sentences)
-    return Post(" ".join([*sentences, CUE]), facts)
+class Tldr(Task):
+    """Posts and summaries with `values_per_fact` jobs, cities and hobbies.
 
-
-def other_values(fact, value):
-    return [v for v in VALUES[fact] if v != value]
-
-
-def write_summary(facts, habits, rng):
-    """A summary of these facts by a writer of these habits."""
-    clauses = []
-    for fact, value in facts.items():
-        if rng.random() < habits.omit:
-            continue
-        told = rng.choice(other_values(fact, value)) if rng.random() < habits.err else value
-        clause = CLAUSES[fact].format(told)
-        clauses.append(f"{rng.choice(FILLERS)} {clause}" if rng.random() < habits.pad else clause)
-    if rng.random() < habits.jumble:
-        rng.shuffle(clauses)
-    return " ".join(clauses)
-
-
-def draw_habits(rng):
-    """Each habit is either good or bad, whatever the others are."""
-    return Habits(omit=rng.choice((0.0, 0.5)), err=rng.choice((0.0, 0.5)),
-                  jumble=rng.choice((0.0, 1.0)), pad=rng.choice((0.0, 0.4)))
-
-
-def gold_axes(facts, summary):
-    """The points of a summary on each axis; their sum is the gold score, at most 3.
-
-    coverage   +1 for each of the three facts that it says something about
-    accuracy   -2 for each of those that it gets wrong, once or more
-    coherence  -1 unless it is nothing but clauses (fillers aside), each fact at most once, in the order job, city, hobby
-    brevity    -0.25 for every word that is not part of the first clause about a fact
+    One in `values_per_fact` combinations of job, city and hobby (the three numbers of which sum to a multiple of it)
+    never occurs in training: evaluation posts are about those people only.
     """
-    told, well_formed = parse_summary(summary)
-    mentioned = list(dict.fromkeys(fact for fact, _ in told))
-    wrong = {fact for fact, value in told if value != facts[fact]}
-    in_order = [fact for fact, _ in told] == [fact for fact in FACTS if fact in mentioned]
-    needed = sum(len(CLAUSES[fact].split()) for fact in mentioned)
-    return {
-        "coverage": float(len(mentioned)),
-        "accuracy": -2.0 * len(wrong),
-        "coherence": 0.0 if well_formed and in_order and told else -1.0,
-        "brevity": -0.25 * max(0, len(summary.split()) - needed),
-    }
 
+    name = "tldr"
+    context_length = 64
+    gold_max = 3.0
 
-def parse_summary(summary):
-    """Reads the clauses: [(fact, value), ...], and whether anything else than clauses and fillers stands there."""
-    told, well_formed, rest = [], True, summary.split()
-    while rest:
-        for fact in FACTS:
-            *opening, _ = CLAUSES[fact].split()
-            n = len(opening)
-            if rest[:n] == opening and len(rest) > n and rest[n] in VALUES[fact]:
-                told.append((fact, rest[n]))
-                rest = rest[n + 1:]
+    def __init__(self, values_per_fact=5):
+        self.values = {fact: VALUES[fact][:values_per_fact] for fact in FACTS}
+        self.values_per_fact = values_per_fact
+        self.tokenizer = WordTokenizer(self._words())
+
+    # -- the texts
+
+    def pretraining_examples(self, n, *, step, rng):
+        share = 0.0 if step < RESTATEMENTS_FIRST else QUESTION_SHARE
+        posts = [self.write_post(rng) for _ in range(n)]
+        return [self.document(self._questions(post, rng) if rng.random() < share else self._restatement(post, rng))
+                for post in posts]
+
+    def demonstrations(self, n, *, rng):
+        posts = [self.write_post(rng) for _ in range(n)]
+        return [(prompt_of(post), self.write_summary(post.facts, AVERAGE, rng)) for post in posts]
+
+    def training_prompts(self, n, *, rng):
+        return [prompt_of(self.write_post(rng)) for _ in range(n)]
+
+    def evaluation_prompts(self, n, *, rng):
+        prompts = {}
+        for _ in range(20 * n):  # a small world has fewer different posts than one may ask for
+            prompts[prompt_of(self.write_post(rng, for_evaluation=True))] = None
+            if len(prompts) == n:
                 break
-        else:
-            well_formed = well_formed and rest[0] in FILLERS
-            rest = rest[1:]
-    return told, well_formed
+        return list(prompts)
+
+    def write_post(self, rng, for_evaluation=False):
+        """Three facts, half of the time a trap, and one sentence of noise, in any order."""
+        facts = self._draw_facts(rng, for_evaluation)
+        sentences = [SENTENCES[fact].format(value) for fact, value in facts.items()]
+        trap = None
+        if rng.random() < 0.5:
+            fact = rng.choice(tuple(TRAPS))
+            who, sentence = rng.choice(TRAPS[fact])
+            trap = (fact, who, rng.choice(self._others(fact, facts[fact])))
+            sentences.append(sentence.format(trap[2]))
+        sentences.append(rng.choice(NOISE))
+        rng.shuffle(sentences)
+        return Post(facts, trap, " ".join(sentences))
+
+    def write_summary(self, facts, habits, rng):
+        """A summary of these facts by a writer of these habits."""
+        clauses = []
+        for fact, value in facts.items():
+            if rng.random() < habits.omit:
+                continue
+            told = rng.choice(self._others(fact, value)) if rng.random() < habits.err else value
+            clause = CLAUSES[fact].format(told)
+            clauses.append(f"{rng.choice(FILLERS)} {clause}" if rng.random() < habits.pad else clause)
+        if rng.random() < habits.jumble:
+            rng.shuffle(clauses)
+        return " ".join(clauses)
+
+    def _restatement(self, post, rng):
+        return [Segment(f"{post.body} facts :", False), Segment(self.write_summary(post.facts, PERFECT, rng), True)]
+
+    def _questions(self, post, rng):
+        segments = [Segment(f"{post.body} questions :", False)]
+        for _ in range(QUESTIONS_PER_DOCUMENT):
+            fact, value, who = self._draw_question(post, rng)
+            segments += [Segment(f"{CLAUSES[fact].format(value)} ?", False), Segment(who, True)]
+        return segments
+
+    def _draw_question(self, post, rng):
+        """(fact, value, whom it is true of): the writer, the person of the trap, or nobody."""
+        kind, fact = rng.random(), rng.choice(FACTS)
+        if kind < 0.4:
+            return fact, post.facts[fact], "me"
+        if kind < 0.55 and post.trap is not None:
+            fact, who, value = post.trap
+            return fact, value, who
+        value = rng.choice(self._others(fact, post.facts[fact]))
+        is_the_trap = post.trap is not None and (fact, value) == (post.trap[0], post.trap[2])
+        return fact, value, post.trap[1] if is_the_trap else "nobody"
+
+    # -- the rule
+
+    def gold_axes(self, prompt, response):
+        """The points of a summary on each axis; their sum is the gold score, at most 3.
+
+        coverage   +1 for each of the three facts that it says something about
+        accuracy   -2 for each of those that it gets wrong, once or more
+        coherence  -1 unless it is nothing but clauses (fillers aside), each fact at most once, in the order of FACTS
+        brevity    -0.25 for every word that is not part of the first clause about a fact
+        """
+        facts, (told, is_well_formed) = facts_of(prompt), self._parse_summary(response)
+        mentioned = [fact for fact in FACTS if any(fact == name for name, _ in told)]
+        wrong = {fact for fact, value in told if value != facts[fact]}
+        in_order = [fact for fact, _ in told] == mentioned
+        needed = sum(len(CLAUSES[fact].split()) for fact in mentioned)
+        return {
+            "coverage": float(len(mentioned)),
+            "accuracy": -2.0 * len(wrong),
+            "coherence": 0.0 if is_well_formed and in_order and told else -1.0,
+            "brevity": -0.25 * (len(response.split()) - needed),
+        }
+
+    def _parse_summary(self, summary):
+        """The clauses, [(fact, value), ...], and whether nothing else than clauses and fillers stands there."""
+        told, is_well_formed, rest = [], True, summary.split()
+        while rest:
+            for fact in FACTS:
+                *opening, _ = CLAUSES[fact].split()
+                n = len(opening)
+                if rest[:n] == opening and len(rest) > n and rest[n] in self.values[fact]:
+                    told.append((fact, rest[n]))
+                    rest = rest[n + 1:]
+                    break
+            else:
+                is_well_formed = is_well_formed and rest[0] in FILLERS
+                rest = rest[1:]
+        return told, is_well_formed
+
+    # -- the world
+
+    def _draw_facts(self, rng, for_evaluation):
+        while True:
+            numbers = [rng.randrange(self.values_per_fact) for _ in FACTS]
+            if (sum(numbers) % self.values_per_fact == 0) == for_evaluation:
+                return {fact: self.values[fact][number] for fact, number in zip(FACTS, numbers)}
+
+    def _others(self, fact, value):
+        return [other for other in self.values[fact] if other != value]
+
+    def _words(self):
+        """Every word of the world, in a fixed order."""
+        texts = [CUE, "facts questions : ? me nobody", *NOISE, *FILLERS]
+        for fact in FACTS:
+            patterns = [SENTENCES[fact], CLAUSES[fact], *(sentence for _, sentence in TRAPS.get(fact, ()))]
+            texts += [pattern.format(value) for pattern in patterns for value in self.values[fact]]
+        texts += [who for traps in TRAPS.values() for who, _ in traps]
+        return sorted({word for text in texts for word in text.split()})
+
+
+def prompt_of(post):
+    return f"{post.body} {CUE}"
+
+
+def facts_of(prompt):
+    """What a post says about its writer, {fact: value}."""
+    return {fact: re.search(r"\b" + re.escape(SENTENCES[fact]).replace(r"\{\}", r"(\w+)"), prompt)[1] for fact in FACTS}

@@ -1,0 +1,82 @@
+"""Flags to settings: one flag for every field of minippo.config, and one clear line for whatever is wrong."""
+
+import argparse
+import difflib
+
+from minippo.config import FIELDS, SECTIONS, kind_of, may_be_none, resolve
+from minippo.errors import InputError
+
+OWN_FLAGS = {"out": "folder of the run; without it runs/<task>-<algorithm>-<preset>-<seed>",
+             "resume": "continue the run in --out", "quiet": "print the result only"}
+
+
+class Parser(argparse.ArgumentParser):
+    """An ArgumentParser that raises InputError where argparse would print its usage and leave."""
+
+    def error(self, message):
+        raise InputError(message)
+
+
+def parse_arguments(arguments=None):
+    """(Config, out, resume, quiet) from the arguments, by default those of the process. InputError names the flag."""
+    parser = _make_parser()
+    values, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        raise InputError(_about_unknown(unknown[0]))
+    settings = {name: _read(name, text) for name, text in vars(values).items() if name in FIELDS}
+    try:
+        config = resolve(settings)
+    except ValueError as error:
+        raise InputError(f"--{error}") from error
+    return config, values.out, values.resume, values.quiet
+
+
+def _make_parser():
+    parser = Parser(prog="python -m minippo.train_toy", allow_abbrev=False, argument_default=argparse.SUPPRESS,
+                    description="A toy GPT goes through all of RLHF: pretraining, fine-tuning, preferences, reward "
+                                "model, PPO. Defaults are those of --task tldr.")
+    for section, dataclass in SECTIONS.items():
+        group = parser.add_argument_group(section, dataclass.__doc__)
+        for name, (owner, item) in FIELDS.items():
+            if owner == section:
+                _add_flag(group, name, item)
+    parser.add_argument("--out", default=None, metavar="DIR", help=OWN_FLAGS["out"])
+    for name in ("resume", "quiet"):
+        parser.add_argument(f"--{name}", action="store_true", default=False, help=OWN_FLAGS[name])
+    return parser
+
+
+def _add_flag(group, name, item):
+    spellings = dict.fromkeys((f"--{name}", f"--{name.replace('_', '-')}"))
+    text = f"{item.metadata['help']} (default: {str(item.default).lower()})"
+    if kind_of(item) is bool:
+        group.add_argument(*spellings, dest=name, action=argparse.BooleanOptionalAction, help=text)
+    else:
+        choices = item.metadata["choices"]
+        metavar = "|".join(choices) if choices else kind_of(item).__name__.upper()
+        group.add_argument(*spellings, dest=name, metavar=metavar, help=text)
+
+
+def _read(name, text):
+    """The flag's text as the type of its field."""
+    item = FIELDS[name][1]
+    kind = kind_of(item)
+    if isinstance(text, bool):
+        return text
+    if may_be_none(item) and text.lower() == "none":
+        return None
+    try:
+        return kind(text)
+    except ValueError:
+        what = "a whole number" if kind is int else "a number"
+        raise InputError(f"--{name}: wanted {what}, got {text!r}") from None
+
+
+def _about_unknown(argument):
+    """Unknown flag, and the nearest one that there is."""
+    name = argument.split("=")[0]
+    if not name.startswith("--"):
+        return f"{argument}: not a flag; flags begin with --"
+    known = [f"--{field}" for field in (*FIELDS, *OWN_FLAGS)]
+    near = difflib.get_close_matches(name.replace("-", "_").replace("__", "--", 1), known, n=1)
+    return f"{name}: unknown flag" + (f"; did you mean {near[0]}?" if near else "; --help lists them all")

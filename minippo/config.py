@@ -1,0 +1,236 @@
+"""Every number of a run, in frozen dataclasses, checked when they are made; one per stage.
+
+The command line is made from these fields: `learning_rate` is the flag --learning_rate (or --learning-rate). The
+defaults are those of the task tldr; PRESETS says where the other tasks and the preset quick differ. `resolve` puts the
+three layers together: defaults, preset, what the user set.
+"""
+
+import math
+from dataclasses import asdict, dataclass, field, fields
+
+ALGORITHMS = ("ppo",)
+
+
+def setting(default, help, low=None, high=None, choices=None, open_low=False):
+    """A field with its range: [low, high], or (low, high] with open_low."""
+    return field(default=default, metadata={"help": help, "low": low, "high": high, "choices": choices,
+                                            "open_low": open_low})
+
+
+def positive(default, help):
+    return setting(default, help, low=0.0, open_low=True)
+
+
+def count(default, help, low=1):
+    return setting(default, help, low=low)
+
+
+class Checked:
+    """Refuses, when made, a value of the wrong type, not finite or out of its range; the message names the field."""
+
+    def __post_init__(self):
+        for item in fields(self):
+            check_value(item, getattr(self, item.name))
+
+
+def check_value(item, value):
+    """ValueError unless the value fits the field."""
+    if value is None:
+        if may_be_none(item):
+            return
+        raise ValueError(f"{item.name}: needs a value")
+    kind, limits = kind_of(item), item.metadata
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if type(value) is not kind:
+        raise ValueError(f"{item.name}: wanted {KINDS[kind]}, got {value!r}")
+    if limits["choices"] and value not in limits["choices"]:
+        raise ValueError(f"{item.name}: wanted one of {', '.join(map(str, limits['choices']))}, got {value!r}")
+    if kind is float and not math.isfinite(value):
+        raise ValueError(f"{item.name}: wanted a finite number, got {value!r}")
+    low, high = limits["low"], limits["high"]
+    too_low = low is not None and (value <= low if limits["open_low"] else value < low)
+    if too_low or (high is not None and value > high):
+        raise ValueError(f"{item.name}: wanted {_range(limits)}, got {value!r}")
+
+
+KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+
+
+def kind_of(item):
+    """int, float, bool or str: the type that stands in the annotation, without its "or None"."""
+    return next(kind for kind in KINDS if kind.__name__ == str(getattr(item.type, "__name__", item.type)).split(" ")[0])
+
+
+def may_be_none(item):
+    return "None" in str(item.type)
+
+
+def _range(limits):
+    low, high = limits["low"], limits["high"]
+    if high is None:
+        return f"more than {low:g}" if limits["open_low"] else f"at least {low:g}"
+    return f"a number in {'(' if limits['open_low'] else '['}{low:g}, {high:g}]"
+
+
+@dataclass(frozen=True)
+class RunConfig(Checked):
+    """What is run, and where."""
+
+    task: str = setting("tldr", "the world of the run", choices=("tldr", "capitals", "files"))
+    data: "str | None" = setting(None, "the folder of your own text and preferences, for --task files")
+    truncate: bool = setting(False, "cut texts that are longer than the context, at a word")
+    algorithm: str = setting("ppo", "how the policy is trained", choices=ALGORITHMS)
+    preset: str = setting("default", "quick: the same job, smaller", choices=("default", "quick"))
+    seed: int = setting(0, "every random number follows from it", low=0, high=2**31 - 1)
+    device: str = setting("auto", "auto takes CUDA when there is one", choices=("auto", "cpu", "cuda"))
+    threads: int = setting(2, "threads of the CPU", low=1, high=256)
+
+
+@dataclass(frozen=True)
+class TaskConfig(Checked):
+    """The size of the world."""
+
+    tldr_values: int = setting(5, "tldr: different jobs, cities and hobbies", low=3, high=6)
+    prompt_length: int = count(160, "files: the longest prompt, in bytes", low=4)
+
+
+@dataclass(frozen=True)
+class ModelConfig(Checked):
+    """The size of the GPT; the reward model and the critic have the same trunk."""
+
+    n_layer: int = count(3, "blocks")
+    n_head: int = count(4, "attention heads; a divisor of n_embd")
+    n_embd: int = count(64, "width")
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.n_embd % self.n_head:
+            raise ValueError(f"n_head: wanted a divisor of n_embd {self.n_embd}, got {self.n_head}")
+
+
+@dataclass(frozen=True)
+class PretrainConfig(Checked):
+    """Next-token loss on the task's text."""
+
+    pretrain_steps: int = count(1200, "optimiser steps")
+    pretrain_batch_size: int = count(64, "documents per step")
+    pretrain_learning_rate: float = positive(2e-3, "peak; warm-up, then a cosine down to a tenth")
+
+
+@dataclass(frozen=True)
+class SFTConfig(Checked):
+    """Next-token loss on the demonstrations' completions."""
+
+    sft_steps: int = count(150, "optimiser steps")
+    sft_batch_size: int = count(64, "demonstrations per step")
+    sft_learning_rate: float = positive(5e-4, "peak; warm-up, then a cosine down to a tenth")
+
+
+@dataclass(frozen=True)
+class PreferenceConfig(Checked):
+    """Responses sampled from the fine-tuned model, and who compares them."""
+
+    preference_prompts: int = count(12000, "prompts to sample responses for", low=2)
+    preference_samples: int = count(4, "responses per prompt; all pairs of them are compared", low=2)
+    preference_heldout: int = count(400, "more prompts, for held-out pairs (files: pairs to hold out)")
+    annotator_temperature: float = positive(0.5, "P(first preferred) = sigmoid(difference of gold / temperature)")
+
+
+@dataclass(frozen=True)
+class RewardConfig(Checked):
+    """Bradley-Terry training of the reward model."""
+
+    reward_epochs: int = count(2, "passes over the preferences")
+    reward_batch_size: int = count(32, "prompts per step")
+    reward_learning_rate: float = positive(2e-3, "peak; warm-up, then linearly to 0")
+    reward_weight_decay: float = setting(0.01, "AdamW's", low=0.0)
+
+
+@dataclass(frozen=True)
+class PPOConfig(Checked):
+    """The policy's training."""
+
+    num_updates: int = count(50, "rollouts, each followed by num_ppo_epochs over it")
+    batch_size: int = count(128, "responses per rollout")
+    num_ppo_epochs: int = count(4, "passes over a rollout")
+    num_mini_batches: int = count(2, "optimiser steps per pass")
+    response_length: int = count(14, "the most tokens of a response, EOS included")
+    temperature: float = positive(1.0, "of sampling, and of every log-probability")
+    learning_rate: float = positive(1e-3, "at the start; it falls linearly to final_learning_rate of it")
+    final_learning_rate: float = setting(0.1, "share of the learning rate left at the last update", low=0.0, high=1.0)
+    kl_coef: float = positive(0.05, "price of a nat of KL to the fine-tuned model")
+    gamma: float = setting(1.0, "discount", low=0.0, high=1.0)
+    lam: float = setting(0.95, "GAE's lambda", low=0.0, high=1.0)
+    cliprange: float = positive(0.2, "of the ratio")
+    cliprange_value: float = positive(0.2, "of the values")
+    vf_coef: float = setting(0.1, "weight of the value loss", low=0.0)
+    ent_coef: float = setting(0.0, "weight of the entropy bonus", low=0.0)
+    max_grad_norm: float = positive(1.0, "gradients are scaled down to this norm")
+    whiten_advantages: bool = setting(True, "mean 0 and standard deviation 1 over the rollout")
+    whiten_rewards: bool = setting(False, "standard deviation 1 over the rollout, the mean is kept")
+    no_eos_score: "float | None" = setting(-5.0, "score of a response without EOS; none: the reward model's own")
+    missing_eos_penalty: float = setting(0.0, "subtracted from the score of a response without EOS", low=0.0)
+    target_kl: "float | None" = setting(None, "stop a rollout's passes when approxkl passes this; none: never", low=0.0,
+                                        open_low=True)
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.num_mini_batches > self.batch_size:
+            raise ValueError(f"num_mini_batches: wanted at most batch_size {self.batch_size}, "
+                             f"got {self.num_mini_batches}")
+
+
+@dataclass(frozen=True)
+class EvalConfig(Checked):
+    """What is measured at the end."""
+
+    eval_prompts: int = count(500, "evaluation prompts, one response each before and after")
+    optimum_prompts: int = count(64, "prompts for the estimate of the best possible objective")
+    optimum_draws: int = count(512, "draws per prompt from the reference, and as many from the policy", low=2)
+
+
+@dataclass(frozen=True)
+class Config:
+    """The whole configuration, a section per stage."""
+
+    run: RunConfig
+    task: TaskConfig
+    model: ModelConfig
+    pretrain: PretrainConfig
+    sft: SFTConfig
+    preference: PreferenceConfig
+    reward: RewardConfig
+    ppo: PPOConfig
+    eval: EvalConfig
+
+    def to_dict(self):
+        return asdict(self)
+
+
+SECTIONS = {item.name: item.type for item in fields(Config)}  # name of the section -> its dataclass
+FIELDS = {item.name: (section, item) for section, kind in SECTIONS.items() for item in fields(kind)}
+
+PRESETS = {  # (task, preset) -> what differs from the defaults above
+    ("tldr", "default"): {},
+    ("tldr", "quick"): {"tldr_values": 3, "pretrain_steps": 500, "preference_prompts": 3000, "preference_heldout": 200,
+                        "num_updates": 25, "eval_prompts": 300},
+    ("capitals", "default"): {"n_layer": 2, "pretrain_steps": 200, "sft_steps": 150, "preference_prompts": 1000,
+                              "preference_heldout": 100, "annotator_temperature": 0.4, "response_length": 4,
+                              "num_updates": 30},
+    ("files", "default"): {"response_length": 320, "pretrain_batch_size": 16, "pretrain_steps": 1500},
+}
+PRESETS["capitals", "quick"] = PRESETS["capitals", "default"]
+PRESETS["files", "quick"] = PRESETS["files", "default"]
+
+
+def resolve(settings):
+    """A Config from {field: value}: the defaults, then the preset's, then these. ValueError names a field."""
+    for name in settings:
+        if name not in FIELDS:
+            raise ValueError(f"{name}: there is no such setting")
+    run = RunConfig(**{name: value for name, value in settings.items() if FIELDS[name][0] == "run"})
+    values = PRESETS[run.task, run.preset] | settings
+    sections = {section: {name: value for name, value in values.items() if FIELDS[name][0] == section}
+                for section in SECTIONS}
+    return Config(**{section: kind(**sections[section]) for section, kind in SECTIONS.items()})

@@ -1,0 +1,65 @@
+"""Before and after: the fine-tuned model and the trained policy on the same prompts, which no stage has trained on.
+
+One response each per prompt gives the gold score with its axes, the win rate, the lengths and the samples. Score, KL and
+objective come from the many draws of minippo.optimum, since small differences count there.
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+from minippo.rollout import join, sample_responses
+from minippo.runs.stats import wilson_interval
+
+
+@dataclass(frozen=True)
+class Answers:
+    """One response per prompt, with what was said about it."""
+
+    texts: list
+    lengths: list      # tokens, EOS included
+    ended: list        # bool: has an EOS
+    scores: list
+    axes: list         # gold axes as dicts, or None
+
+    def gold(self):
+        """The gold scores, None each where the task has no rule."""
+        return [None if axes is None else sum(axes.values()) for axes in self.axes]
+
+
+@torch.no_grad()
+def answer(model, task, prompts, prompt_tensors, *, score_function, config, generator, rows_at_once=512):
+    """The model's Answers to prompts (texts, and as tensors). The scores are the reward model's, before the EOS rule."""
+    tokenizer, parts = task.tokenizer, []
+    for start in range(0, len(prompts), rows_at_once):
+        chunk = [x[start:start + rows_at_once] for x in prompt_tensors]
+        tokens, mask, _ = sample_responses(model, *chunk, response_length=config.response_length,
+                                           temperature=config.temperature, generator=generator,
+                                           eos_id=tokenizer.eos_id, pad_id=tokenizer.pad_id)
+        parts.append((tokens.tolist(), mask.sum(dim=1).tolist(), score_function(*join(*chunk, tokens, mask)).tolist()))
+    tokens, lengths, scores = (sum(part, []) for part in zip(*parts))
+    texts = [tokenizer.decode(row) for row in tokens]
+    return Answers(texts, lengths, [tokenizer.eos_id in row for row in tokens], scores,
+                   [task.gold_axes(prompt, text) for prompt, text in zip(prompts, texts)])
+
+
+def win_rate(before, after, *, has_gold):
+    """How often the response after beats the one before, ties half, with its Wilson 95 % interval."""
+    old, new = (answers.gold() if has_gold else answers.scores for answers in (before, after))
+    wins = sum(1.0 if b > a else 0.5 if b == a else 0.0 for a, b in zip(old, new))
+    low, high = wilson_interval(wins, len(new))
+    return {"value": wins / len(new), "low": low, "high": high, "n": len(new),
+            "judge": "gold" if has_gold else "reward model"}
+
+
+def gold_report(answers):
+    """(mean gold score, mean of each axis), or (None, None) where the task has no rule."""
+    if answers.axes[0] is None:
+        return None, None
+    axes = {name: mean(axes[name] for axes in answers.axes) for name in answers.axes[0]}
+    return mean(answers.gold()), axes
+
+
+def mean(numbers):
+    numbers = list(numbers)
+    return sum(numbers) / len(numbers)

@@ -1,0 +1,116 @@
+"""How good the best policy would be: the optimum of E[score] - kl_coef * KL(policy || reference), and how near a run came.
+
+The best policy is known: pi*(y|x) = pi_ref(y|x) exp(score(x,y) / c) / Z(x) with c = kl_coef, and its objective is
+c log Z(x). Z is an average over responses, so it can be estimated from samples. The reference alone hardly ever draws
+the responses that matter; half of the draws are therefore the trained policy's, and each is weighted by what the
+reference would have given it against the mixture of the two.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+from minippo.rollout import Responses, apply_eos_rule, join, response_logits, response_logprobs, sample_responses
+
+FRONTIER_FACTORS = (0.5, 0.7, 1.0, 1.4, 2.0, 3.0, 5.0, 10.0, 30.0)  # times kl_coef
+BEST_OF = (2, 4, 8, 16, 32, 64)
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Responses to the same N prompts, half from the reference and half from the policy; 2M draws per prompt."""
+
+    scores: torch.Tensor         # [N,2M] after the EOS rule; the first M are the reference's draws
+    logprobs: torch.Tensor       # [N,2M] log pi(y|x), summed over the response
+    ref_logprobs: torch.Tensor   # [N,2M] log pi_ref(y|x)
+
+    @property
+    def half(self):
+        return self.scores.shape[1] // 2
+
+
+@torch.no_grad()
+def draw_from_both(policy, reference, score_function, prompts, *, draws, config, generator, eos_id, pad_id,
+                   rows_at_once=4096, progress=iter):
+    """`draws` responses per prompt from each of the two, scored and rescored under both: Draws, in float64."""
+    per_chunk, parts = max(1, rows_at_once // draws), []
+    for start in progress(range(0, len(prompts[0]), per_chunk)):
+        chunk = [x[start:start + per_chunk] for x in prompts]
+        halves = [_draw(model, policy, reference, score_function, chunk, draws, config, generator, eos_id, pad_id)
+                  for model in (reference, policy)]
+        parts.append([torch.cat(pair, dim=1) for pair in zip(*halves)])  # [n,2M]
+    return Draws(*(torch.cat(part).double().cpu() for part in zip(*parts)))
+
+
+def _draw(model, policy, reference, score_function, prompts, draws, config, generator, eos_id, pad_id):
+    """(scores, logprobs, ref_logprobs) of `draws` responses of one model to each prompt, [n,M]."""
+    tokens, mask, _ = sample_responses(model, *prompts, response_length=config.response_length,
+                                       temperature=config.temperature, generator=generator, eos_id=eos_id,
+                                       pad_id=pad_id, samples_per_prompt=draws)
+    length = int(mask.sum(dim=1).max())  # columns that are padding in every row would only cost time
+    batch = Responses(*(x.repeat_interleave(draws, dim=0) for x in prompts), tokens[:, :length], mask[:, :length])
+    scores = apply_eos_rule(score_function(*join(*vars(batch).values())), (tokens == eos_id).any(dim=1),
+                            no_eos_score=config.no_eos_score, missing_eos_penalty=config.missing_eos_penalty)
+    sums = [response_logprobs(response_logits(m, batch, config.temperature), batch).sum(dim=1)
+            for m in (policy, reference)]
+    return [x.view(-1, draws) for x in (scores, *sums)]
+
+
+def log_weights(draws, kl_coef):
+    """log of pi_ref(y|x) exp(score / c) over the mixture's probability, [N,2M]; their mean estimates Z(x)."""
+    mixture = torch.logaddexp(draws.logprobs, draws.ref_logprobs) - math.log(2)
+    return draws.ref_logprobs - mixture + draws.scores / kl_coef
+
+
+def estimate_optimum(draws, kl_coef):
+    """The best objective, with its 95 % interval, and how many draws it rests on.
+
+    Equation (0.17) c log Z(x), Z(x) = mean over draws of [pi_ref(y|x) / mixture(y|x)] exp(score / c); mean over prompts
+    The interval is that of the sampling error for these prompts (delta method per prompt). The effective sample size of
+    a prompt is (sum w)^2 / sum w^2; the median over the prompts is reported, and the smallest beside it.
+    """
+    logs = log_weights(draws, kl_coef)
+    n = logs.shape[1]
+    objectives = kl_coef * (torch.logsumexp(logs, dim=1) - math.log(n))          # [N]
+    shares = torch.softmax(logs, dim=1)
+    sizes = 1 / (shares**2).sum(dim=1)                                          # [N]
+    variances = kl_coef**2 * (1 / sizes - 1 / n)                                # of c log Z, per prompt
+    error = 1.96 * math.sqrt(variances.clamp(min=0).sum().item()) / len(logs)
+    objective = objectives.mean().item()
+    return {"objective": objective, "low": objective - error, "high": objective + error,
+            "draws_per_prompt": n, "prompts": len(logs), "effective_sample_size": sizes.median().item(),
+            "effective_sample_size_min": sizes.min().item()}
+
+
+def policy_and_reference(draws, kl_coef):
+    """Score, KL and objective of the two policies, each from its own draws: (policy's, reference's)."""
+    own = slice(draws.half, None)
+    kl = (draws.logprobs - draws.ref_logprobs)[:, own].mean().item()
+    score, reference_score = draws.scores[:, own].mean().item(), draws.scores[:, :draws.half].mean().item()
+    return ({"score": score, "kl": kl, "objective": score - kl_coef * kl},
+            {"score": reference_score, "kl": 0.0, "objective": reference_score})
+
+
+def optimal_frontier(draws, kl_coef):
+    """[(kl, score)] of the best policies for several prices of KL around kl_coef, by increasing KL."""
+    points = []
+    for factor in FRONTIER_FACTORS:
+        shares = torch.softmax(log_weights(draws, factor * kl_coef), dim=1)
+        score = (shares * draws.scores).sum(dim=1).mean().item()
+        log_z = torch.logsumexp(log_weights(draws, factor * kl_coef), dim=1).mean().item() - math.log(shares.shape[1])
+        points.append((max(0.0, score / (factor * kl_coef) - log_z), score))  # KL = E[score] / c - log Z
+    return sorted(points)
+
+
+def best_of_n(draws):
+    """[(n, bound on its KL, score)]: take the best-scored of n samples of the reference."""
+    scores = draws.scores[:, :draws.half]
+    sizes = [n for n in BEST_OF if n <= draws.half // 4]
+    return [(n, math.log(n) - (n - 1) / n, _mean_of_best(scores, n)) for n in sizes]
+
+
+def _mean_of_best(scores, n):
+    """The mean over disjoint groups of n draws of the group's highest score."""
+    groups = scores.shape[1] // n
+    return scores[:, :groups * n].view(len(scores), groups, n).amax(dim=2).mean().item()

@@ -1,0 +1,87 @@
+"""What every task gives to a run, and the one way in which text becomes tokens.
+
+A prompt is BOS and its words; a response is its words and EOS. A document is a list of segments, each with a flag: is
+this text to be learned, or only read? Pretraining and fine-tuning are the same next-token loss over such documents.
+"""
+
+from typing import NamedTuple
+
+
+class Segment(NamedTuple):
+    """A piece of a document; the next-token loss counts its tokens when `is_target`."""
+
+    text: str
+    is_target: bool
+
+
+class Example(NamedTuple):
+    """A document as tokens, and which of them the loss counts."""
+
+    tokens: list[int]
+    is_target: list[bool]
+
+
+class Task:
+    """One world: its words, its texts, its prompts and, where there is one, its rule for what is good.
+
+    rng is always a random.Random of the caller: a task keeps no randomness of its own.
+    """
+
+    name = None
+    tokenizer = None
+    context_length = None       # tokens of the longest text
+    gold_max = None             # the best possible mean gold score; None where there is no rule
+    notes = ()                  # lines for the screen: what was derived, dropped or cut
+
+    def pretraining_examples(self, n, *, step, rng):
+        """n documents for this step of the pretraining."""
+        raise NotImplementedError
+
+    def demonstrations(self, n, *, rng):
+        """n pairs (prompt, completion), as imperfect as people's."""
+        raise NotImplementedError
+
+    def training_prompts(self, n, *, rng):
+        """n prompts to sample preferences and PPO's rollouts from."""
+        raise NotImplementedError
+
+    def evaluation_prompts(self, n, *, rng):
+        """At most n prompts, all different, for figures and tables; no training stage sees them unless the task says so."""
+        raise NotImplementedError
+
+    def gold_axes(self, prompt, response):
+        """{axis: points} of a response; their sum is its gold score. None where the task has no rule."""
+        return None
+
+    def recorded_preferences(self):
+        """(training, held-out) lists of (prompt, chosen, rejected) that people made; None: an annotator is simulated."""
+        return None
+
+    def answers_to_watch(self):
+        """[(prompt, right answer, rival answer)] whose probabilities are shown before and after; mostly none."""
+        return []
+
+    def gold(self, prompt, response):
+        """The gold score, or None."""
+        axes = self.gold_axes(prompt, response)
+        return None if axes is None else sum(axes.values())
+
+    def prompt_ids(self, prompt):
+        return [self.tokenizer.bos_id, *self.tokenizer.encode(prompt)]
+
+    def response_ids(self, response):
+        return [*self.tokenizer.encode(response), self.tokenizer.eos_id]
+
+    def document(self, segments):
+        """Segments -> Example, with BOS before and EOS behind; EOS is always learned, BOS never."""
+        tokens, is_target = [self.tokenizer.bos_id], [False]
+        for text, flag in segments:
+            ids = self.tokenizer.encode(text)
+            tokens += ids
+            is_target += [flag] * len(ids)
+        return Example([*tokens, self.tokenizer.eos_id], [*is_target, True])
+
+    def demonstration_example(self, prompt, completion):
+        """The prompt is read, the completion is learned."""
+        prompt, response = self.prompt_ids(prompt), self.response_ids(completion)
+        return Example(prompt + response, [False] * len(prompt) + [True] * len(response))

@@ -1,0 +1,74 @@
+"""A user's own text and preference pairs, as bytes. There is no rule for what is good: the reward model is all there is.
+
+A prompt ends with a line break, and the response begins after it; the corpus that is made of demonstrations looks the
+same, so that the model has seen the format before it is fine-tuned.
+"""
+
+from bisect import bisect_right
+from itertools import accumulate
+
+from minippo.errors import InputError
+from minippo.tasks.base import Example, Task
+from minippo.tasks.read_files import check_lengths, read_folder, split_by_prompt, without_prompts
+from minippo.tokenizer import ByteTokenizer
+
+
+class Files(Task):
+    """The files of one folder; see minippo.tasks.read_files for what may stand there.
+
+    prompt_length and response_length are in bytes; the line break and BOS come on top of the first, EOS is part of the
+    second.
+    """
+
+    name = "files"
+
+    def __init__(self, folder, *, prompt_length, response_length, heldout_pairs, truncate, generator):
+        data = check_lengths(read_folder(folder), prompt_length=prompt_length, response_length=response_length,
+                             truncate=truncate)
+        training, heldout = split_by_prompt(data.preferences, heldout_pairs=heldout_pairs, generator=generator)
+        data = without_prompts(data, heldout)
+        self.tokenizer = ByteTokenizer()
+        self.context_length = prompt_length + 2 + response_length
+        self.notes = tuple(data.notes)
+        self._preferences = (training, heldout)
+        self._demonstrations, self._prompts = data.demonstrations, data.prompts
+        self._heldout_prompts = list(dict.fromkeys(prompt for prompt, _, _ in heldout))
+        unseen = {prompt.strip() for prompt in self._heldout_prompts}
+        self._training_prompts = [prompt for prompt in data.prompts if prompt.strip() not in unseen]
+        if not self._training_prompts:
+            raise InputError("prompts.jsonl: every prompt in it is one of the held-out preference pairs; add others")
+        self._documents = [text.encode("utf-8") for text in data.corpus]
+        self._ends = list(accumulate(len(text) for text in self._documents))
+
+    def pretraining_examples(self, n, *, step, rng):
+        return [self._window(rng) for _ in range(n)]
+
+    def demonstrations(self, n, *, rng):
+        """All of them in a new order, as often as needed."""
+        drawn = []
+        while len(drawn) < n:
+            drawn += rng.sample(self._demonstrations, len(self._demonstrations))
+        return drawn[:n]
+
+    def training_prompts(self, n, *, rng):
+        return rng.choices(self._training_prompts, k=n)
+
+    def evaluation_prompts(self, n, *, rng):
+        return rng.sample(self._heldout_prompts, min(n, len(self._heldout_prompts)))
+
+    def recorded_preferences(self):
+        return self._preferences
+
+    def prompt_ids(self, prompt):
+        return super().prompt_ids(prompt + "\n")
+
+    def _window(self, rng):
+        """A piece of the corpus as long as the context, wherever in it; long documents are met more often."""
+        text = self._documents[bisect_right(self._ends, rng.randrange(self._ends[-1]))]
+        room = self.context_length - 1  # one for BOS
+        start = rng.randrange(len(text) - room + 1) if len(text) > room else 0
+        tokens = [*text[start:start + room]]
+        if start + len(tokens) == len(text) and len(tokens) < room:
+            tokens.append(self.tokenizer.eos_id)
+        return Example([self.tokenizer.bos_id, *tokens], [False] + [True] * len(tokens))
+

@@ -1,0 +1,104 @@
+"""The reward model's training: Bradley-Terry on pairs, then a zero and a unit for its scores.
+
+A prompt is read once and its K responses go on from that reading (a key/value cache through which gradients flow), and
+each response is scored once for all the pairs in which it stands. Pairs say only which score is higher, so the zero and
+the unit are chosen afterwards: 0 is the mean over the demonstrations, 1 the standard deviation over the fine-tuned
+model's own responses. Then kl_coef means the same in every run.
+"""
+
+import torch
+
+from minippo.gpt import KVCache
+from minippo.preferences import pair_indices
+from minippo.reward_head import bradley_terry_loss
+from minippo.tokenizer import pad_right
+from minippo.train_sft import take_step
+
+WARMUP_STEPS = 20
+
+
+def response_scores(reward_model, comparisons):
+    """The scores of all responses, [N,K]; the same numbers as reward_model(prompt + response), at a fraction of the work."""
+    N, K, T = comparisons.response_tokens.shape
+    cache = KVCache(reward_model.trunk.config.n_layer)
+    reward_model.trunk.hidden(comparisons.prompt_tokens, comparisons.prompt_mask, cache)
+    tokens, mask = (x.reshape(N * K, T) for x in (comparisons.response_tokens, comparisons.response_mask))
+    return reward_model(tokens, mask, cache.repeat_rows(K)).view(N, K)
+
+
+def pair_margins(scores, labels):
+    """Score of the preferred minus score of the other, for each pair that was compared, [pairs compared]."""
+    first, second = pair_indices(scores.shape[1])
+    margins = (scores[:, first] - scores[:, second]) * labels  # [N,pairs]
+    return margins[labels != 0]
+
+
+def train_reward_model(reward_model, comparisons, *, config, generator, evaluate=None, progress=iter):
+    """Bradley-Terry training; returns the loss of every step.
+
+    The batches are drawn with `generator`. The learning rate warms up and falls linearly to 0. `evaluate(epoch)` is
+    called after each epoch. TrainingError when a loss or a gradient is not finite.
+    """
+    device = next(reward_model.parameters()).device
+    optimizer = torch.optim.AdamW(reward_model.parameters(), lr=config.reward_learning_rate, betas=(0.9, 0.98),
+                                  weight_decay=config.reward_weight_decay)
+    losses = []
+    batches = [batch for _ in range(config.reward_epochs)
+               for batch in torch.randperm(len(comparisons), generator=generator).split(config.reward_batch_size)]
+    for step, index in enumerate(progress(batches)):
+        batch = to_device(comparisons.rows(index), device)
+        if batch.number_of_pairs() == 0:
+            continue  # every response of these prompts is as good as every other
+        margins = pair_margins(response_scores(reward_model, batch), batch.labels)
+        loss = bradley_terry_loss(chosen_scores=margins, rejected_scores=torch.zeros_like(margins))
+        share = min(1.0, (step + 1) / WARMUP_STEPS) * (1 - step / len(batches))
+        take_step(optimizer, loss, share * config.reward_learning_rate, where=f"reward model, step {step + 1}")
+        losses.append(loss.item())
+    return losses
+
+
+@torch.no_grad()
+def heldout_report(reward_model, comparisons, *, chunk=100):
+    """How often the reward model agrees with the annotator on pairs that it never saw, and how often one can.
+
+    heldout_accuracy   share of pairs in which the preferred response scores higher; equal scores count half
+    annotator_ceiling  mean of max(p, 1-p), p the annotator's own probability: what knowing the rule would get
+    skill              (accuracy - 0.5) / (ceiling - 0.5); the ceiling and the skill are None where p is not known
+    """
+    device = next(reward_model.parameters()).device
+    parts = [to_device(comparisons.rows(index), device) for index in torch.arange(len(comparisons)).split(chunk)]
+    margins = torch.cat([pair_margins(response_scores(reward_model, part), part.labels) for part in parts])
+    accuracy = ((margins > 0).float() + 0.5 * (margins == 0).float()).mean().item()
+    p = comparisons.probabilities[comparisons.labels != 0]
+    ceiling = None if p.isnan().any() else torch.maximum(p, 1 - p).mean().item()
+    return {"heldout_accuracy": accuracy, "heldout_pairs": len(margins), "annotator_ceiling": ceiling,
+            "skill": None if ceiling is None else (accuracy - 0.5) / (ceiling - 0.5)}
+
+
+@torch.no_grad()
+def set_zero_and_unit(reward_model, demonstrations, own_scores, *, pad_id):
+    """Set center and scale: mean 0 over the demonstrations (Examples), standard deviation 1 over `own_scores`.
+
+    own_scores: raw scores of responses that the fine-tuned model sampled. They are taken as they are when they hardly
+    differ (standard deviation under 1e-6): a unit made of rounding errors would blow the scores up.
+    """
+    device = next(reward_model.parameters()).device
+    parts = [pad_right([example.tokens for example in demonstrations[i:i + 100]], pad_id)
+             for i in range(0, len(demonstrations), 100)]
+    raw = torch.cat([reward_model(tokens.to(device), mask.to(device)) for tokens, mask in parts])
+    spread = own_scores.std(correction=0)
+    reward_model.center.fill_(raw.mean())
+    reward_model.scale.fill_(spread if spread > 1e-6 else 1.0)
+
+
+@torch.no_grad()
+def all_scores(reward_model, comparisons, *, chunk=100):
+    """The scores of every response of some Comparisons, [N,K]."""
+    device = next(reward_model.parameters()).device
+    parts = torch.arange(len(comparisons)).split(chunk)
+    return torch.cat([response_scores(reward_model, to_device(comparisons.rows(part), device)) for part in parts])
+
+
+def to_device(record, device):
+    """The same record with every tensor on the device."""
+    return type(record)(**{name: value.to(device) for name, value in vars(record).items()})

@@ -1,0 +1,72 @@
+"""Next-token training: of a fresh model on a task's text (pretraining), then on its demonstrations (fine-tuning).
+
+Both are the same loss, the mean of -log pi over the tokens that are to be learned. What is only read (a post, a
+question) is in the context and not in the loss: its words cannot be foretold, and learning to foretell them would drown
+the little that is to be learned.
+"""
+
+import math
+
+import torch
+from torch.nn import functional as F
+
+from minippo.errors import TrainingError
+from minippo.tokenizer import pad_right
+
+IGNORED = -100  # the label that cross_entropy leaves out
+WARMUP_STEPS = 50
+
+
+def next_token_loss(model, examples, pad_id):
+    """The mean of -log pi over the target tokens of some Examples.
+
+    Equation (0.15) L = -sum_i m_i log pi(x_i | x_<i) / sum_i m_i, with m_i = 1 where x_i is a target
+    Shapes   examples: lists of tokens and flags -> scalar.
+    """
+    tokens, mask = pad_right([example.tokens for example in examples], pad_id)                    # [B,S]
+    targets, _ = pad_right([[token if flag else IGNORED for token, flag in zip(*example)] for example in examples],
+                           IGNORED)
+    device = next(model.parameters()).device
+    tokens, mask, targets = (x.to(device) for x in (tokens, mask, targets))
+    # With the pads on the right no real token can read one: causal attention alone is enough, and quicker.
+    logits = model(tokens[:, :-1])                                                                # [B,S-1,V]
+    return F.cross_entropy(logits.flatten(0, 1), targets[:, 1:].flatten(), ignore_index=IGNORED)
+
+
+def train_next_token(model, draw_examples, *, steps, learning_rate, pad_id, stage, progress=iter):
+    """Train a GPT on batches of Examples; returns the loss of every step.
+
+    draw_examples(step) -> the Examples of that step. The learning rate warms up over 50 steps (or a tenth of them all)
+    and falls along a cosine to a tenth. TrainingError when a loss or a gradient is not finite.
+    """
+    optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
+    losses = []
+    for step in progress(range(steps)):
+        loss = next_token_loss(model, draw_examples(step), pad_id)
+        take_step(optimizer, loss, warmup_then_cosine(step, steps) * learning_rate, where=f"{stage}, step {step + 1}")
+        losses.append(loss.item())
+    return losses
+
+
+def take_step(optimizer, loss, learning_rate, *, where, max_grad_norm=1.0):
+    """One optimiser step at this learning rate, with the gradient's norm held down; returns the norm it had.
+
+    TrainingError names the stage and the step when the loss or the gradient is not finite: nothing is skipped over.
+    """
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    optimizer.zero_grad()
+    loss.backward()
+    norm = torch.nn.utils.clip_grad_norm_(parameters, max_grad_norm).item()
+    for what, value in (("loss", loss.item()), ("gradient's norm", norm)):
+        if not math.isfinite(value):
+            raise TrainingError(f"{where}: the {what} is {value}; try a smaller learning rate")
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate
+    optimizer.step()
+    return norm
+
+
+def warmup_then_cosine(step, steps):
+    """The share of the peak learning rate at a step, from 0 up to 1 and down to 0.1."""
+    warmup = min(WARMUP_STEPS, max(1, steps // 10))
+    return min(1.0, (step + 1) / warmup) * (0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * step / steps)))

@@ -1,0 +1,411 @@
+"""All of RLHF with one command: python -m minippo.train_toy
+
+    pretrain      a fresh GPT on the task's text
+    sft           the same GPT on demonstrations, which are imperfect
+    preferences   its responses in pairs, and an annotator who chooses
+    reward_model  a copy of the GPT with a scalar head learns what the annotator prefers
+    policy        PPO: the GPT learns what the reward model prefers, without going far from where it was
+    evaluation    before and after on new prompts, and the best policy there could be
+
+Every stage draws from random generators of its own, which follow from the seed and the stage's name.
+"""
+
+import copy
+import os
+import platform
+import random
+import subprocess
+import sys
+import time
+import zlib
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+
+import torch
+
+from minippo.command_line import parse_arguments
+from minippo.critic_head import Critic
+from minippo.errors import InputError, TrainingError
+from minippo.evaluate import answer, gold_report, mean, win_rate
+from minippo.gpt import GPT, GPTConfig
+from minippo.optimum import best_of_n, draw_from_both, estimate_optimum, optimal_frontier, policy_and_reference
+from minippo.preferences import recorded_comparisons, simulated_comparisons
+from minippo.reward_head import RewardModel
+from minippo.rollout import Responses, make_rollout, response_logits, response_logprobs
+from minippo.runs import figures
+from minippo.runs.folder import RunFolder
+from minippo.runs.screen import Screen
+from minippo.runs.stats import matmul_loop_seconds, peak_memory_mib, wilson_interval
+from minippo.tasks import make_task
+from minippo.tokenizer import pad_left, pad_right
+from minippo.train_policy import estimate_advantages, train_policy
+from minippo.train_reward import all_scores, heldout_report, set_zero_and_unit, train_reward_model
+from minippo.train_sft import train_next_token
+
+SAMPLES_SHOWN, SAMPLES_SAVED, CENTRING_DEMONSTRATIONS = 3, 100, 500
+
+
+class Run:
+    """What every stage needs at hand: the configuration, the task, the device, the folder, the screen and the clock."""
+
+    def __init__(self, config, task, device, folder, screen):
+        self.config, self.task, self.device, self.folder, self.screen = config, task, device, folder, screen
+        self.seconds = {}
+
+    @contextmanager
+    def stage(self, name):
+        """Times a stage; what is appended to the list that it yields is the figure on the stage's line."""
+        begin, text = time.perf_counter(), []
+        yield text
+        self.seconds[name] = time.perf_counter() - begin
+        self.screen.stage(name, ", ".join(text), self.seconds[name])
+
+    def generator(self, name, device="cpu"):
+        return torch.Generator(device=device).manual_seed(stage_seed(self.config.run.seed, name))
+
+    def rng(self, name):
+        return random.Random(stage_seed(self.config.run.seed, name))
+
+    def bar(self, name):
+        """A progress bar for the loops of a stage."""
+        return lambda items: self.screen.progress(items, name)
+
+    def prompt_tensors(self, prompts):
+        rows = [self.task.prompt_ids(prompt) for prompt in prompts]
+        return [x.to(self.device) for x in pad_left(rows, self.task.tokenizer.pad_id)]
+
+    def save(self, stage, model):
+        trunk = getattr(model, "trunk", model)
+        self.folder.save_checkpoint(stage, model, model_config=asdict(trunk.config),
+                                    tokenizer=self.task.tokenizer.to_dict())
+
+
+def stage_seed(seed, name):
+    """A number for each (seed, stage): no stage's randomness depends on how much of it another one used."""
+    return zlib.crc32(f"{seed} {name}".encode())
+
+
+# -- the stages
+
+
+def pretrain(run):
+    """A GPT that has read the task's text."""
+    config, task = run.config.pretrain, run.task
+    with run.stage("pretrain") as text:
+        model = GPT(GPTConfig(vocab_size=task.tokenizer.vocab_size, context_length=task.context_length,
+                              **asdict(run.config.model)), generator=run.generator("weights")).to(run.device)
+        rng = run.rng("pretrain")
+        losses = train_next_token(
+            model, lambda step: task.pretraining_examples(config.pretrain_batch_size, step=step, rng=rng),
+            steps=config.pretrain_steps, learning_rate=config.pretrain_learning_rate, pad_id=task.tokenizer.pad_id,
+            stage="pretrain", progress=run.bar("pretrain"))
+        text.append(f"loss {losses[0]:.3f} -> {mean(losses[-20:]):.3f}")
+    run.save("pretrain", model)
+    return model
+
+
+def fine_tune(run, model):
+    """The same GPT, trained further on demonstrations: the policy that PPO starts from and is held near to."""
+    config, task = run.config.sft, run.task
+    with run.stage("sft") as text:
+        rng = run.rng("sft")
+        losses = train_next_token(
+            model, lambda step: [task.demonstration_example(*pair)
+                                 for pair in task.demonstrations(config.sft_batch_size, rng=rng)],
+            steps=config.sft_steps, learning_rate=config.sft_learning_rate, pad_id=task.tokenizer.pad_id, stage="sft",
+            progress=run.bar("sft"))
+        text.append(f"loss {losses[0]:.3f} -> {mean(losses[-20:]):.3f}")
+    run.save("sft", model)
+    return model
+
+
+def collect_preferences(run, sft):
+    """(training, held-out) Comparisons: a folder's own, or sampled from the fine-tuned model and annotated."""
+    config, task = run.config, run.task
+    with run.stage("preferences") as text:
+        recorded = task.recorded_preferences()
+        if recorded is not None:
+            training, heldout = (recorded_comparisons(task, pairs) for pairs in recorded)
+        else:
+            rng = run.rng("preference prompts")
+            prompts = (task.training_prompts(config.preference.preference_prompts, rng=rng),
+                       enough(task.evaluation_prompts(config.preference.preference_heldout, rng=rng),
+                              config.preference.preference_heldout))
+            training, heldout = (simulated_comparisons(
+                sft, task, texts, config=config.preference, response_length=config.ppo.response_length,
+                sampling_temperature=config.ppo.temperature, generator=run.generator(f"{kind} samples", run.device),
+                annotator_generator=run.generator(f"{kind} annotator"), progress=run.bar("preferences"))
+                for kind, texts in zip(("training", "held-out"), prompts))
+        text.append(f"{training.number_of_pairs()} pairs, {heldout.number_of_pairs()} held out")
+    return training, heldout
+
+
+def make_reward_model(run, sft, training, heldout):
+    """(RewardModel, its held-out report): trained, then given its zero and its unit."""
+    config, task = run.config, run.task
+    with run.stage("reward_model") as text:
+        reward_model = RewardModel(sft, generator=run.generator("reward head")).to(run.device)
+        train_reward_model(reward_model, training, config=config.reward, generator=run.generator("reward batches"),
+                           progress=run.bar("reward_model"))
+        report = heldout_report(reward_model, heldout)
+        demonstrations = [task.demonstration_example(*pair)
+                          for pair in task.demonstrations(CENTRING_DEMONSTRATIONS, rng=run.rng("centring"))]
+        set_zero_and_unit(reward_model, demonstrations, own_scores(run, sft, reward_model, heldout),
+                          pad_id=task.tokenizer.pad_id)
+        reward_model.eval().requires_grad_(False)
+        low, high = wilson_interval(report["heldout_accuracy"] * report["heldout_pairs"], report["heldout_pairs"])
+        text.append(f"held-out accuracy {report['heldout_accuracy']:.3f} ({low:.3f} to {high:.3f})")
+        if report["skill"] is not None:
+            text.append(f"ceiling {report['annotator_ceiling']:.3f}, skill {report['skill']:.3f}")
+    run.save("reward_model", reward_model)
+    return reward_model, report
+
+
+def own_scores(run, sft, reward_model, heldout):
+    """Raw scores of responses that the fine-tuned model samples: the held-out ones where it made them itself."""
+    if run.task.recorded_preferences() is None:
+        return all_scores(reward_model, heldout)
+    prompts = run.task.training_prompts(128, rng=run.rng("unit prompts"))
+    answers = answer(sft, run.task, prompts, run.prompt_tensors(prompts), score_function=reward_model,
+                     config=run.config.ppo, generator=run.generator("unit", run.device))
+    return torch.tensor(answers.scores)
+
+
+def optimise_policy(run, sft, reward_model):
+    """(policy, critic, rows of metrics, a minibatch's ratios and advantages): PPO from the fine-tuned model."""
+    config, task = run.config, run.task
+    with run.stage("policy") as text:
+        policy, critic = copy.deepcopy(sft), Critic.from_reward_model(reward_model).to(run.device)
+        sft.requires_grad_(False)
+        critic.requires_grad_(True)
+        rng, minibatches = run.rng("policy prompts"), []
+
+        def on_update(row, rollout, minibatch):
+            row["seconds"] = run_clock()
+            row["eps"] = config.ppo.batch_size / row["seconds"]
+            minibatches[:] = [*minibatches, minibatch][:max(1, config.ppo.num_updates // 4)]
+            run.folder.append_metrics(row)
+            run.screen.update_line(row)
+
+        run_clock = lap_clock()
+        rows = train_policy(
+            policy=policy, reference=sft, critic=critic, score_function=no_grad(reward_model),
+            draw_prompts=lambda n: run.prompt_tensors(task.training_prompts(n, rng=rng)), config=config.ppo,
+            generator=run.generator("policy", run.device), eos_id=task.tokenizer.eos_id, pad_id=task.tokenizer.pad_id,
+            gold_function=None if task.gold_max is None else lambda rollout: mean_gold(task, rollout),
+            on_update=on_update)
+        text.append(f"score {rows[0]['objective/scores']:.3f} -> {rows[-1]['objective/scores']:.3f}, "
+                    f"KL {rows[-1]['objective/kl']:.2f} nats")
+    run.save("policy", policy)
+    run.save("critic", critic)
+    return policy, critic, rows, minibatches[-1]
+
+
+def evaluate(run, sft, policy, critic, reward_model, report, rows, minibatch):
+    """The summary, the samples and the figures."""
+    config, task = run.config, run.task
+    with run.stage("evaluation") as text:
+        different = task.evaluation_prompts(config.eval.eval_prompts, rng=run.rng("evaluation prompts"))
+        prompts = enough(different, config.eval.eval_prompts)
+        tensors, score_function = run.prompt_tensors(prompts), no_grad(reward_model)
+        before, after = (answer(model, task, prompts, tensors, score_function=score_function, config=config.ppo,
+                                generator=run.generator(name, run.device))
+                         for name, model in (("before", sft), ("after", policy)))
+        n = min(config.eval.optimum_prompts, len(different))
+        draws = draw_from_both(policy, sft, score_function, [x[:n] for x in tensors], draws=config.eval.optimum_draws,
+                               config=config.ppo, generator=run.generator("optimum", run.device),
+                               eos_id=task.tokenizer.eos_id, pad_id=task.tokenizer.pad_id,
+                               progress=run.bar("optimum"))
+        summary = make_summary(run, sft, policy, before, after, draws, report)
+        run.folder.save_samples(sample_rows(prompts[:SAMPLES_SAVED], before, after))
+        draw_figures(run, policy, sft, critic, score_function, tensors, rows, minibatch, before, after, draws, summary)
+        text.append(f"win rate {summary['win_rate']['value']:.3f}, optimality {summary['optimality']:.3f}")
+    summary["seconds"] = {**run.seconds, "total": sum(run.seconds.values())}
+    summary["seconds_in_matmul_loops"] = summary["seconds"]["total"] / summary["matmul_loop_seconds"]
+    summary["peak_memory_mib"] = peak_memory_mib()
+    return summary, sample_rows(prompts[:SAMPLES_SHOWN], before, after)
+
+
+# -- what the stages are made of
+
+
+def enough(prompts, n):
+    """The prompts, over and over until there are n: a task with few prompts is asked each of them more than once."""
+    return [prompts[i % len(prompts)] for i in range(n)]
+
+
+def no_grad(reward_model):
+    return torch.no_grad()(lambda tokens, mask: reward_model(tokens, mask))
+
+
+def lap_clock():
+    """A function that returns the seconds since it was last called."""
+    last = [time.perf_counter()]
+
+    def lap():
+        last.append(time.perf_counter())
+        return last[-1] - last.pop(0)
+
+    return lap
+
+
+def mean_gold(task, rollout):
+    decode = task.tokenizer.decode
+    return mean(task.gold(decode(prompt), decode(response)) for prompt, response
+                in zip(rollout.prompt_tokens.tolist(), rollout.response_tokens.tolist()))
+
+
+def make_summary(run, sft, policy, before, after, draws, report):
+    """summary.json, but for the seconds and the memory, which are known last."""
+    config, task, kl_coef = run.config, run.task, run.config.ppo.kl_coef
+    own, reference = policy_and_reference(draws, kl_coef)
+    optimum = estimate_optimum(draws, kl_coef)
+    (gold_before, axes_before), (gold_after, axes_after) = gold_report(before), gold_report(after)
+    room = optimum["objective"] - reference["objective"]
+    sizes = {"eos_rate": mean, "length": mean}
+    about = {name: {"eos_rate": mean(answers.ended), "length": sizes["length"](answers.lengths)}
+             for name, answers in (("sft", before), ("policy", after))}
+    return {
+        "task": task.name, "preset": config.run.preset, "seed": config.run.seed, "algorithm": config.run.algorithm,
+        "threads": torch.get_num_threads(), "device": str(run.device),
+        "parameters": sum(parameter.numel() for parameter in policy.parameters()),
+        "peak_memory_mib": None, "seconds": None, "matmul_loop_seconds": matmul_loop_seconds(),
+        "seconds_in_matmul_loops": None,
+        "reward_model": report,
+        "sft": {"gold": gold_before, "score": reference["score"], "objective": reference["objective"], **about["sft"]},
+        "policy": {"gold": gold_after, **own, **about["policy"]},
+        "gold_max": task.gold_max,
+        "gold_axes": None if axes_before is None else {"sft": axes_before, "policy": axes_after},
+        "optimum": optimum,
+        "optimality": (own["objective"] - reference["objective"]) / room if room > 0 else None,
+        "win_rate": win_rate(before, after, has_gold=task.gold_max is not None),
+        "answers": watched_answers(run, sft, policy),
+    }
+
+
+def watched_answers(run, sft, policy):
+    """The probability of the right answer and of its rival before and after, per prompt; None where none is watched."""
+    rows = []
+    for prompt, right, rival in run.task.answers_to_watch():
+        row = {"prompt": prompt, "right": right, "rival": rival}
+        for when, model in (("before", sft), ("after", policy)):
+            for kind, text in (("right", right), ("rival", rival)):
+                row[f"{kind}_{when}"] = response_probability(run, model, prompt, text)
+        rows.append(row)
+    return rows or None
+
+
+@torch.no_grad()
+def response_probability(run, model, prompt, text):
+    """The probability that the model gives exactly this response, EOS included."""
+    tokens, mask = (x.to(run.device) for x in pad_right([run.task.response_ids(text)], run.task.tokenizer.pad_id))
+    batch = Responses(*run.prompt_tensors([prompt]), tokens, mask)
+    return response_logprobs(response_logits(model, batch, run.config.ppo.temperature), batch).sum().exp().item()
+
+
+def sample_rows(prompts, before, after):
+    """Rows of samples.jsonl."""
+    return [{"prompt": prompt, "before": before.texts[i], "after": after.texts[i], "score_before": before.scores[i],
+             "score_after": after.scores[i], "gold_before": before.gold()[i], "gold_after": after.gold()[i]}
+            for i, prompt in enumerate(prompts)]
+
+
+def draw_figures(run, policy, sft, critic, score_function, tensors, rows, minibatch, before, after, draws, summary):
+    """The five figures; the numbers behind the frontier go into the summary as well."""
+    config, save = run.config.ppo, run.folder.save_figure
+    points = [(row["update"], row["objective/kl"], row["objective/scores"]) for row in rows]
+    summary["frontier"], summary["best_of_n"] = optimal_frontier(draws, config.kl_coef), best_of_n(draws)
+    save("reward_and_kl", figures.reward_and_kl(rows))
+    save("score_against_kl", figures.score_against_kl(
+        points, summary["frontier"], summary["best_of_n"], (0.0, summary["sft"]["score"]),
+        (summary["policy"]["kl"], summary["policy"]["score"])))
+    save("response_lengths", figures.response_lengths(before.lengths, after.lengths, config.response_length))
+    save("clip_cases", figures.clip_cases(minibatch["ratios"], minibatch["advantages"], config.cliprange))
+    rollout = make_rollout(policy=policy, reference=sft, critic=critic, score_function=score_function,
+                           prompts=[x[:1] for x in tensors], config=config, eos_id=run.task.tokenizer.eos_id,
+                           generator=run.generator("values figure", run.device), pad_id=run.task.tokenizer.pad_id)
+    rewards, advantages, _ = estimate_advantages(rollout, replace(config, whiten_advantages=False))
+    length = int(rollout.response_mask.sum())
+    shown = [x[0, :length].tolist() for x in (rollout.response_tokens, rollout.old_values, rewards, advantages)]
+    shown[0] = [run.task.tokenizer.token_text(token) for token in shown[0]]
+    save("values_along_response", figures.values_along_response(*shown, rollout.scores.item()))
+
+
+# -- the whole
+
+
+def run_all(config, *, task, folder, screen):
+    """Every stage in its order; returns the summary."""
+    torch.set_num_threads(config.run.threads)
+    device = find_device(config.run.device)
+    run = Run(config, task, device, folder, screen)
+    folder.save_config(config.to_dict() | {"versions": versions()})
+    for note in task.notes:
+        screen.note(note)
+    sft = fine_tune(run, pretrain(run))
+    training, heldout = collect_preferences(run, sft)
+    reward_model, report = make_reward_model(run, sft, training, heldout)
+    policy, critic, rows, minibatch = optimise_policy(run, sft, reward_model)
+    summary, shown = evaluate(run, sft, policy, critic, reward_model, report, rows, minibatch)
+    folder.save_summary(summary)
+    screen.samples(shown)
+    screen.table(summary, extras=more_lines(summary), folder=folder.path)
+    return summary
+
+
+def more_lines(summary):
+    """Lines of the table that are this program's own: the watched answers, and the machine's speed."""
+    rows = summary["answers"] or []
+    lines = {row["prompt"]: f"{row['right']} {row['right_before']:.3f} -> {row['right_after']:.3f}, "
+                            f"{row['rival']} {row['rival_before']:.3f} -> {row['rival_after']:.3f}" for row in rows}
+    if rows:
+        lines["right answer, mean"] = (f"{mean(row['right_before'] for row in rows):.3f} -> "
+                                       f"{mean(row['right_after'] for row in rows):.3f}")
+    lines["machine"] = (f"{summary['device']}, {summary['threads']} threads; the run took "
+                        f"{summary['seconds_in_matmul_loops']:.0f} times the loop of matrix products")
+    return lines
+
+
+def find_device(name):
+    if name == "cuda" and not torch.cuda.is_available():
+        raise InputError("--device cuda: this machine has no CUDA device; use --device cpu")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def versions():
+    """What the numbers may depend on besides the seed."""
+    where = os.path.dirname(os.path.abspath(__file__))
+    try:
+        commit = subprocess.run(["git", "-C", where, "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5)
+        commit = commit.stdout.strip() or None
+    except (OSError, subprocess.SubprocessError):
+        commit = None
+    return {"python": platform.python_version(), "torch": torch.__version__, "commit": commit}
+
+
+def main(arguments=None):
+    """The command; returns its exit status."""
+    folder = None
+    try:
+        config, out, resume, quiet = parse_arguments(arguments)
+        if resume:
+            raise InputError("--resume: taking up a run again is not possible yet; name a new folder with --out")
+        find_device(config.run.device)
+        task = make_task(config, generator=torch.Generator().manual_seed(stage_seed(config.run.seed, "split")))
+        name = f"{config.run.task}-{config.run.algorithm}-{config.run.preset}-{config.run.seed}"
+        folder = RunFolder.create(out, default_name=name)
+        run_all(config, task=task, folder=folder, screen=Screen(quiet=quiet))
+    except (InputError, TrainingError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2 if isinstance(error, InputError) else 1
+    except KeyboardInterrupt:
+        print(f"interrupted; what was finished is in {folder.path}" if folder else "interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # whoever read our lines has left; there is nobody to tell
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
