@@ -18,8 +18,8 @@ class Critic(nn.Module):
 
     def __init__(self, gpt):
         super().__init__()
-        self.trunk = copy.deepcopy(gpt)
-        self.head = nn.Linear(gpt.config.n_embd, 1)
+        self.trunk = copy.deepcopy(gpt).requires_grad_(True)  # the copy of a frozen model can be trained
+        self.head = nn.Linear(gpt.config.n_embd, 1, device=gpt.wte.weight.device, dtype=gpt.wte.weight.dtype)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 

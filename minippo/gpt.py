@@ -190,10 +190,9 @@ class GPT(nn.Module):
         if mask is not None and (mask.shape != tokens.shape or mask.dtype != torch.bool):
             raise ValueError(f"mask must be bool of shape {list(tokens.shape)}, got {mask.dtype} {list(mask.shape)}")
         length = tokens.shape[1] + (0 if cache is None else len(cache))
-        if length > self.config.context_length and (mask is None or self._longest(mask, cache) > self.config.context_length):
-            raise ValueError(f"{length} tokens do not fit a context_length of {self.config.context_length}")
-
-    @staticmethod
-    def _longest(mask, cache):
-        before = 0 if cache is None or cache.mask is None else cache.mask.sum(dim=1)
-        return int((mask.sum(dim=1) + before).max())
+        if length > self.config.context_length:  # pads take no position: count the real tokens before refusing
+            before = 0 if cache is None or cache.mask is None else cache.mask.sum(dim=1)
+            real = tokens.shape[1] if mask is None else mask.sum(dim=1)
+            longest = int(torch.as_tensor(real + before).max())
+            if longest > self.config.context_length:
+                raise ValueError(f"{longest} tokens do not fit a context_length of {self.config.context_length}")

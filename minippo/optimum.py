@@ -32,29 +32,33 @@ class Draws:
 
 @torch.no_grad()
 def draw_from_both(policy, reference, score_function, prompts, *, draws, config, generator, eos_id, pad_id,
-                   rows_at_once=4096, progress=iter):
-    """`draws` responses per prompt from each of the two, scored and rescored under both: Draws, in float64."""
-    per_chunk, parts = max(1, rows_at_once // draws), []
-    for start in progress(range(0, len(prompts[0]), per_chunk)):
-        chunk = [x[start:start + per_chunk] for x in prompts]
-        halves = [_draw(model, policy, reference, score_function, chunk, draws, config, generator, eos_id, pad_id)
-                  for model in (reference, policy)]
-        parts.append([torch.cat(pair, dim=1) for pair in zip(*halves)])  # [n,2M]
-    return Draws(*(torch.cat(part).double().cpu() for part in zip(*parts)))
+                   progress=iter):
+    """`draws` responses per prompt from each of the two, scored and rescored under both: Draws, in float64.
+
+    Many draws are the same response; each different one is scored and rescored once.
+    """
+    parts = []
+    for i in progress(range(len(prompts[0]))):
+        prompt = [x[i:i + 1] for x in prompts]
+        drawn = [sample_responses(model, *prompt, response_length=config.response_length,
+                                  temperature=config.temperature, generator=generator, eos_id=eos_id, pad_id=pad_id,
+                                  samples_per_prompt=draws)[:2] for model in (reference, policy)]
+        tokens, mask = (torch.cat(pair) for pair in zip(*drawn))                                  # [2M,T]
+        different, place = torch.unique(torch.cat((tokens, mask), dim=1), dim=0, return_inverse=True)
+        about = _score_and_rescore(policy, reference, score_function, prompt, *different.chunk(2, dim=1), config, eos_id)
+        parts.append([x[place] for x in about])                                                   # [2M] each
+    return Draws(*(torch.stack(part).double().cpu() for part in zip(*parts)))
 
 
-def _draw(model, policy, reference, score_function, prompts, draws, config, generator, eos_id, pad_id):
-    """(scores, logprobs, ref_logprobs) of `draws` responses of one model to each prompt, [n,M]."""
-    tokens, mask, _ = sample_responses(model, *prompts, response_length=config.response_length,
-                                       temperature=config.temperature, generator=generator, eos_id=eos_id,
-                                       pad_id=pad_id, samples_per_prompt=draws)
+def _score_and_rescore(policy, reference, score_function, prompt, tokens, mask, config, eos_id):
+    """(scores, logprobs, ref_logprobs) of responses to one prompt, [U]; mask comes as 0 and 1."""
     length = int(mask.sum(dim=1).max())  # columns that are padding in every row would only cost time
-    batch = Responses(*(x.repeat_interleave(draws, dim=0) for x in prompts), tokens[:, :length], mask[:, :length])
+    batch = Responses(*(x.expand(len(tokens), -1) for x in prompt), tokens[:, :length], mask[:, :length].bool())
     scores = apply_eos_rule(score_function(*join(*vars(batch).values())), (tokens == eos_id).any(dim=1),
                             no_eos_score=config.no_eos_score, missing_eos_penalty=config.missing_eos_penalty)
-    sums = [response_logprobs(response_logits(m, batch, config.temperature), batch).sum(dim=1)
-            for m in (policy, reference)]
-    return [x.view(-1, draws) for x in (scores, *sums)]
+    sums = [response_logprobs(response_logits(model, batch, config.temperature), batch).sum(dim=1)
+            for model in (policy, reference)]
+    return scores, *sums
 
 
 def log_weights(draws, kl_coef):

@@ -1,7 +1,7 @@
 """The reward model: a GPT trunk and one scalar, read at the last real token; and the loss that trains it.
 
 A response is judged as a whole, so its score is read where the model has seen all of it. `per_token` shows what the
-same head says at every earlier position: those numbers are never trained and mean little (a figure of a run shows them).
+same head says at every earlier position: those numbers are never trained and mean little.
 """
 
 import copy
@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from minippo.shapes import check_shape
+from minippo.shapes import check_dtype, check_shape
 
 
 class RewardModel(nn.Module):
@@ -22,12 +22,12 @@ class RewardModel(nn.Module):
 
     def __init__(self, gpt, *, generator=None):
         super().__init__()
-        self.trunk = copy.deepcopy(gpt)
-        self.head = nn.Linear(gpt.config.n_embd, 1)
-        nn.init.normal_(self.head.weight, std=1.0 / (gpt.config.n_embd + 1) ** 0.5, generator=generator)
+        self.trunk = copy.deepcopy(gpt).requires_grad_(True)  # the copy of a frozen model can be trained
+        self.head = nn.Linear(gpt.config.n_embd, 1, device=gpt.wte.weight.device, dtype=gpt.wte.weight.dtype)
+        nn.init.normal_(self.head.weight, std=(gpt.config.n_embd + 1) ** -0.5, generator=generator)
         nn.init.zeros_(self.head.bias)
-        self.register_buffer("center", torch.zeros(()))
-        self.register_buffer("scale", torch.ones(()))
+        self.register_buffer("center", self.head.bias.new_zeros(()))
+        self.register_buffer("scale", self.head.bias.new_ones(()))
 
     def forward(self, tokens, mask=None, cache=None):
         hidden = self.trunk.hidden(tokens, mask, cache)  # [B, S, D]
@@ -63,6 +63,7 @@ def bradley_terry_loss(*, chosen_scores, rejected_scores):
     Raises   ValueError: shapes differ, not one-dimensional, no pair.
     """
     check_shape("chosen_scores", chosen_scores, "N")
+    check_dtype("float", rejected_scores=rejected_scores)
     if rejected_scores.shape != chosen_scores.shape:
         raise ValueError(f"rejected_scores must have the shape of chosen_scores, {list(chosen_scores.shape)}, "
                          f"got {list(rejected_scores.shape)}")

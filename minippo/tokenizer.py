@@ -15,8 +15,11 @@ class WordTokenizer:
     def __init__(self, words):
         if len(set(words)) != len(words):
             raise ValueError("words: a word stands twice")
+        for word in words:
+            if word.split() != [word] or word in (self.PAD, self.BOS, self.EOS):
+                raise ValueError(f"words: {word!r} is not one word, or the name of a special token")
         self.words = [self.PAD, self.BOS, self.EOS, *words]
-        self.ids = {word: i for i, word in enumerate(self.words)}
+        self.ids = {word: i for i, word in enumerate(self.words) if i > 2}  # no text can hold a special token
         self.pad_id, self.bos_id, self.eos_id = 0, 1, 2
         self.vocab_size = len(self.words)
 
