@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+import sys
 
 from minippo.config import FIELDS, SECTIONS, kind_of, may_be_none, resolve
 from minippo.errors import InputError
@@ -20,7 +21,7 @@ class Parser(argparse.ArgumentParser):
 def parse_arguments(arguments=None):
     """(Config, out, resume, quiet) from the arguments, by default those of the process. InputError names the flag."""
     parser = _make_parser()
-    values, unknown = parser.parse_known_args(arguments)
+    values, unknown = parser.parse_known_args(_join_negative_numbers(sys.argv[1:] if arguments is None else arguments))
     if unknown:
         raise InputError(_about_unknown(unknown[0]))
     settings = {name: _read(name, text) for name, text in vars(values).items() if name in FIELDS}
@@ -57,6 +58,25 @@ def _add_flag(group, name, item):
         group.add_argument(*spellings, dest=name, metavar=metavar, help=text)
 
 
+def _join_negative_numbers(arguments):
+    """["--a", "-5e0"] -> ["--a=-5e0"]: argparse takes a negative number with an exponent for a flag."""
+    joined = []
+    for argument in arguments:
+        if joined and joined[-1].startswith("--") and "=" not in joined[-1] and _is_negative_number(argument):
+            joined[-1] += f"={argument}"
+        else:
+            joined.append(argument)
+    return joined
+
+
+def _is_negative_number(text):
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return text.startswith("-")
+
+
 def _read(name, text):
     """The flag's text as the type of its field."""
     item = FIELDS[name][1]
@@ -78,5 +98,6 @@ def _about_unknown(argument):
     if not name.startswith("--"):
         return f"{argument}: not a flag; flags begin with --"
     known = [f"--{field}" for field in (*FIELDS, *OWN_FLAGS)]
-    near = difflib.get_close_matches(name.replace("-", "_").replace("__", "--", 1), known, n=1)
+    known += [f"--no-{field}" for field, (_, item) in FIELDS.items() if kind_of(item) is bool]
+    near = difflib.get_close_matches(name, known, n=1)
     return f"{name}: unknown flag" + (f"; did you mean {near[0]}?" if near else "; --help lists them all")

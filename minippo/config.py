@@ -21,8 +21,8 @@ def positive(default, help):
     return setting(default, help, low=0.0, open_low=True)
 
 
-def count(default, help, low=1):
-    return setting(default, help, low=low)
+def count(default, help, low=1, high=10**6):
+    return setting(default, help, low=low, high=high)
 
 
 class Checked:
@@ -40,8 +40,8 @@ def check_value(item, value):
             return
         raise ValueError(f"{item.name}: needs a value")
     kind, limits = kind_of(item), item.metadata
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
+    if kind is float and type(value) is int:
+        value = float(value) if abs(value) < 1e300 else math.inf
     if type(value) is not kind:
         raise ValueError(f"{item.name}: wanted {KINDS[kind]}, got {value!r}")
     if limits["choices"] and value not in limits["choices"]:
@@ -69,8 +69,8 @@ def may_be_none(item):
 def _range(limits):
     low, high = limits["low"], limits["high"]
     if high is None:
-        return f"more than {low:g}" if limits["open_low"] else f"at least {low:g}"
-    return f"a number in {'(' if limits['open_low'] else '['}{low:g}, {high:g}]"
+        return f"more than {low}" if limits["open_low"] else f"at least {low}"
+    return f"a number in {'(' if limits['open_low'] else '['}{low}, {high}]"
 
 
 @dataclass(frozen=True)
@@ -92,16 +92,16 @@ class TaskConfig(Checked):
     """The size of the world."""
 
     tldr_values: int = setting(5, "tldr: different jobs, cities and hobbies", low=3, high=6)
-    prompt_length: int = count(160, "files: the longest prompt, in bytes", low=4)
+    prompt_length: int = count(160, "files: the longest prompt, in bytes", low=4, high=4096)
 
 
 @dataclass(frozen=True)
 class ModelConfig(Checked):
     """The size of the GPT; the reward model and the critic have the same trunk."""
 
-    n_layer: int = count(3, "blocks")
-    n_head: int = count(4, "attention heads; a divisor of n_embd")
-    n_embd: int = count(64, "width")
+    n_layer: int = count(3, "blocks", high=100)
+    n_head: int = count(4, "attention heads; a divisor of n_embd", high=100)
+    n_embd: int = count(64, "width", high=4096)
 
     def __post_init__(self):
         super().__post_init__()
@@ -151,13 +151,13 @@ class RewardConfig(Checked):
 class PPOConfig(Checked):
     """The policy's training."""
 
-    num_updates: int = count(50, "rollouts, each followed by num_ppo_epochs over it")
+    num_updates: int = count(40, "rollouts, each followed by num_ppo_epochs over it")
     batch_size: int = count(128, "responses per rollout")
     num_ppo_epochs: int = count(4, "passes over a rollout")
     num_mini_batches: int = count(2, "optimiser steps per pass")
-    response_length: int = count(14, "the most tokens of a response, EOS included")
+    response_length: int = count(14, "the most tokens of a response, EOS included", high=4096)
     temperature: float = positive(1.0, "of sampling, and of every log-probability")
-    learning_rate: float = positive(1e-3, "at the start; it falls linearly to final_learning_rate of it")
+    learning_rate: float = positive(4e-4, "at the start; it falls linearly to final_learning_rate of it")
     final_learning_rate: float = setting(0.1, "share of the learning rate left at the last update", low=0.0, high=1.0)
     kl_coef: float = positive(0.05, "price of a nat of KL to the fine-tuned model")
     gamma: float = setting(1.0, "discount", low=0.0, high=1.0)
@@ -215,8 +215,8 @@ PRESETS = {  # (task, preset) -> what differs from the defaults above
     ("tldr", "default"): {},
     ("tldr", "quick"): {"tldr_values": 3, "pretrain_steps": 500, "preference_prompts": 3000, "preference_heldout": 200,
                         "num_updates": 25, "eval_prompts": 300},
-    ("capitals", "default"): {"n_layer": 2, "pretrain_steps": 200, "sft_steps": 150, "preference_prompts": 1000,
-                              "preference_heldout": 100, "annotator_temperature": 0.4, "response_length": 4,
+    ("capitals", "default"): {"n_layer": 2, "pretrain_steps": 200, "preference_prompts": 4000,
+                              "preference_heldout": 200, "annotator_temperature": 0.4, "response_length": 4,
                               "num_updates": 30},
     ("files", "default"): {"response_length": 320, "pretrain_batch_size": 16, "pretrain_steps": 1500},
 }

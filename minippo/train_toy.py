@@ -34,7 +34,7 @@ from minippo.reward_head import RewardModel
 from minippo.rollout import Responses, make_rollout, response_logits, response_logprobs
 from minippo.runs import figures
 from minippo.runs.folder import RunFolder
-from minippo.runs.screen import Screen
+from minippo.runs.screen import Screen, printable
 from minippo.runs.stats import matmul_loop_seconds, peak_memory_mib, wilson_interval
 from minippo.tasks import make_task
 from minippo.tokenizer import pad_left, pad_right
@@ -92,7 +92,8 @@ def pretrain(run):
     """A GPT that has read the task's text."""
     config, task = run.config.pretrain, run.task
     with run.stage("pretrain") as text:
-        model = GPT(GPTConfig(vocab_size=task.tokenizer.vocab_size, context_length=task.context_length,
+        context_length = max(task.document_length, task.prompt_length + run.config.ppo.response_length)
+        model = GPT(GPTConfig(vocab_size=task.tokenizer.vocab_size, context_length=context_length,
                               **asdict(run.config.model)), generator=run.generator("weights")).to(run.device)
         rng = run.rng("pretrain")
         losses = train_next_token(
@@ -137,6 +138,9 @@ def collect_preferences(run, sft):
                 annotator_generator=run.generator(f"{kind} annotator"), progress=run.bar("preferences"))
                 for kind, texts in zip(("training", "held-out"), prompts))
         text.append(f"{training.number_of_pairs()} pairs, {heldout.number_of_pairs()} held out")
+        if 0 in (training.number_of_pairs(), heldout.number_of_pairs()):
+            raise TrainingError(f"preferences: {', '.join(text)}; the fine-tuned model's responses to a prompt are all of "
+                                "one worth; try more --preference_prompts, --preference_heldout or --preference_samples")
     return training, heldout
 
 
@@ -396,7 +400,7 @@ def main(arguments=None):
         folder = RunFolder.create(out, default_name=name)
         run_all(config, task=task, folder=folder, screen=Screen(quiet=quiet))
     except (InputError, TrainingError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         return 2 if isinstance(error, InputError) else 1
     except KeyboardInterrupt:
         print(f"interrupted; what was finished is in {folder.path}" if folder else "interrupted", file=sys.stderr)

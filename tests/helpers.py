@@ -132,3 +132,11 @@ def check_common_refusals(function, batch, data=()):
         function(**{name: x[:0] for name, x in good.items()})
     with pytest.raises(ValueError, match="at least one element in every dimension"):
         function(**{name: x[:, :0] if x.dim() == 2 else x for name, x in good.items()})
+
+
+def small_gpt(vocab_size=8, context_length=16, n_layer=2, n_head=2, n_embd=8, seed=0, dtype=torch.float64):
+    """A GPT with random weights, large enough that its outputs differ from position to position."""
+    from minippo.gpt import GPT, GPTConfig
+
+    config = GPTConfig(vocab_size, context_length, n_layer, n_head, n_embd)
+    return GPT(config, generator=torch.Generator().manual_seed(seed)).to(dtype)

@@ -25,7 +25,8 @@ class Capitals(Task):
     """Twelve questions, one word for an answer. Gold: 1 for the capital and nothing else, 0 for all other responses."""
 
     name = "capitals"
-    context_length = 24
+    document_length = 16
+    prompt_length = 8
     gold_max = 1.0
 
     def __init__(self):

@@ -28,7 +28,8 @@ class Files(Task):
         training, heldout = split_by_prompt(data.preferences, heldout_pairs=heldout_pairs, generator=generator)
         data = without_prompts(data, heldout)
         self.tokenizer = ByteTokenizer()
-        self.context_length = prompt_length + 2 + response_length
+        self.prompt_length = prompt_length + 2
+        self.document_length = self.prompt_length + response_length
         self.notes = tuple(data.notes)
         self._preferences = (training, heldout)
         self._demonstrations, self._prompts = data.demonstrations, data.prompts
@@ -63,9 +64,9 @@ class Files(Task):
         return super().prompt_ids(prompt + "\n")
 
     def _window(self, rng):
-        """A piece of the corpus as long as the context, wherever in it; long documents are met more often."""
+        """A piece of the corpus as long as the longest document, wherever in it; long documents are met more often."""
         text = self._documents[bisect_right(self._ends, rng.randrange(self._ends[-1]))]
-        room = self.context_length - 1  # one for BOS
+        room = self.document_length - 1  # one for BOS
         start = rng.randrange(len(text) - room + 1) if len(text) > room else 0
         tokens = [*text[start:start + room]]
         if start + len(tokens) == len(text) and len(tokens) < room:

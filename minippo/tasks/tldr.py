@@ -72,7 +72,8 @@ class Tldr(Task):
     """
 
     name = "tldr"
-    context_length = 64
+    document_length = 64
+    prompt_length = 28
     gold_max = 3.0
 
     def __init__(self, values_per_fact=5):
