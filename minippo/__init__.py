@@ -1,0 +1,14 @@
+"""minippo: PPO for language models, from a toy GPT to a run of RLHF. A book in the form of code.
+
+Reading order. The ground floor can wait until a name is met; start at logprobs.
+
+    ground floor     errors  shapes  masked  config
+    the derivation   logprobs  kl  baseline  gae  ppo  shaped_reward
+    the models       gpt  reward_head  critic_head  tokenizer
+    RLHF             rollout  train_sft  preferences  train_reward  train_policy  optimum  evaluate
+    the whole        train_toy  (its flags: command_line)
+    beside them      tasks/  runs/
+
+The mathematics does not know that there is a transformer, the transformer does not know that there is reinforcement
+learning, and only the RLHF rooms know both.
+"""

@@ -65,7 +65,7 @@ def test_the_estimate_agrees_with_the_exact_optimum_and_its_interval_covers_it(w
     truth = sum(KL_COEF * torch.logsumexp(ref + scores / KL_COEF, 0).item() for scores, _, ref in enumerated) / 2
     estimate = estimate_optimum(draws, KL_COEF)
     assert estimate["low"] - 0.002 < truth < estimate["high"] + 0.002
-    assert estimate["high"] - estimate["low"] < 0.02 and estimate["prompts"] == 2
+    assert estimate["high"] - estimate["low"] < 0.04 and estimate["prompts"] == 2
     assert estimate["draws_per_prompt"] == 40000
 
 

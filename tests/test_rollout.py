@@ -171,7 +171,7 @@ def test_a_rollout_holds_what_each_model_says_and_zeros_in_the_padding():
     mask = record.response_mask
     assert not mask.all()
     assert_close(record.sample_logprobs, record.old_logprobs)
-    logits, ref_logits = (response_logits(model, record, 0.7) for model in (policy, reference))
+    logits, ref_logits = (response_logits(model, record, 0.7).detach() for model in (policy, reference))
     assert_close(record.ref_logprobs, response_logprobs(ref_logits, record))
     assert_close(record.exact_kl[mask], exact_kl(logits=logits, ref_logits=ref_logits)[mask])
     for name in ("sample_logprobs", "old_logprobs", "ref_logprobs", "old_values", "exact_kl", "entropies"):

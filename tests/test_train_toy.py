@@ -10,7 +10,9 @@ from minippo.train_toy import main, stage_seed
 
 TINY = """--n_layer 1 --n_head 2 --n_embd 8 --pretrain_steps 3 --pretrain_batch_size 4 --sft_steps 2 --sft_batch_size 4
 --preference_prompts 8 --preference_heldout 6 --reward_epochs 1 --reward_batch_size 4 --num_updates 2 --batch_size 8
---num_ppo_epochs 2 --eval_prompts 6 --optimum_prompts 2 --optimum_draws 8""".split()
+--num_ppo_epochs 2 --eval_prompts 6 --optimum_prompts 2 --optimum_draws 8 --threads 1""".split()
+CAPITALS = """--pretrain_steps 60 --sft_steps 30 --pretrain_batch_size 32 --sft_batch_size 32 --n_embd 16
+--preference_prompts 60 --preference_heldout 60 --pretrain_learning_rate 1e-2""".split()  # a model that knows nothing never gives a right answer, and there is nothing to compare
 
 STAGES = ("pretrain", "sft", "reward_model", "policy", "critic")
 FIGURES = ("reward_and_kl", "score_against_kl", "response_lengths", "clip_cases", "values_along_response")
@@ -126,7 +128,7 @@ def test_quiet_prints_two_lines(tmp_path, capsys):
 
 
 def test_capitals_shows_the_probability_of_both_answers_before_and_after(tmp_path, capsys):
-    folder = run(tmp_path / "run", "--task", "capitals")
+    folder = run(tmp_path / "run", "--task", "capitals", *CAPITALS)
     out = capsys.readouterr().out
     assert "what is the capital of france ? paris 0." in out and "right answer, mean" in out
     answers = read_json(folder / "summary.json")["answers"]

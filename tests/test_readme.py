@@ -1,0 +1,64 @@
+"""What README.md and docs/ tell a reader to type does run, and what they point at is there.
+
+Two kinds of commands are left out here: the two of the set-up, which install packages, and the measurements, which take
+hours; their flags are checked.
+"""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+import minippo
+from minippo.command_line import parse_arguments
+from minippo.train_toy import main
+from tests.test_train_toy import CAPITALS, TINY, data  # noqa: F401  (data is a fixture)
+
+ROOT = Path(minippo.__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+COMMAND = re.compile(r"python -m minippo\.(\w+)([^`\n&|]*)")
+QUOTED = sorted({(module, arguments.strip()) for page in PAGES for module, arguments in COMMAND.findall(page.read_text())})
+RUNS = [arguments for module, arguments in QUOTED if module == "train_toy"]
+
+
+def test_the_two_commands_of_the_set_up_stand_in_the_readme():
+    readme = (ROOT / "README.md").read_text()
+    for command in ("python -m minippo.train_toy", "python -m pytest"):
+        assert f"pip install -r requirements.txt && {command}\n" in readme
+
+
+@pytest.mark.parametrize("arguments", RUNS, ids=[arguments or "plain" for arguments in RUNS])
+def test_every_quoted_run_runs(arguments, tmp_path, monkeypatch, data):  # noqa: F811
+    """As it stands but for its size, and for DIR and DIR2, which are the reader's own folders."""
+    monkeypatch.chdir(tmp_path)
+    words = [str(data) if word == "DIR" else word for word in shlex.split(arguments)]
+    if "--help" in words:
+        with pytest.raises(SystemExit) as exit:
+            main(words)
+        assert exit.value.code == 0
+        return
+    parse_arguments(words)  # the flags as they are quoted
+    if "cuda" in words:
+        pytest.importorskip("torch").cuda.is_available() or pytest.skip("needs a CUDA device")
+    assert main([*words, *TINY, *(CAPITALS if "capitals" in words else ()), "--quiet"]) == 0
+
+
+@pytest.mark.parametrize("arguments", [arguments for module, arguments in QUOTED if module == "measure"])
+def test_the_flags_of_every_quoted_measurement_are_right(arguments):
+    words = shlex.split(arguments)
+    for own in ("--seeds", "--root"):
+        if own in words:
+            at = words.index(own)
+            del words[at:at + 2]
+    parse_arguments(words)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[page.name for page in PAGES])
+def test_links_and_module_names_lead_somewhere(page):
+    text = page.read_text()
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", text):
+        if not target.startswith("http"):
+            assert (page.parent / target).exists(), target
+    for module, _ in COMMAND.findall(text):
+        assert (ROOT / f"minippo/{module}.py").exists(), module
