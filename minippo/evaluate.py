@@ -28,7 +28,7 @@ class Answers:
 
 
 @torch.no_grad()
-def answer(model, task, prompts, prompt_tensors, *, score_function, config, generator, rows_at_once=512):
+def answer(model, task, prompts, prompt_tensors, *, score_function, config, generator, rows_at_once=256):
     """The model's Answers to prompts (texts, and as tensors). The scores are the reward model's, before the EOS rule."""
     tokenizer, parts = task.tokenizer, []
     for start in range(0, len(prompts), rows_at_once):

@@ -15,6 +15,7 @@ from minippo.rollout import Responses, apply_eos_rule, join, response_logits, re
 
 FRONTIER_FACTORS = (0.5, 0.7, 1.0, 1.4, 2.0, 3.0, 5.0, 10.0, 30.0)  # times kl_coef
 BEST_OF = (2, 4, 8, 16, 32, 64)
+ROWS_AT_ONCE = 256  # responses rescored in one pass: more would cost memory and gain no time
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,9 @@ def draw_from_both(policy, reference, score_function, prompts, *, draws, config,
                                   samples_per_prompt=draws)[:2] for model in (reference, policy)]
         tokens, mask = (torch.cat(pair) for pair in zip(*drawn))                                  # [2M,T]
         different, place = torch.unique(torch.cat((tokens, mask), dim=1), dim=0, return_inverse=True)
-        about = _score_and_rescore(policy, reference, score_function, prompt, *different.chunk(2, dim=1), config, eos_id)
-        parts.append([x[place] for x in about])                                                   # [2M] each
+        about = [_score_and_rescore(policy, reference, score_function, prompt, *rows.chunk(2, dim=1), config, eos_id)
+                 for rows in different.split(ROWS_AT_ONCE)]
+        parts.append([torch.cat(part)[place] for part in zip(*about)])                            # [2M] each
     return Draws(*(torch.stack(part).double().cpu() for part in zip(*parts)))
 
 

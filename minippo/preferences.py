@@ -47,7 +47,7 @@ def pair_indices(k):
     return torch.triu_indices(k, k, offset=1)
 
 
-def sample_candidates(model, task, prompts, *, samples, response_length, temperature, generator, chunk=128,
+def sample_candidates(model, task, prompts, *, samples, response_length, temperature, generator, chunk=64,
                       progress=iter):
     """`samples` responses of the model to each prompt (texts), with the task's gold score of each.
 

@@ -20,7 +20,7 @@ from minippo.tasks import TASKS, make_task
 from minippo.tasks.base import Segment, Task
 from minippo.tasks.capitals import CAPITALS, CITIES, QUESTION, Capitals
 from minippo.tasks.files import Files
-from minippo.tasks.tldr import CLAUSES, CUE, FACTS, FILLERS, NOISE, RESTATEMENTS_FIRST, TRAPS, Tldr, facts_of, prompt_of
+from minippo.tasks.tldr import CLAUSES, CUE, FACTS, FILLERS, NOISE, RESTATEMENTS_FIRST, TRAPS, TRAPS_FROM, Tldr, facts_of, prompt_of
 from minippo.tokenizer import ByteTokenizer, WordTokenizer
 
 SIZES = pytest.mark.parametrize("values_per_fact", [3, 4, 5, 6])
@@ -244,10 +244,9 @@ def questions_of(text):
     """[(fact, value, answer)] of a document with questions."""
     words, asked = text.partition(" questions : ")[2].split(), []
     while words:
-        end = words.index("?")
-        fact = {"a": "job", "in": "city", "who": "hobby"}[words[0]]
-        asked.append((fact, words[end - 1], words[end + 1]))
-        words = words[end + 2:]
+        fact, length = {"a": ("job", 2), "in": ("city", 2), "who": ("hobby", 3)}[words[0]]
+        asked.append((fact, words[length - 1], words[length]))
+        words = words[length + 1:]
     return asked
 
 
@@ -255,7 +254,7 @@ def questions_of(text):
 def test_the_answers_to_the_questions_are_true_of_the_post(values_per_fact):
     task = Tldr(values_per_fact)
     answers = Counter()
-    for document in task.pretraining_examples(1500, step=RESTATEMENTS_FIRST, rng=random.Random(0)):
+    for document in task.pretraining_examples(1500, step=TRAPS_FROM, rng=random.Random(0)):
         text = task.tokenizer.decode(document.tokens)
         if "questions" in text:
             told = {(fact, value): who for fact, value, who in told_in(text.partition(" questions :")[0])}
@@ -283,7 +282,15 @@ def test_pretraining_begins_with_restatements_only_and_both_kinds_follow():
         texts = decoded(task, task.pretraining_examples(500, step=step, rng=rng))
         assert all(("questions :" in text) != ("facts :" in text) for text in texts)
         questions.append(sum("questions :" in text for text in texts))
-    assert questions[:2] == [0, 0] and all(300 < number < 400 for number in questions[2:])
+    assert questions[:2] == [0, 0] and all(400 < number < 450 for number in questions[2:])
+
+
+def test_traps_come_later_than_questions():
+    task, rng = Tldr(), random.Random(0)
+    somebody_else = [sum(any(f"my {who}" in text for who in ("sister", "boss", "brother"))
+                         for text in decoded(task, task.pretraining_examples(500, step=step, rng=rng)))
+                     for step in (TRAPS_FROM - 1, TRAPS_FROM)]
+    assert somebody_else[0] == 0 and 200 < somebody_else[1] < 300
 
 
 @SIZES

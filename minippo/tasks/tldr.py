@@ -10,9 +10,9 @@ one order, and nothing else:
 The demonstrations leave facts out, get them wrong, jumble them and add filler words, so the fine-tuned model does too.
 
 The pretraining text has two kinds of documents. One restates a post's facts, all and truly ("facts :"): a small GPT
-learns from it where a fact stands. The other asks whom a thing is true of ("questions : in rome ? me"): this teaches to
-look a thing up in the post and to tell the writer from a trap, which is what a reward model has to do for every clause
-of a summary. No text of any stage says which summary is good.
+learns from it where a fact stands. The other asks whom things are true of ("questions : in rome me who loves tennis
+nobody"): this teaches to look a thing up in the post and to tell the writer from a trap, which is what a reward model
+has to do for every clause of a summary. No text of any stage says which summary is good.
 """
 
 import re
@@ -36,8 +36,10 @@ TRAPS = {  # the same about somebody else: (who, sentence)
 NOISE = ("it rains today .", "the bus was late .", "my cat is asleep .", "dinner was good .", "the news is on .")
 FILLERS = ("so", "well", "basically", "really", "just")
 CUE = "tl;dr :"
+TRAP_SHARE = 0.5
 QUESTIONS_PER_DOCUMENT = 4
-QUESTION_SHARE = 0.7        # of the documents, after the first steps
+QUESTION_SHARE = 0.85       # of the documents, after the first steps
+TRAPS_FROM = 400            # step of pretraining; before it no post holds a trap
 RESTATEMENTS_FIRST = 150    # steps of pretraining with restatements only: finding facts comes before doubting them
 
 
@@ -85,7 +87,8 @@ class Tldr(Task):
 
     def pretraining_examples(self, n, *, step, rng):
         share = 0.0 if step < RESTATEMENTS_FIRST else QUESTION_SHARE
-        posts = [self.write_post(rng) for _ in range(n)]
+        trap_share = 0.0 if step < TRAPS_FROM else TRAP_SHARE
+        posts = [self.write_post(rng, trap_share=trap_share) for _ in range(n)]
         return [self.document(self._questions(post, rng) if rng.random() < share else self._restatement(post, rng))
                 for post in posts]
 
@@ -104,12 +107,12 @@ class Tldr(Task):
                 break
         return list(prompts)
 
-    def write_post(self, rng, for_evaluation=False):
-        """Three facts, half of the time a trap, and one sentence of noise, in any order."""
+    def write_post(self, rng, for_evaluation=False, trap_share=TRAP_SHARE):
+        """Three facts, a trap in `trap_share` of the posts, and one sentence of noise, in any order."""
         facts = self._draw_facts(rng, for_evaluation)
         sentences = [SENTENCES[fact].format(value) for fact, value in facts.items()]
         trap = None
-        if rng.random() < 0.5:
+        if rng.random() < trap_share:
             fact = rng.choice(tuple(TRAPS))
             who, sentence = rng.choice(TRAPS[fact])
             trap = (fact, who, rng.choice(self._others(fact, facts[fact])))
@@ -138,7 +141,7 @@ class Tldr(Task):
         segments = [Segment(f"{post.body} questions :", False)]
         for _ in range(QUESTIONS_PER_DOCUMENT):
             fact, value, who = self._draw_question(post, rng)
-            segments += [Segment(f"{CLAUSES[fact].format(value)} ?", False), Segment(who, True)]
+            segments += [Segment(CLAUSES[fact].format(value), False), Segment(who, True)]
         return segments
 
     def _draw_question(self, post, rng):
@@ -204,7 +207,7 @@ class Tldr(Task):
 
     def _words(self):
         """Every word of the world, in a fixed order."""
-        texts = [CUE, "facts questions : ? me nobody", *NOISE, *FILLERS]
+        texts = [CUE, "facts questions : me nobody", *NOISE, *FILLERS]
         for fact in FACTS:
             patterns = [SENTENCES[fact], CLAUSES[fact], *(sentence for _, sentence in TRAPS.get(fact, ()))]
             texts += [pattern.format(value) for pattern in patterns for value in self.values[fact]]
