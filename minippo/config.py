@@ -93,6 +93,7 @@ class TaskConfig(Checked):
 
     tldr_values: int = setting(5, "tldr: different jobs, cities and hobbies", low=3, high=6)
     prompt_length: int = count(160, "files: the longest prompt, in bytes", low=4, high=4096)
+    completion_length: int = count(320, "files: the longest completion, in bytes, one for EOS included", low=5, high=4096)
 
 
 @dataclass(frozen=True)
@@ -213,15 +214,21 @@ FIELDS = {item.name: (section, item) for section, kind in SECTIONS.items() for i
 
 PRESETS = {  # (task, preset) -> what differs from the defaults above
     ("tldr", "default"): {},
-    ("tldr", "quick"): {"tldr_values": 3, "pretrain_steps": 500, "preference_prompts": 3000, "preference_heldout": 200,
-                        "num_updates": 25, "eval_prompts": 300},
-    ("capitals", "default"): {"n_layer": 2, "pretrain_steps": 200, "preference_prompts": 4000,
+    ("tldr", "quick"): {"tldr_values": 3, "n_layer": 2, "pretrain_steps": 600, "preference_prompts": 3000,
+                        "preference_heldout": 200, "num_updates": 20, "eval_prompts": 300},
+    ("capitals", "default"): {"n_layer": 2, "pretrain_steps": 200, "preference_prompts": 10000,
                               "preference_heldout": 200, "annotator_temperature": 0.4, "response_length": 4,
-                              "num_updates": 30},
-    ("files", "default"): {"response_length": 320, "pretrain_batch_size": 16, "pretrain_steps": 1500},
+                              "num_updates": 60, "learning_rate": 3e-4},
+    ("files", "default"): {"pretrain_steps": 1000, "pretrain_batch_size": 16, "sft_steps": 400, "sft_batch_size": 32,
+                           "sft_learning_rate": 1e-3, "preference_heldout": 200, "reward_epochs": 5,
+                           "reward_learning_rate": 1e-3, "response_length": 240, "num_updates": 60, "batch_size": 64,
+                           "learning_rate": 2e-4, "eval_prompts": 200, "optimum_prompts": 16, "optimum_draws": 128},
+    ("files", "quick"): {"pretrain_steps": 300, "pretrain_batch_size": 16, "sft_steps": 350, "sft_batch_size": 32,
+                         "sft_learning_rate": 1e-3, "preference_heldout": 200, "reward_epochs": 5,
+                         "reward_learning_rate": 1e-3, "response_length": 160, "num_updates": 25, "batch_size": 32,
+                         "learning_rate": 2e-4, "eval_prompts": 100, "optimum_prompts": 4, "optimum_draws": 64},
 }
 PRESETS["capitals", "quick"] = PRESETS["capitals", "default"]
-PRESETS["files", "quick"] = PRESETS["files", "default"]
 
 
 def resolve(settings):

@@ -13,7 +13,7 @@ import torch
 
 from minippo.rollout import Responses, apply_eos_rule, join, response_logits, response_logprobs, sample_responses
 
-FRONTIER_FACTORS = (0.5, 0.7, 1.0, 1.4, 2.0, 3.0, 5.0, 10.0, 30.0)  # times kl_coef
+FRONTIER_FACTORS = tuple(0.5 * 1.3**k for k in range(20))  # times kl_coef: from half of it to 73 times as much
 BEST_OF = (2, 4, 8, 16, 32, 64)
 ROWS_AT_ONCE = 256  # responses rescored in one pass: more would cost memory and gain no time
 

@@ -185,9 +185,10 @@ def optimise_policy(run, sft, reward_model):
         rng, minibatches = run.rng("policy prompts"), []
 
         def on_update(row, rollout, minibatch):
+            """Keeps an early minibatch for the figure of the clip: later ones hardly leave the range."""
             row["seconds"] = run_clock()
             row["eps"] = config.ppo.batch_size / row["seconds"]
-            minibatches[:] = [*minibatches, minibatch][:max(1, config.ppo.num_updates // 4)]
+            minibatches[:] = [*minibatches, minibatch][:max(1, config.ppo.num_updates // 10)]
             run.folder.append_metrics(row)
             run.screen.update_line(row)
 
@@ -266,8 +267,7 @@ def make_summary(run, sft, policy, before, after, draws, report):
     optimum = estimate_optimum(draws, kl_coef)
     (gold_before, axes_before), (gold_after, axes_after) = gold_report(before), gold_report(after)
     room = optimum["objective"] - reference["objective"]
-    sizes = {"eos_rate": mean, "length": mean}
-    about = {name: {"eos_rate": mean(answers.ended), "length": sizes["length"](answers.lengths)}
+    about = {name: {"eos_rate": mean(answers.ended), "length": mean(answers.lengths)}
              for name, answers in (("sft", before), ("policy", after))}
     return {
         "task": task.name, "preset": config.run.preset, "seed": config.run.seed, "algorithm": config.run.algorithm,

@@ -18,7 +18,7 @@ ORDER = (  # floor by floor; a module imports only what stands before it, "" is 
     "tasks.base", "tasks.read_files", "tasks.tldr", "tasks.capitals", "tasks.files", "tasks",
     "runs", "runs.files", "runs.stats", "runs.screen", "runs.figures", "runs.folder",
     "rollout", "train_sft", "preferences", "train_reward", "train_policy", "optimum", "evaluate",
-    "command_line", "train_toy")
+    "command_line", "train_toy", "measure")
 EXECUTING = ("pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve", "torch.load")
 
 

@@ -136,7 +136,7 @@ def test_reading_changes_nothing_on_disk(tmp_path):
         return {p.name: (p.read_bytes(), p.stat().st_mtime_ns, p.stat().st_mode) for p in path.iterdir()}
 
     before = state(), path.stat().st_mtime_ns
-    check_lengths(read_folder(path), prompt_length=5, response_length=6, truncate=True)
+    check_lengths(read_folder(path), prompt_length=5, completion_length=6, truncate=True)
     assert (state(), path.stat().st_mtime_ns) == before
     path.chmod(0o755)
 
@@ -289,7 +289,7 @@ def test_whatever_a_folder_holds_the_answer_is_data_or_one_line(files, valid_pai
         for file, content in (files | ({"preferences.jsonl": GOOD.encode()} if valid_pairs else {})).items():
             Path(name, file).write_bytes(content)
         try:
-            data = check_lengths(read_folder(name), prompt_length=4, response_length=5, truncate=True)
+            data = check_lengths(read_folder(name), prompt_length=4, completion_length=5, truncate=True)
         except InputError as error:
             assert len(str(error).splitlines()) == 1 and str(error).isprintable() and len(str(error)) < 1000
         else:
@@ -310,22 +310,22 @@ def assert_whole(data):
 
 # -- lengths
 
-ADVICE = "pass --truncate to cut them at a word, or raise --prompt_length and --response_length"
+ADVICE = "pass --truncate to cut them at a word, or raise --completion_length and --prompt_length"
 
 
-def lengths(path, truncate=False, prompt_length=10, response_length=10):
+def lengths(path, truncate=False, prompt_length=10, completion_length=10):
     data = read_folder(path)
-    return check_lengths(data, prompt_length=prompt_length, response_length=response_length, truncate=truncate)
+    return check_lengths(data, prompt_length=prompt_length, completion_length=completion_length, truncate=truncate)
 
 
 def test_texts_that_fit_are_left_alone_and_the_eos_counts(tmp_path):
     path = pairs_folder(tmp_path / "d", [("0123456789", "ışık 1", "012345678")])  # 10, 9 + 1 and 9 + 1 bytes
     data = read_folder(path)
-    data = check_lengths(data, prompt_length=10, response_length=10, truncate=False)
-    assert data is check_lengths(data, prompt_length=10, response_length=10, truncate=True)
+    data = check_lengths(data, prompt_length=10, completion_length=10, truncate=False)
+    assert data is check_lengths(data, prompt_length=10, completion_length=10, truncate=True)
     message = "2 of 3 texts are longer .*9 bytes at line 1, field chosen; room for 8 and the EOS"
     with pytest.raises(InputError, match=message):
-        check_lengths(data, prompt_length=10, response_length=9, truncate=False)
+        check_lengths(data, prompt_length=10, completion_length=9, truncate=False)
 
 
 def test_texts_without_room_are_counted_once_and_the_longest_is_named(tmp_path):
@@ -342,7 +342,7 @@ def test_each_file_with_long_texts_is_named(tmp_path):
     path = pairs_folder(tmp_path / "d", demonstrations_jsonl=json_lines("demonstrations.jsonl", [("p", "c" * 99)]),
                         prompts_jsonl="\n" + json_lines("prompts.jsonl", [("x" * 30,)]))
     with pytest.raises(InputError) as caught:
-        lengths(path, response_length=20)
+        lengths(path, completion_length=20)
     assert str(caught.value) == (
         "demonstrations.jsonl: 1 of 2 texts is longer than the context (longest: 99 bytes at line 1, field completion; "
         "room for 19 and the EOS); prompts.jsonl: 1 of 1 texts is longer than the context (longest: 30 bytes at "
@@ -386,7 +386,7 @@ def test_a_cut_keeps_whole_characters_and_whole_words(text, room):
 def test_truncation_cuts_prompts_in_front_and_answers_at_the_end(tmp_path):
     pairs = [("please tell me now", "it is rather late", "go away"), ("q", "same words here", "same words there"),
              (" me now", "a", "b")]
-    data = lengths(pairs_folder(tmp_path / "d", pairs, corpus_txt="long " * 99), truncate=True, response_length=12)
+    data = lengths(pairs_folder(tmp_path / "d", pairs, corpus_txt="long " * 99), truncate=True, completion_length=12)
     assert data.preferences == [("me now", "it is", "go away"), (" me now", "a", "b")]
     assert data.sources["preferences"] == [Source("preferences.jsonl", 1), Source("preferences.jsonl", 3)]
     assert data.demonstrations == [("me now", "it is"), ("q", "same words"), (" me now", "a")]
@@ -395,24 +395,24 @@ def test_truncation_cuts_prompts_in_front_and_answers_at_the_end(tmp_path):
     assert data.notes[-2:] == ["preferences.jsonl: 4 of 9 texts cut at a word",
                                "preferences.jsonl: 1 of 3 pairs dropped, their answers equal after the cut"]
     assert_whole(data)
-    assert data is check_lengths(data, prompt_length=10, response_length=12, truncate=False)
+    assert data is check_lengths(data, prompt_length=10, completion_length=12, truncate=False)
 
 
 def test_truncation_leaves_its_input_alone(tmp_path):
     path = pairs_folder(tmp_path / "d")
     data = read_folder(path)
-    assert check_lengths(data, prompt_length=4, response_length=5, truncate=True) != data
+    assert check_lengths(data, prompt_length=4, completion_length=5, truncate=True) != data
     assert data == read_folder(path)
 
 
 def test_length_refusals(tmp_path):
     path = pairs_folder(tmp_path / "d", [("q", "same words here", "same words there")])
-    with pytest.raises(InputError, match="after --truncate chosen and rejected are equal in all 1 pairs; raise --resp"):
-        lengths(path, truncate=True, response_length=12)
+    with pytest.raises(InputError, match="after --truncate chosen and rejected are equal in all 1 pairs; raise --comp"):
+        lengths(path, truncate=True, completion_length=12)
     with pytest.raises(InputError, match="--prompt_length must be at least 4, got 3"):
         lengths(path, prompt_length=3)
-    with pytest.raises(InputError, match="--response_length must be at least 5, got 4"):
-        lengths(path, response_length=4)
+    with pytest.raises(InputError, match="--completion_length must be at least 5, got 4"):
+        lengths(path, completion_length=4)
 
 
 # -- held-out pairs

@@ -469,7 +469,7 @@ def write_folder(path, pairs=PAIRS, **files):
 
 
 def files_task(path, seed=0, **options):
-    options = {"prompt_length": 20, "response_length": 30, "heldout_pairs": 5, "truncate": False} | options
+    options = {"prompt_length": 20, "completion_length": 30, "heldout_pairs": 5, "truncate": False} | options
     return Files(path, **options, generator=torch.Generator().manual_seed(seed))
 
 
@@ -599,6 +599,6 @@ def test_prompts_that_are_all_held_out_are_refused(tmp_path):
 
 
 def test_make_task_passes_the_lengths_and_the_notes_on(tmp_path):
-    task = made(task="files", data=str(write_folder(tmp_path / "d")), prompt_length=30, response_length=40)
+    task = made(task="files", data=str(write_folder(tmp_path / "d")), prompt_length=30, completion_length=40)
     assert task.document_length == 30 + 2 + 40
     assert any("preferences.jsonl" in note for note in task.notes)

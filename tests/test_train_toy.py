@@ -147,7 +147,7 @@ def data(tmp_path):
 
 
 def test_files_runs_on_a_users_own_folder_and_has_null_where_there_is_no_gold(data, tmp_path, capsys):
-    folder = run(tmp_path / "run", "--task", "files", "--data", str(data), "--response_length", "40",
+    folder = run(tmp_path / "run", "--task", "files", "--data", str(data), "--completion_length", "40", "--response_length", "20",
                  "--preference_heldout", "4")
     summary = read_json(folder / "summary.json")
     assert summary["gold_max"] is summary["gold_axes"] is summary["sft"]["gold"] is summary["policy"]["gold"] is None
@@ -157,7 +157,7 @@ def test_files_runs_on_a_users_own_folder_and_has_null_where_there_is_no_gold(da
 
 
 def test_texts_longer_than_the_context_are_counted_and_refused_or_cut(data, tmp_path, capsys):
-    arguments = [*TINY, "--task", "files", "--data", str(data), "--response_length", "12", "--preference_heldout", "4"]
+    arguments = [*TINY, "--task", "files", "--data", str(data), "--completion_length", "12", "--preference_heldout", "4"]
     assert main([*arguments, "--out", str(tmp_path / "run")]) == 2
     assert "--truncate" in capsys.readouterr().err and not (tmp_path / "run").exists()
     assert main([*arguments, "--truncate", "--out", str(tmp_path / "run")]) == 0

@@ -15,7 +15,7 @@ def make_task(config, *, generator):
     if name == "files":
         if folder is None:
             raise InputError("--data: the task files needs a folder, --data DIR")
-        return Files(folder, prompt_length=config.task.prompt_length, response_length=config.ppo.response_length,
+        return Files(folder, prompt_length=config.task.prompt_length, completion_length=config.task.completion_length,
                      heldout_pairs=config.preference.preference_heldout, truncate=config.run.truncate,
                      generator=generator)
     if folder is not None:

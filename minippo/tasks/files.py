@@ -16,21 +16,22 @@ from minippo.tokenizer import ByteTokenizer
 class Files(Task):
     """The files of one folder; see minippo.tasks.read_files for what may stand there.
 
-    prompt_length and response_length are in bytes; the line break and BOS come on top of the first, EOS is part of the
-    second.
+    prompt_length and completion_length are in bytes; the line break and BOS come on top of the first, EOS is part of
+    the second. Sampled responses have a length of their own, the response_length of PPO.
     """
 
     name = "files"
 
-    def __init__(self, folder, *, prompt_length, response_length, heldout_pairs, truncate, generator):
-        data = check_lengths(read_folder(folder), prompt_length=prompt_length, response_length=response_length,
+    def __init__(self, folder, *, prompt_length, completion_length, heldout_pairs, truncate, generator):
+        data = check_lengths(read_folder(folder), prompt_length=prompt_length, completion_length=completion_length,
                              truncate=truncate)
         training, heldout = split_by_prompt(data.preferences, heldout_pairs=heldout_pairs, generator=generator)
         data = without_prompts(data, heldout)
         self.tokenizer = ByteTokenizer()
         self.prompt_length = prompt_length + 2
-        self.document_length = self.prompt_length + response_length
-        self.notes = tuple(data.notes)
+        self.document_length = self.prompt_length + completion_length
+        self.notes = (*data.notes, f"{len(heldout)} pairs are held out; without their prompts {len(training)} pairs and "
+                                   f"{len(data.demonstrations)} demonstrations remain")
         self._preferences = (training, heldout)
         self._demonstrations, self._prompts = data.demonstrations, data.prompts
         self._heldout_prompts = list(dict.fromkeys(prompt for prompt, _, _ in heldout))

@@ -300,15 +300,15 @@ class LongText(NamedTuple):
     room: int
 
 
-def check_lengths(data, *, prompt_length, response_length, truncate):
+def check_lengths(data, *, prompt_length, completion_length, truncate):
     """The data with every text within its room, in tokens, which are bytes; a response also needs one for its EOS.
 
     Too long and `truncate` False: InputError with the count and the longest. True: a prompt loses its beginning and a
     response its end, at a word where there is one; pairs that become equal are dropped; `notes` says how many.
     The corpus is cut into windows anyway, so it is never too long.
     """
-    check_room(prompt_length=prompt_length, response_length=response_length)
-    rooms = {"prompt": prompt_length} | dict.fromkeys(("completion", "chosen", "rejected"), response_length - 1)
+    check_room(prompt_length=prompt_length, completion_length=completion_length)
+    rooms = {"prompt": prompt_length} | dict.fromkeys(("completion", "chosen", "rejected"), completion_length - 1)
     too_long = find_long_texts(data, rooms)
     if not too_long:
         return data
@@ -317,12 +317,12 @@ def check_lengths(data, *, prompt_length, response_length, truncate):
     return cut_texts(data, rooms, too_long)
 
 
-def check_room(*, prompt_length, response_length):
+def check_room(*, prompt_length, completion_length):
     """A cut must leave at least one character, whichever it is."""
     if prompt_length < LONGEST_CHARACTER:
         raise InputError(f"--prompt_length must be at least {LONGEST_CHARACTER}, got {prompt_length}")
-    if response_length < LONGEST_CHARACTER + 1:
-        raise InputError(f"--response_length must be at least {LONGEST_CHARACTER + 1}, got {response_length}")
+    if completion_length < LONGEST_CHARACTER + 1:
+        raise InputError(f"--completion_length must be at least {LONGEST_CHARACTER + 1}, got {completion_length}")
 
 
 def find_long_texts(data, rooms):
@@ -348,7 +348,7 @@ def describe_long_texts(data, too_long):
     """One line: per file how many and the longest, then what to do about it."""
     parts, flags = [], set()
     for name, texts in too_long.items():
-        flags |= {"--prompt_length" if text.field == "prompt" else "--response_length" for text in texts}
+        flags |= {"--prompt_length" if text.field == "prompt" else "--completion_length" for text in texts}
         longest = max(texts, key=lambda text: text.size - text.room)  # the one that most room is missing for
         room = f"{longest.room}" if longest.field == "prompt" else f"{longest.room} and the EOS"
         parts.append(f"{name}: {share(data, name, texts)} {'is' if len(texts) == 1 else 'are'} longer than the context "
@@ -369,7 +369,7 @@ def cut_texts(data, rooms, too_long):
     equal = different.count(False)
     if equal == len(pairs):
         raise InputError(f"preferences.jsonl: after --truncate chosen and rejected are equal in all {equal} pairs; "
-                         "raise --response_length")
+                         "raise --completion_length")
     if equal:
         notes.append(f"preferences.jsonl: {equal} of {len(pairs)} pairs dropped, their answers equal after the cut")
     sources = data.sources | {"preferences": keep(data.sources["preferences"], different)}

@@ -53,7 +53,7 @@ class Habits:
     jumble: float
 
 
-AVERAGE = Habits(omit=0.2, err=0.17, pad=0.12, jumble=0.2)
+AVERAGE = Habits(omit=0.2, err=0.15, pad=0.12, jumble=0.2)
 PERFECT = Habits(omit=0.0, err=0.0, pad=0.0, jumble=0.0)
 
 
