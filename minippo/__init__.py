@@ -5,8 +5,8 @@ Reading order. The ground floor can wait until a name is met; start at logprobs.
     ground floor     errors  shapes  masked  config
     the derivation   logprobs  kl  baseline  gae  ppo  shaped_reward
     the models       gpt  reward_head  critic_head  tokenizer
-    RLHF             rollout  train_sft  preferences  train_reward  train_policy  optimum  evaluate
-    the whole        train_toy  (its flags: command_line)
+    RLHF             rollout  train_sft  preferences  train_reward  train_policy  optimum  evaluate  load
+    the whole        train_toy  (its flags: command_line; afterwards: measure, profile_update)
     beside them      tasks/  runs/
 
 The mathematics does not know that there is a transformer, the transformer does not know that there is reinforcement

@@ -8,7 +8,7 @@ from minippo.config import FIELDS, SECTIONS, kind_of, may_be_none, resolve
 from minippo.errors import InputError
 
 OWN_FLAGS = {"out": "folder of the run; without it runs/<task>-<algorithm>-<preset>-<seed>",
-             "resume": "continue the run in --out", "quiet": "print the result only"}
+             "resume": "continue the run in --out (not possible yet)", "quiet": "print the result only"}
 
 
 class Parser(argparse.ArgumentParser):

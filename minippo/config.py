@@ -81,7 +81,7 @@ class RunConfig(Checked):
     data: "str | None" = setting(None, "the folder of your own text and preferences, for --task files")
     truncate: bool = setting(False, "cut texts that are longer than the context, at a word")
     algorithm: str = setting("ppo", "how the policy is trained", choices=ALGORITHMS)
-    preset: str = setting("default", "quick: the same job, smaller", choices=("default", "quick"))
+    preset: str = setting("default", "quick: the same job, smaller (capitals: the same)", choices=("default", "quick"))
     seed: int = setting(0, "every random number follows from it", low=0, high=2**31 - 1)
     device: str = setting("auto", "auto takes CUDA when there is one", choices=("auto", "cpu", "cuda"))
     threads: int = setting(2, "threads of the CPU", low=1, high=256)
@@ -98,7 +98,7 @@ class TaskConfig(Checked):
 
 @dataclass(frozen=True)
 class ModelConfig(Checked):
-    """The size of the GPT; the reward model and the critic have the same trunk."""
+    """The size of the GPT; the reward model and the critic each have a trunk of the same size."""
 
     n_layer: int = count(3, "blocks", high=100)
     n_head: int = count(4, "attention heads; a divisor of n_embd", high=100)
@@ -133,7 +133,7 @@ class PreferenceConfig(Checked):
     """Responses sampled from the fine-tuned model, and who compares them."""
 
     preference_prompts: int = count(12000, "prompts to sample responses for", low=2)
-    preference_samples: int = count(4, "responses per prompt; all pairs of them are compared", low=2)
+    preference_samples: int = count(4, "responses per prompt; all pairs of them are compared", low=2, high=64)
     preference_heldout: int = count(400, "more prompts, for held-out pairs (files: pairs to hold out)")
     annotator_temperature: float = positive(0.5, "P(first preferred) = sigmoid(difference of gold / temperature)")
 
@@ -170,7 +170,8 @@ class PPOConfig(Checked):
     max_grad_norm: float = positive(1.0, "gradients are scaled down to this norm")
     whiten_advantages: bool = setting(True, "mean 0 and standard deviation 1 over the rollout")
     whiten_rewards: bool = setting(False, "standard deviation 1 over the rollout, the mean is kept")
-    no_eos_score: "float | None" = setting(-5.0, "score of a response without EOS; none: the reward model's own")
+    no_eos_score: "float | None" = setting(-5.0, "score of a response without EOS; none: the reward model's own",
+                                            low=-1e6, high=1e6)
     missing_eos_penalty: float = setting(0.0, "subtracted from the score of a response without EOS", low=0.0)
     target_kl: "float | None" = setting(None, "stop a rollout's passes when approxkl passes this; none: never", low=0.0,
                                         open_low=True)

@@ -1,4 +1,4 @@
-"""Before and after: the fine-tuned model and the trained policy on the same prompts, which no stage has trained on.
+"""Before and after: the fine-tuned model and the trained policy on the same prompts, the task's evaluation prompts.
 
 One response each per prompt gives the gold score with its axes, the win rate, the lengths and the samples. Score, KL and
 objective come from the many draws of minippo.optimum, since small differences count there.
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from minippo.rollout import join, sample_responses
+from minippo.rollout import apply_eos_rule, join, sample_responses
 from minippo.runs.stats import wilson_interval
 
 
@@ -29,14 +29,16 @@ class Answers:
 
 @torch.no_grad()
 def answer(model, task, prompts, prompt_tensors, *, score_function, config, generator, rows_at_once=256):
-    """The model's Answers to prompts (texts, and as tensors). The scores are the reward model's, before the EOS rule."""
+    """The model's Answers to prompts (texts, and as tensors). The scores are those after the EOS rule."""
     tokenizer, parts = task.tokenizer, []
     for start in range(0, len(prompts), rows_at_once):
         chunk = [x[start:start + rows_at_once] for x in prompt_tensors]
         tokens, mask, _ = sample_responses(model, *chunk, response_length=config.response_length,
                                            temperature=config.temperature, generator=generator,
                                            eos_id=tokenizer.eos_id, pad_id=tokenizer.pad_id)
-        parts.append((tokens.tolist(), mask.sum(dim=1).tolist(), score_function(*join(*chunk, tokens, mask)).tolist()))
+        scores = apply_eos_rule(score_function(*join(*chunk, tokens, mask)), (tokens == tokenizer.eos_id).any(dim=1),
+                                no_eos_score=config.no_eos_score, missing_eos_penalty=config.missing_eos_penalty)
+        parts.append((tokens.tolist(), mask.sum(dim=1).tolist(), scores.tolist()))
     tokens, lengths, scores = (sum(part, []) for part in zip(*parts))
     texts = [tokenizer.decode(row) for row in tokens]
     return Answers(texts, lengths, [tokenizer.eos_id in row for row in tokens], scores,

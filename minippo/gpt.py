@@ -181,7 +181,8 @@ class GPT(nn.Module):
             cache.mask = mask
         positions = (mask.cumsum(dim=1) - 1).clamp(min=0)[:, L:]  # [B, S]: real tokens before this one
         causal = torch.ones(S, L + S, dtype=torch.bool, device=tokens.device).tril(diagonal=L)
-        itself = torch.eye(L + S, dtype=torch.bool, device=tokens.device)[L:]  # a pad reads itself: no empty softmax
+        columns = torch.arange(L + S, device=tokens.device)
+        itself = columns[L:, None] == columns  # a pad reads itself: no empty softmax
         return positions, ((causal & mask[:, None, :]) | itself)[:, None]
 
     def _check(self, tokens, mask, cache):

@@ -3,7 +3,8 @@
     python -m minippo.measure --seeds 0-9 --root runs/measure --task tldr --preset default
 
 Whatever is not --seeds or --root goes to minippo.train_toy. The table is Markdown, on the screen and in ROOT/table.md.
-A seed whose summary.json stands in ROOT already is not run again.
+A seed whose summary.json stands in ROOT already is not run again, if it was made with the same settings; a folder
+that an interrupted run has left must be deleted first.
 """
 
 import argparse
@@ -12,6 +13,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from minippo.command_line import parse_arguments
+from minippo.errors import InputError
 from minippo.runs.files import write_text_whole
 
 COLUMNS = (  # header, how to get it from a summary, which of two values is the worse one, decimals
@@ -21,8 +24,8 @@ COLUMNS = (  # header, how to get it from a summary, which of two values is the 
     ("RM accuracy", lambda s: s["reward_model"]["heldout_accuracy"], min, 3),
     ("ceiling", lambda s: s["reward_model"]["annotator_ceiling"], min, 3),
     ("skill", lambda s: s["reward_model"]["skill"], min, 3),
-    ("gold before", lambda s: _share(s, "sft"), min, 3),
-    ("gold after", lambda s: _share(s, "policy"), min, 3),
+    ("gold share before", lambda s: _share(s, "sft"), min, 3),
+    ("gold share after", lambda s: _share(s, "policy"), min, 3),
     ("win rate", lambda s: s["win_rate"]["value"], min, 3),
     ("optimality", lambda s: s["optimality"], min, 3),
     ("ESS", lambda s: s["optimum"]["effective_sample_size"], min, 0),
@@ -55,6 +58,16 @@ def _right(summary, when):
     return None if not rows else sum(row[f"right_{when}"] for row in rows) / len(rows)
 
 
+def has_settings(out, arguments):
+    """Was the run in this folder made with these arguments?"""
+    found = json.loads((out / "config.json").read_text(encoding="utf-8"))
+    found.pop("versions", None)
+    try:
+        return found == parse_arguments(arguments)[0].to_dict()
+    except InputError:
+        return False
+
+
 def main(arguments=None):
     parser = argparse.ArgumentParser(prog="python -m minippo.measure", allow_abbrev=False, description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -63,16 +76,20 @@ def main(arguments=None):
     own, passed_on = parser.parse_known_args(arguments)
     try:
         first, last = (int(end) for end in (own.seeds.split("-") * 2)[:2])
+        if own.seeds.count("-") > 1 or last < first:
+            raise ValueError
     except ValueError:
         parser.error(f"--seeds: wanted first-last, as in 0-9, got {own.seeds!r}")
     summaries = []
     for seed in range(first, last + 1):
-        out = own.root / f"seed-{seed}"
+        out, arguments = own.root / f"seed-{seed}", [*passed_on, "--seed", str(seed)]
         if not (out / "summary.json").exists():
-            command = [sys.executable, "-m", "minippo.train_toy", *passed_on, "--seed", str(seed), "--out", str(out), "--quiet"]
+            command = [sys.executable, "-m", "minippo.train_toy", *arguments, "--out", str(out), "--quiet"]
             status = subprocess.run(command).returncode
             if status != 0:
                 return status
+        elif not has_settings(out, arguments):
+            parser.error(f"{out}: holds a run with other settings; name another --root")
         summaries.append(json.loads((out / "summary.json").read_text(encoding="utf-8")))
     lines = table(summaries)
     write_text_whole(own.root / "table.md", "\n".join(lines) + "\n")

@@ -13,7 +13,7 @@ import torch
 
 from minippo.rollout import Responses, apply_eos_rule, join, response_logits, response_logprobs, sample_responses
 
-FRONTIER_FACTORS = tuple(0.5 * 1.3**k for k in range(20))  # times kl_coef: from half of it to 73 times as much
+FRONTIER_FACTORS = tuple(1.3**k for k in range(18))  # times kl_coef; a lower price would need draws from further out
 BEST_OF = (2, 4, 8, 16, 32, 64)
 ROWS_AT_ONCE = 256  # responses rescored in one pass: more would cost memory and gain no time
 
@@ -45,6 +45,7 @@ def draw_from_both(policy, reference, score_function, prompts, *, draws, config,
                                   temperature=config.temperature, generator=generator, eos_id=eos_id, pad_id=pad_id,
                                   samples_per_prompt=draws)[:2] for model in (reference, policy)]
         tokens, mask = (torch.cat(pair) for pair in zip(*drawn))                                  # [2M,T]
+        # Tokens and mask side by side, so that rows are equal only when both are.
         different, place = torch.unique(torch.cat((tokens, mask), dim=1), dim=0, return_inverse=True)
         about = [_score_and_rescore(policy, reference, score_function, prompt, *rows.chunk(2, dim=1), config, eos_id)
                  for rows in different.split(ROWS_AT_ONCE)]
@@ -73,8 +74,9 @@ def estimate_optimum(draws, kl_coef):
     """The best objective, with its 95 % interval, and how many draws it rests on.
 
     Equation (0.17) c log Z(x), Z(x) = mean over draws of [pi_ref(y|x) / mixture(y|x)] exp(score / c); mean over prompts
-    The interval is that of the sampling error for these prompts (delta method per prompt). The effective sample size of
-    a prompt is (sum w)^2 / sum w^2; the median over the prompts is reported, and the smallest beside it.
+    The interval is that of the sampling error for these prompts (delta method per prompt); it trusts the weights that were
+    seen, so it is too narrow where the effective sample size is small. log Z is biased low by about half its variance. The
+    effective sample size of a prompt is (sum w)^2 / sum w^2; the median over the prompts is reported, and the least beside it.
     """
     logs = log_weights(draws, kl_coef)
     n = logs.shape[1]
@@ -99,12 +101,12 @@ def policy_and_reference(draws, kl_coef):
 
 
 def optimal_frontier(draws, kl_coef):
-    """[(kl, score)] of the best policies for several prices of KL around kl_coef, by increasing KL."""
+    """[(kl, score)] of the best policies for several prices of KL, kl_coef and above, by increasing KL."""
     points = []
     for factor in FRONTIER_FACTORS:
-        shares = torch.softmax(log_weights(draws, factor * kl_coef), dim=1)
-        score = (shares * draws.scores).sum(dim=1).mean().item()
-        log_z = torch.logsumexp(log_weights(draws, factor * kl_coef), dim=1).mean().item() - math.log(shares.shape[1])
+        logs = log_weights(draws, factor * kl_coef)
+        score = (torch.softmax(logs, dim=1) * draws.scores).sum(dim=1).mean().item()
+        log_z = torch.logsumexp(logs, dim=1).mean().item() - math.log(logs.shape[1])
         points.append((max(0.0, score / (factor * kl_coef) - log_z), score))  # KL = E[score] / c - log Z
     return sorted(points)
 

@@ -4,7 +4,8 @@ The simulated annotator knows the task's gold score and is not sure of itself, a
 P(first preferred) = sigmoid((gold_first - gold_second) / temperature), the Bradley-Terry model. Responses of equal gold
 are not compared: their label would be a coin, which nobody can learn.
 
-All comparisons of one prompt stay together, since the reward model scores a response once however often it is compared.
+All pairs of the K responses that were sampled for a prompt stay together, since the reward model scores a response once
+however often it is compared.
 """
 
 from dataclasses import dataclass

@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields
 
 import torch
 
+from minippo.errors import TrainingError
 from minippo.gpt import GPT, KVCache
 from minippo.kl import exact_kl
 from minippo.logprobs import token_entropy, token_logprobs
@@ -28,6 +29,7 @@ def sample_responses(model, prompt_tokens, prompt_mask, *, response_length, temp
              With the key/value cache (the default for a GPT) or without, the numbers are the same up to rounding.
     Raises   ValueError: an empty response_length, a temperature that is not above 0, a prompt that does not end at the
              last column, a model in training mode with dropout, PAD equal to EOS.
+             TrainingError: a probability is NaN.
     """
     _check_sampling(model, prompt_mask, response_length, temperature, samples_per_prompt, eos_id, pad_id)
     use_cache = isinstance(model, GPT) if use_cache is None else use_cache
@@ -46,6 +48,9 @@ def sample_responses(model, prompt_tokens, prompt_mask, *, response_length, temp
     alive = torch.ones(len(logits), dtype=torch.bool, device=logits.device)     # [B]
     for t in range(response_length):
         log_pi = torch.log_softmax(logits / temperature, dim=-1)
+        if bool(log_pi.isnan().any()):
+            raise TrainingError("sampling: the model's probabilities are not numbers; try a smaller learning rate, or a "
+                                "higher temperature")
         drawn = torch.multinomial(log_pi.exp(), 1, generator=generator)         # [B,1]
         tokens[:, t] = torch.where(alive, drawn[:, 0], pad_id)
         logprobs[:, t] = torch.where(alive, log_pi.gather(1, drawn)[:, 0], 0.0)

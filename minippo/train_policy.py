@@ -35,8 +35,8 @@ def train_policy(*, policy, reference, critic, score_function, draw_prompts, con
     TrainingError when a score, a loss or a gradient is not finite.
     """
     policy.eval(), reference.eval(), critic.eval()  # no dropout: the ratio of the first minibatch must be 1
-    optimizer = torch.optim.AdamW([*policy.parameters(), *critic.parameters()], lr=config.learning_rate, eps=1e-5,
-                                  weight_decay=0.0)
+    # eps as in the PPO implementations of OpenAI: it keeps the steps small where the gradients are tiny
+    optimizer = torch.optim.Adam([*policy.parameters(), *critic.parameters()], lr=config.learning_rate, eps=1e-5)
     rows = []
     for update in progress(range(1, config.num_updates + 1)):
         done = (update - 1) / max(1, config.num_updates - 1)
@@ -51,7 +51,7 @@ def train_policy(*, policy, reference, critic, score_function, draw_prompts, con
             policy, critic, optimizer, rollout, advantages, targets, config=config, learning_rate=learning_rate,
             generator=generator, where=f"policy, update {update}")
         row = {"update": update, "episode": update * config.batch_size, "lr": learning_rate}
-        row |= rollout_metrics(rollout, rewards, config) | updated
+        row |= rollout_metrics(rollout, rewards, targets, config) | updated
         row["objective/gold"] = None if gold_function is None else gold_function(rollout)
         rows.append(row)
         if on_update is not None:
@@ -103,18 +103,18 @@ def update_on_rollout(policy, critic, optimizer, rollout, advantages, targets, *
             break
     metrics = {name: sum(step[name] for step in steps) / len(steps) for name in steps[0]}
     metrics["val/ratio_first"] = steps[0]["ratio_max_deviation"]
-    # The critic as it stood when the rollout was made: later passes have seen its targets.
-    metrics["val/explained_variance"] = steps[0]["val/explained_variance"]
-    del metrics["ratio_max_deviation"]
+    del metrics["ratio_max_deviation"], metrics["val/explained_variance"]  # rollout_metrics has that of the whole rollout
     ratios = (logprobs - old_logprobs).detach().exp()
     return metrics, {"ratios": ratios[mask].tolist(), "advantages": advantages[index][mask].tolist()}
 
 
-def rollout_metrics(rollout, rewards, config):
-    """What a rollout says about the policy that made it."""
+def rollout_metrics(rollout, rewards, targets, config):
+    """What a rollout says about the policy that made it, and about the critic before it has seen these targets."""
     mask, n = rollout.response_mask, len(rollout)
     kl = masked_sum(values=kl_k1(logprobs=rollout.old_logprobs, ref_logprobs=rollout.ref_logprobs), mask=mask) / n
     score, gap = rollout.scores.mean().item(), (rollout.sample_logprobs - rollout.old_logprobs).abs()
+    critic = value_diagnostics(values=rollout.old_values, old_values=rollout.old_values, value_targets=targets,
+                               response_mask=mask, cliprange_value=config.cliprange_value)
     return {
         "objective/scores": score,
         "objective/kl": kl.item(),
@@ -126,6 +126,7 @@ def rollout_metrics(rollout, rewards, config):
         "val/num_eos_tokens": int(rollout.ended.sum()),
         "val/eos_rate": rollout.ended.float().mean().item(),
         "val/response_length": mask.sum(dim=1).float().mean().item(),
+        "val/explained_variance": critic["val/explained_variance"],
         "val/reward_avg": masked_mean(values=rewards, mask=mask).item(),
         "sample/logp_gap": masked_mean(values=gap, mask=mask).item(),
     }

@@ -11,6 +11,7 @@ import torch
 from minippo.gpt import KVCache
 from minippo.preferences import pair_indices
 from minippo.reward_head import bradley_terry_loss
+from minippo.runs.stats import wilson_interval
 from minippo.tokenizer import pad_right
 from minippo.train_sft import take_step
 
@@ -33,11 +34,11 @@ def pair_margins(scores, labels):
     return margins[labels != 0]
 
 
-def train_reward_model(reward_model, comparisons, *, config, generator, evaluate=None, progress=iter):
-    """Bradley-Terry training; returns the loss of every step.
+def train_reward_model(reward_model, comparisons, *, config, generator, progress=iter):
+    """Bradley-Terry training; returns the loss of every step that had a pair to learn from.
 
-    The batches are drawn with `generator`. The learning rate warms up and falls linearly to 0. `evaluate(epoch)` is
-    called after each epoch. TrainingError when a loss or a gradient is not finite.
+    The batches are drawn with `generator`. The learning rate warms up and falls linearly to 0. TrainingError
+    when a loss or a gradient is not finite.
     """
     device = next(reward_model.parameters()).device
     optimizer = torch.optim.AdamW(reward_model.parameters(), lr=config.reward_learning_rate, betas=(0.9, 0.98),
@@ -45,15 +46,17 @@ def train_reward_model(reward_model, comparisons, *, config, generator, evaluate
     losses = []
     batches = [batch for _ in range(config.reward_epochs)
                for batch in torch.randperm(len(comparisons), generator=generator).split(config.reward_batch_size)]
+    warmup = min(WARMUP_STEPS, max(1, len(batches) // 5))
     for step, index in enumerate(progress(batches)):
         batch = to_device(comparisons.rows(index), device)
         if batch.number_of_pairs() == 0:
             continue  # every response of these prompts is as good as every other
         margins = pair_margins(response_scores(reward_model, batch), batch.labels)
         loss = bradley_terry_loss(chosen_scores=margins, rejected_scores=torch.zeros_like(margins))
-        share = min(1.0, (step + 1) / WARMUP_STEPS) * (1 - step / len(batches))
+        share = min(1.0, (step + 1) / warmup) * (1 - step / len(batches))
         take_step(optimizer, loss, share * config.reward_learning_rate, where=f"reward model, step {step + 1}")
         losses.append(loss.item())
+    optimizer.zero_grad()  # the last gradients would be copied with the model
     return losses
 
 
@@ -62,17 +65,26 @@ def heldout_report(reward_model, comparisons, *, chunk=100):
     """How often the reward model agrees with the annotator on pairs that it never saw, and how often one can.
 
     heldout_accuracy   share of pairs in which the preferred response scores higher; equal scores count half
+    heldout_low, _high the Wilson 95 % interval of it for as many independent pairs as these are worth: the pairs of a
+                       prompt share its responses, so their errors go together
     annotator_ceiling  mean of max(p, 1-p), p the annotator's own probability: what knowing the rule would get
     skill              (accuracy - 0.5) / (ceiling - 0.5); the ceiling and the skill are None where p is not known
     """
-    device = next(reward_model.parameters()).device
-    parts = [to_device(comparisons.rows(index), device) for index in torch.arange(len(comparisons)).split(chunk)]
-    margins = torch.cat([pair_margins(response_scores(reward_model, part), part.labels) for part in parts])
-    accuracy = ((margins > 0).float() + 0.5 * (margins == 0).float()).mean().item()
-    p = comparisons.probabilities[comparisons.labels != 0]
+    scores = all_scores(reward_model, comparisons, chunk=chunk).cpu()
+    first, second = pair_indices(scores.shape[1])
+    signs = (scores[:, first] - scores[:, second]).sign() * comparisons.labels             # [N,pairs]: 1 agrees, -1 not
+    compared = comparisons.labels != 0
+    pairs = int(compared.sum())
+    accuracy = ((1 + signs[compared]) / 2).mean().item()
+    excess = torch.where(compared, (1 + signs) / 2 - accuracy, 0.0).sum(dim=1)             # [N]
+    variance = (excess**2).sum().item() / pairs**2
+    independent = accuracy * (1 - accuracy) / variance if variance > 0 else int(compared.any(dim=1).sum())
+    low, high = wilson_interval(accuracy * independent, independent)
+    p = comparisons.probabilities[compared]
     ceiling = None if p.isnan().any() else torch.maximum(p, 1 - p).mean().item()
-    return {"heldout_accuracy": accuracy, "heldout_pairs": len(margins), "annotator_ceiling": ceiling,
-            "skill": None if ceiling is None else (accuracy - 0.5) / (ceiling - 0.5)}
+    return {"heldout_accuracy": accuracy, "heldout_low": low, "heldout_high": high, "heldout_pairs": pairs,
+            "annotator_ceiling": ceiling,
+            "skill": None if ceiling is None or ceiling <= 0.5 else (accuracy - 0.5) / (ceiling - 0.5)}
 
 
 @torch.no_grad()

@@ -1,8 +1,8 @@
 """Next-token training: of a fresh model on a task's text (pretraining), then on its demonstrations (fine-tuning).
 
-Both are the same loss, the mean of -log pi over the tokens that are to be learned. What is only read (a post, a
-question) is in the context and not in the loss: its words cannot be foretold, and learning to foretell them would drown
-the little that is to be learned.
+Both are the same loss, the mean of -log pi over the tokens that are to be learned; which those are, the task says. What is
+only read (a post of the task tldr, the prompt of a demonstration) is in the context and not in the loss: its words cannot
+be foretold, and learning to foretell them would drown the little that is to be learned.
 """
 
 import math
@@ -24,7 +24,7 @@ def next_token_loss(model, examples, pad_id):
     Shapes   examples: lists of tokens and flags -> scalar.
     """
     tokens, mask = pad_right([example.tokens for example in examples], pad_id)                    # [B,S]
-    targets, _ = pad_right([[token if flag else IGNORED for token, flag in zip(*example)] for example in examples],
+    targets, _ = pad_right([[token if flag else IGNORED for token, flag in zip(example.tokens, example.is_target)] for example in examples],
                            IGNORED)
     device = next(model.parameters()).device
     tokens, mask, targets = (x.to(device) for x in (tokens, mask, targets))
@@ -45,6 +45,7 @@ def train_next_token(model, draw_examples, *, steps, learning_rate, pad_id, stag
         loss = next_token_loss(model, draw_examples(step), pad_id)
         take_step(optimizer, loss, warmup_then_cosine(step, steps) * learning_rate, where=f"{stage}, step {step + 1}")
         losses.append(loss.item())
+    optimizer.zero_grad()  # the last gradients would be copied with the model
     return losses
 
 
@@ -67,6 +68,6 @@ def take_step(optimizer, loss, learning_rate, *, where, max_grad_norm=1.0):
 
 
 def warmup_then_cosine(step, steps):
-    """The share of the peak learning rate at a step, from 0 up to 1 and down to 0.1."""
+    """The share of the peak learning rate at a step: a cosine from 1 down to 0.1, and a linear rise in front of it."""
     warmup = min(WARMUP_STEPS, max(1, steps // 10))
     return min(1.0, (step + 1) / warmup) * (0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * step / steps)))

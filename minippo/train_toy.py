@@ -5,7 +5,7 @@
     preferences   its responses in pairs, and an annotator who chooses
     reward_model  a copy of the GPT with a scalar head learns what the annotator prefers
     policy        PPO: the GPT learns what the reward model prefers, without going far from where it was
-    evaluation    before and after on new prompts, and the best policy there could be
+    evaluation    before and after on prompts of their own, and the best policy there could be
 
 Every stage draws from random generators of its own, which follow from the seed and the stage's name.
 """
@@ -35,7 +35,7 @@ from minippo.rollout import Responses, make_rollout, response_logits, response_l
 from minippo.runs import figures
 from minippo.runs.folder import RunFolder
 from minippo.runs.screen import Screen, printable
-from minippo.runs.stats import matmul_loop_seconds, peak_memory_mib, wilson_interval
+from minippo.runs.stats import matmul_loop_seconds, peak_memory_mib
 from minippo.tasks import make_task
 from minippo.tokenizer import pad_left, pad_right
 from minippo.train_policy import estimate_advantages, train_policy
@@ -43,6 +43,7 @@ from minippo.train_reward import all_scores, heldout_report, set_zero_and_unit, 
 from minippo.train_sft import train_next_token
 
 SAMPLES_SHOWN, SAMPLES_SAVED, CENTRING_DEMONSTRATIONS = 3, 100, 500
+NO_ROOM = 1e-4  # an optimum no further than this above the reference is rounding: there is no optimality to report
 
 
 class Run:
@@ -148,7 +149,7 @@ def make_reward_model(run, sft, training, heldout):
     """(RewardModel, its held-out report): trained, then given its zero and its unit."""
     config, task = run.config, run.task
     with run.stage("reward_model") as text:
-        reward_model = RewardModel(sft, generator=run.generator("reward head")).to(run.device)
+        reward_model = RewardModel(sft, generator=run.generator("reward head", run.device))
         train_reward_model(reward_model, training, config=config.reward, generator=run.generator("reward batches"),
                            progress=run.bar("reward_model"))
         report = heldout_report(reward_model, heldout)
@@ -157,8 +158,8 @@ def make_reward_model(run, sft, training, heldout):
         set_zero_and_unit(reward_model, demonstrations, own_scores(run, sft, reward_model, heldout),
                           pad_id=task.tokenizer.pad_id)
         reward_model.eval().requires_grad_(False)
-        low, high = wilson_interval(report["heldout_accuracy"] * report["heldout_pairs"], report["heldout_pairs"])
-        text.append(f"held-out accuracy {report['heldout_accuracy']:.3f} ({low:.3f} to {high:.3f})")
+        text.append(f"held-out accuracy {report['heldout_accuracy']:.3f} ({report['heldout_low']:.3f} to "
+                    f"{report['heldout_high']:.3f})")
         if report["skill"] is not None:
             text.append(f"ceiling {report['annotator_ceiling']:.3f}, skill {report['skill']:.3f}")
     run.save("reward_model", reward_model)
@@ -170,8 +171,9 @@ def own_scores(run, sft, reward_model, heldout):
     if run.task.recorded_preferences() is None:
         return all_scores(reward_model, heldout)
     prompts = run.task.training_prompts(128, rng=run.rng("unit prompts"))
+    without_rule = replace(run.config.ppo, no_eos_score=None, missing_eos_penalty=0.0)
     answers = answer(sft, run.task, prompts, run.prompt_tensors(prompts), score_function=reward_model,
-                     config=run.config.ppo, generator=run.generator("unit", run.device))
+                     config=without_rule, generator=run.generator("unit", run.device))
     return torch.tensor(answers.scores)
 
 
@@ -179,22 +181,21 @@ def optimise_policy(run, sft, reward_model):
     """(policy, critic, rows of metrics, a minibatch's ratios and advantages): PPO from the fine-tuned model."""
     config, task = run.config, run.task
     with run.stage("policy") as text:
-        policy, critic = copy.deepcopy(sft), Critic.from_reward_model(reward_model).to(run.device)
+        policy, critic = copy.deepcopy(sft), Critic.from_reward_model(reward_model)
         sft.requires_grad_(False)
-        critic.requires_grad_(True)
-        rng, minibatches = run.rng("policy prompts"), []
+        rng, kept, clock = run.rng("policy prompts"), {}, [time.perf_counter()]
 
         def on_update(row, rollout, minibatch):
-            """Keeps an early minibatch for the figure of the clip: later ones hardly leave the range."""
-            row["seconds"] = run_clock()
-            row["eps"] = config.ppo.batch_size / row["seconds"]
-            minibatches[:] = [*minibatches, minibatch][:max(1, config.ppo.num_updates // 10)]
+            clock.append(time.perf_counter())
+            row["seconds"] = clock[-1] - clock[-2]
+            row["eps"] = config.ppo.batch_size / row["seconds"]  # episodes per second
+            if row["update"] <= max(1, config.ppo.num_updates // 10):
+                kept["minibatch"] = minibatch  # for the figure of the clip: later ratios hardly leave the range
             run.folder.append_metrics(row)
             run.screen.update_line(row)
 
-        run_clock = lap_clock()
         rows = train_policy(
-            policy=policy, reference=sft, critic=critic, score_function=no_grad(reward_model),
+            policy=policy, reference=sft, critic=critic, score_function=reward_model,
             draw_prompts=lambda n: run.prompt_tensors(task.training_prompts(n, rng=rng)), config=config.ppo,
             generator=run.generator("policy", run.device), eos_id=task.tokenizer.eos_id, pad_id=task.tokenizer.pad_id,
             gold_function=None if task.gold_max is None else lambda rollout: mean_gold(task, rollout),
@@ -203,7 +204,7 @@ def optimise_policy(run, sft, reward_model):
                     f"KL {rows[-1]['objective/kl']:.2f} nats")
     run.save("policy", policy)
     run.save("critic", critic)
-    return policy, critic, rows, minibatches[-1]
+    return policy, critic, rows, kept["minibatch"]
 
 
 def evaluate(run, sft, policy, critic, reward_model, report, rows, minibatch):
@@ -212,19 +213,23 @@ def evaluate(run, sft, policy, critic, reward_model, report, rows, minibatch):
     with run.stage("evaluation") as text:
         different = task.evaluation_prompts(config.eval.eval_prompts, rng=run.rng("evaluation prompts"))
         prompts = enough(different, config.eval.eval_prompts)
-        tensors, score_function = run.prompt_tensors(prompts), no_grad(reward_model)
-        before, after = (answer(model, task, prompts, tensors, score_function=score_function, config=config.ppo,
+        tensors = run.prompt_tensors(prompts)
+        before, after = (answer(model, task, prompts, tensors, score_function=reward_model, config=config.ppo,
                                 generator=run.generator(name, run.device))
                          for name, model in (("before", sft), ("after", policy)))
         n = min(config.eval.optimum_prompts, len(different))
-        draws = draw_from_both(policy, sft, score_function, [x[:n] for x in tensors], draws=config.eval.optimum_draws,
+        draws = draw_from_both(policy, sft, reward_model, [x[:n] for x in tensors], draws=config.eval.optimum_draws,
                                config=config.ppo, generator=run.generator("optimum", run.device),
                                eos_id=task.tokenizer.eos_id, pad_id=task.tokenizer.pad_id,
                                progress=run.bar("optimum"))
-        summary = make_summary(run, sft, policy, before, after, draws, report)
+        summary = make_summary(run, sft, policy, before=before, after=after, draws=draws, report=report)
+        summary["win_rate"]["different_prompts"] = len(different)
         run.folder.save_samples(sample_rows(prompts[:SAMPLES_SAVED], before, after))
-        draw_figures(run, policy, sft, critic, score_function, tensors, rows, minibatch, before, after, draws, summary)
-        text.append(f"win rate {summary['win_rate']['value']:.3f}, optimality {summary['optimality']:.3f}")
+        draw_figures(run, policy, sft, critic, reward_model, tensors, rows=rows, minibatch=minibatch, before=before,
+                     after=after, draws=draws, summary=summary)
+        optimality = summary["optimality"]
+        text.append(f"win rate {summary['win_rate']['value']:.3f}, "
+                    f"optimality {'-' if optimality is None else f'{optimality:.3f}'}")
     summary["seconds"] = {**run.seconds, "total": sum(run.seconds.values())}
     summary["seconds_in_matmul_loops"] = summary["seconds"]["total"] / summary["matmul_loop_seconds"]
     summary["peak_memory_mib"] = peak_memory_mib()
@@ -239,28 +244,13 @@ def enough(prompts, n):
     return [prompts[i % len(prompts)] for i in range(n)]
 
 
-def no_grad(reward_model):
-    return torch.no_grad()(lambda tokens, mask: reward_model(tokens, mask))
-
-
-def lap_clock():
-    """A function that returns the seconds since it was last called."""
-    last = [time.perf_counter()]
-
-    def lap():
-        last.append(time.perf_counter())
-        return last[-1] - last.pop(0)
-
-    return lap
-
-
 def mean_gold(task, rollout):
     decode = task.tokenizer.decode
     return mean(task.gold(decode(prompt), decode(response)) for prompt, response
                 in zip(rollout.prompt_tokens.tolist(), rollout.response_tokens.tolist()))
 
 
-def make_summary(run, sft, policy, before, after, draws, report):
+def make_summary(run, sft, policy, *, before, after, draws, report):
     """summary.json, but for the seconds and the memory, which are known last."""
     config, task, kl_coef = run.config, run.task, run.config.ppo.kl_coef
     own, reference = policy_and_reference(draws, kl_coef)
@@ -281,7 +271,7 @@ def make_summary(run, sft, policy, before, after, draws, report):
         "gold_max": task.gold_max,
         "gold_axes": None if axes_before is None else {"sft": axes_before, "policy": axes_after},
         "optimum": optimum,
-        "optimality": (own["objective"] - reference["objective"]) / room if room > 0 else None,
+        "optimality": (own["objective"] - reference["objective"]) / room if room > NO_ROOM else None,
         "win_rate": win_rate(before, after, has_gold=task.gold_max is not None),
         "answers": watched_answers(run, sft, policy),
     }
@@ -309,12 +299,13 @@ def response_probability(run, model, prompt, text):
 
 def sample_rows(prompts, before, after):
     """Rows of samples.jsonl."""
+    gold_before, gold_after = before.gold(), after.gold()
     return [{"prompt": prompt, "before": before.texts[i], "after": after.texts[i], "score_before": before.scores[i],
-             "score_after": after.scores[i], "gold_before": before.gold()[i], "gold_after": after.gold()[i]}
+             "score_after": after.scores[i], "gold_before": gold_before[i], "gold_after": gold_after[i]}
             for i, prompt in enumerate(prompts)]
 
 
-def draw_figures(run, policy, sft, critic, score_function, tensors, rows, minibatch, before, after, draws, summary):
+def draw_figures(run, policy, sft, critic, reward_model, tensors, *, rows, minibatch, before, after, draws, summary):
     """The five figures; the numbers behind the frontier go into the summary as well."""
     config, save = run.config.ppo, run.folder.save_figure
     points = [(row["update"], row["objective/kl"], row["objective/scores"]) for row in rows]
@@ -325,10 +316,10 @@ def draw_figures(run, policy, sft, critic, score_function, tensors, rows, miniba
         (summary["policy"]["kl"], summary["policy"]["score"])))
     save("response_lengths", figures.response_lengths(before.lengths, after.lengths, config.response_length))
     save("clip_cases", figures.clip_cases(minibatch["ratios"], minibatch["advantages"], config.cliprange))
-    rollout = make_rollout(policy=policy, reference=sft, critic=critic, score_function=score_function,
+    rollout = make_rollout(policy=policy, reference=sft, critic=critic, score_function=reward_model,
                            prompts=[x[:1] for x in tensors], config=config, eos_id=run.task.tokenizer.eos_id,
                            generator=run.generator("values figure", run.device), pad_id=run.task.tokenizer.pad_id)
-    rewards, advantages, _ = estimate_advantages(rollout, replace(config, whiten_advantages=False))
+    rewards, advantages, _ = estimate_advantages(rollout, replace(config, whiten_advantages=False, whiten_rewards=False))
     length = int(rollout.response_mask.sum())
     shown = [x[0, :length].tolist() for x in (rollout.response_tokens, rollout.old_values, rewards, advantages)]
     shown[0] = [run.task.tokenizer.token_text(token) for token in shown[0]]
@@ -402,6 +393,9 @@ def main(arguments=None):
     except (InputError, TrainingError) as error:
         print(f"error: {printable(str(error))}", file=sys.stderr)
         return 2 if isinstance(error, InputError) else 1
+    except (MemoryError, torch.OutOfMemoryError):
+        print("error: out of memory; try a smaller --batch_size, --preference_samples or --n_embd", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print(f"interrupted; what was finished is in {folder.path}" if folder else "interrupted", file=sys.stderr)
         return 130

@@ -41,11 +41,11 @@ def test_answers_hold_the_text_its_length_its_end_and_its_score():
     prompts = task.evaluation_prompts(12, rng=None) * 5
     tensors = pad_left([task.prompt_ids(prompt) for prompt in prompts], task.tokenizer.pad_id)
     result = answer(model, task, prompts, tensors, score_function=lambda tokens, mask: mask.sum(dim=1).float(),
-                    config=PPOConfig(response_length=4), generator=torch.Generator().manual_seed(0), rows_at_once=7)
+                    config=PPOConfig(response_length=4, no_eos_score=-9.0), generator=torch.Generator().manual_seed(0), rows_at_once=7)
     prompt_length = tensors[1].sum(dim=1).tolist()
     assert len(result.texts) == 60 and True in result.ended and False in result.ended
     for i in range(60):
-        assert result.scores[i] == prompt_length[i] + result.lengths[i]
+        assert result.scores[i] == (prompt_length[i] + result.lengths[i] if result.ended[i] else -9.0)
         assert result.ended[i] or result.lengths[i] == 4
         assert result.axes[i] == task.gold_axes(prompts[i], result.texts[i])
         assert len(result.texts[i].split()) <= result.lengths[i] - result.ended[i]

@@ -88,7 +88,7 @@ class TestScoreAgainstKL:
         (axes,) = figure.axes
         assert [len(line.get_xdata()) for line in axes.lines] == [3, 2, 30, 1, 1]
         legend = [text.get_text() for text in axes.get_legend().get_texts()]
-        assert legend == ["best possible at each KL", "best of n samples (KL bound)", "this run, by update",
+        assert legend == ["best possible at each KL", "best of n samples (KL bound)", "this run, by update (training prompts)",
                           "reference", "final policy"]
         assert {"n=2", "n=4", "1", "30"} <= set(texts(figure)) and len(texts(figure)) < 14
         assert axes.get_xlabel() == "KL(policy || reference), nats per sequence" and axes.get_ylabel() == "score"

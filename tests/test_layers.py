@@ -17,8 +17,8 @@ ORDER = (  # floor by floor; a module imports only what stands before it, "" is 
     *MODELS,
     "tasks.base", "tasks.read_files", "tasks.tldr", "tasks.capitals", "tasks.files", "tasks",
     "runs", "runs.files", "runs.stats", "runs.screen", "runs.figures", "runs.folder",
-    "rollout", "train_sft", "preferences", "train_reward", "train_policy", "optimum", "evaluate",
-    "command_line", "train_toy", "measure")
+    "rollout", "train_sft", "preferences", "train_reward", "train_policy", "optimum", "evaluate", "load",
+    "command_line", "train_toy", "measure", "profile_update")
 EXECUTING = ("pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve", "torch.load")
 
 

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from minippo.config import resolve
 from minippo.measure import main, table
 
 
@@ -23,7 +24,7 @@ def test_a_row_per_seed_and_the_worst_of_each_column():
     header, _, one, two, worst = map(cells, table([summary(0, seconds=90.0, gold=2.4), summary(1, seconds=120.0)]))
     at = header.index
     assert (one[0], two[0], worst[0]) == ("0", "1", "worst")
-    assert (one[at("gold after")], two[at("gold after")], worst[at("gold after")]) == ("0.800", "0.900", "0.800")
+    assert (one[at("gold share after")], two[at("gold share after")], worst[at("gold share after")]) == ("0.800", "0.900", "0.800")
     assert worst[at("seconds")] == "120"  # the longest time is the worst, the lowest gold is
 
 
@@ -39,16 +40,21 @@ def test_seeds_that_are_done_are_not_run_again(tmp_path, capsys, monkeypatch):
     for seed in (3, 4):
         (tmp_path / f"seed-{seed}").mkdir()
         (tmp_path / f"seed-{seed}/summary.json").write_text(json.dumps(summary(seed)))
+        (tmp_path / f"seed-{seed}/config.json").write_text(json.dumps(resolve({"seed": seed}).to_dict() | {"versions": {}}))
     monkeypatch.setattr("subprocess.run", None)  # a call would fail
     assert main(["--seeds", "3-4", "--root", str(tmp_path)]) == 0
     assert capsys.readouterr().out == (tmp_path / "table.md").read_text()
+    with pytest.raises(SystemExit):  # the same folders are no answer to another question
+        main(["--seeds", "3-4", "--root", str(tmp_path), "--task", "capitals"])
+    assert "seed-3: holds a run with other settings" in capsys.readouterr().err
 
 
 def test_a_run_that_fails_ends_the_measurement_with_its_status(tmp_path):
     assert main(["--seeds", "0", "--root", str(tmp_path), "--task", "nonsense"]) == 2
 
 
-def test_seeds_that_are_no_numbers_are_refused(tmp_path):
+@pytest.mark.parametrize("seeds", ["a-b", "9-0", "0-3-9", ""])
+def test_seeds_that_are_no_range_are_refused(seeds, tmp_path):
     with pytest.raises(SystemExit) as exit:
-        main(["--seeds", "a-b", "--root", str(tmp_path)])
+        main(["--seeds", seeds, "--root", str(tmp_path)])
     assert exit.value.code == 2

@@ -41,7 +41,7 @@ def test_every_quoted_run_runs(arguments, tmp_path, monkeypatch, data):  # noqa:
     parse_arguments(words)  # the flags as they are quoted
     if "cuda" in words:
         pytest.importorskip("torch").cuda.is_available() or pytest.skip("needs a CUDA device")
-    assert main([*words, *TINY, *(CAPITALS if "capitals" in words else ()), "--quiet"]) == 0
+    assert main([*TINY, *words, *(CAPITALS if "capitals" in words else ()), "--quiet"]) == 0
 
 
 @pytest.mark.parametrize("arguments", [arguments for module, arguments in QUOTED if module == "measure"])

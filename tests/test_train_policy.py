@@ -186,6 +186,15 @@ def test_metrics_of_a_rollout_are_per_sequence_and_masked():
     assert row["objective/entropy"] == pytest.approx(-rollout.old_logprobs.sum().item() / 32)
 
 
+def test_the_explained_variance_is_that_of_the_critic_at_the_rollout():
+    records, world = [], tiny(lam=1.0, whiten_advantages=False)
+    world.train(on_update=lambda row, rollout, minibatch: records.append((row, rollout)))
+    row, rollout = records[-1]
+    mask, targets = rollout.response_mask, estimate_advantages(rollout, world.config)[2]
+    wanted = 1 - (targets - rollout.old_values)[mask].var(correction=0) / targets[mask].var(correction=0)
+    assert row["val/explained_variance"] == pytest.approx(wanted.item(), abs=1e-4)
+
+
 def test_rewards_are_the_score_on_the_last_token_minus_the_kl_penalty():
     records, world = [], tiny(kl_coef=0.3, whiten_advantages=False, lam=1.0)
     world.train(on_update=lambda row, rollout, minibatch: records.append(rollout))
@@ -271,8 +280,13 @@ def test_a_score_that_is_not_finite_stops_the_run_and_names_the_update():
 
 
 def test_a_policy_that_breaks_stops_the_run_and_names_the_update():
-    with pytest.raises((TrainingError, RuntimeError), match="policy, update [123]: the (loss|gradient's norm) is"):
+    with pytest.raises(TrainingError, match="policy, update [123]: the (loss|gradient's norm) is|sampling: the model"):
         tiny(learning_rate=1e30).train()
+
+
+def test_weights_that_break_in_the_last_step_of_a_rollout_are_noticed_when_sampling():
+    with pytest.raises(TrainingError, match="sampling: the model's probabilities are not numbers|policy, update"):
+        tiny(learning_rate=1e30, num_ppo_epochs=1, num_mini_batches=1).train()
 
 
 def test_logits_of_the_policy_are_those_at_the_sampling_temperature():

@@ -7,6 +7,7 @@ from minippo.config import RewardConfig
 from minippo.errors import TrainingError
 from minippo.preferences import Comparisons
 from minippo.reward_head import RewardModel
+from minippo.runs.stats import wilson_interval
 from minippo.tasks.base import Example
 from minippo.train_reward import (
     all_scores, heldout_report, pair_margins, response_scores, set_zero_and_unit, train_reward_model,
@@ -96,6 +97,22 @@ def test_the_report_by_hand():
     report = heldout_report(FirstToken(), record)
     assert report["heldout_accuracy"] == 0.5 and report["heldout_pairs"] == 3 and report["skill"] == 0.0
     assert report["annotator_ceiling"] == pytest.approx(2.3 / 3)
+    # Each prompt has one pair, right with 1, 0 and 1/2: variance (1/4 + 1/4 + 0) / 9, as of 0.25 / (0.5 / 9) = 4.5 coins.
+    assert (report["heldout_low"], report["heldout_high"]) == pytest.approx(wilson_interval(2.25, 4.5))
+
+
+def test_the_interval_counts_prompts_and_not_pairs():
+    record = comparisons(40, seed=3)
+    doubled = Comparisons(**vars(record) | {
+        "response_tokens": record.response_tokens.repeat(1, 2, 1), "response_mask": record.response_mask.repeat(1, 2, 1)})
+    first, second = torch.triu_indices(6, 6, offset=1)
+    sevens = (doubled.response_tokens == 7).sum(dim=2)
+    doubled = Comparisons(**vars(doubled) | {"labels": (sevens[:, first] - sevens[:, second]).sign(),
+                                             "probabilities": torch.full((40, 15), 0.9)})
+    # Every response stands twice: four times the pairs (and equal ones, which are not compared) tell nothing new.
+    one, four = (heldout_report(model(), x) for x in (record, doubled))
+    assert four["heldout_pairs"] == 4 * one["heldout_pairs"]
+    assert four["heldout_high"] - four["heldout_low"] == pytest.approx(one["heldout_high"] - one["heldout_low"], rel=1e-6)
 
 
 def test_where_the_annotators_own_probability_is_unknown_there_is_no_ceiling():

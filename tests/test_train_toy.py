@@ -10,7 +10,7 @@ from minippo.train_toy import main, stage_seed
 
 TINY = """--n_layer 1 --n_head 2 --n_embd 8 --pretrain_steps 3 --pretrain_batch_size 4 --sft_steps 2 --sft_batch_size 4
 --preference_prompts 8 --preference_heldout 6 --reward_epochs 1 --reward_batch_size 4 --num_updates 2 --batch_size 8
---num_ppo_epochs 2 --eval_prompts 6 --optimum_prompts 2 --optimum_draws 8 --threads 1""".split()
+--num_ppo_epochs 2 --eval_prompts 6 --optimum_prompts 2 --optimum_draws 8 --threads 1 --device cpu""".split()
 CAPITALS = """--pretrain_steps 60 --sft_steps 30 --pretrain_batch_size 32 --sft_batch_size 32 --n_embd 16
 --preference_prompts 60 --preference_heldout 60 --pretrain_learning_rate 1e-2""".split()  # a model that knows nothing never gives a right answer, and there is nothing to compare
 
@@ -168,6 +168,12 @@ def test_training_that_breaks_ends_with_status_1_and_one_line(tmp_path, capsys):
     assert main(arguments) == 1
     error = capsys.readouterr().err.splitlines()
     assert len(error) == 1 and error[0].startswith("error: pretrain, step ")
+
+
+def test_a_run_without_room_for_improvement_has_no_optimality_and_ends_well(data, tmp_path):
+    folder = run(tmp_path / "run", "--task", "files", "--data", str(data), "--response_length", "1",
+                 "--completion_length", "40", "--preference_heldout", "4")  # no response of one byte ends: all score the same
+    assert read_json(folder / "summary.json")["optimality"] is None
 
 
 def test_an_interrupt_ends_with_status_130_and_says_where_the_run_is(tmp_path, capsys, monkeypatch):

@@ -56,7 +56,7 @@ def score_against_kl(run_points, optimal_frontier, best_of_n, reference_point, f
         _name_points(axes, [(f"n={n}", x, y) for n, x, y in best_of_n], offset=(-4, 5), align="right")
     if run_points:
         _, kl, score = zip(*run_points)
-        axes.plot(kl, score, color=ORANGE, marker="o", markersize=3, linewidth=1, label="this run, by update")
+        axes.plot(kl, score, color=ORANGE, marker="o", markersize=3, linewidth=1, label="this run, by update (training prompts)")
         _name_points(axes, _some(run_points), offset=(5, -11), align="left")
     axes.plot(*reference_point, marker="D", color="white", markeredgecolor=DARK, linestyle="none",
               label="reference", zorder=4)

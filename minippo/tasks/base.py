@@ -29,7 +29,7 @@ class Task:
 
     name = None
     tokenizer = None
-    document_length = None      # tokens of the longest document that it trains on
+    document_length = None      # no document that it trains on has more tokens
     prompt_length = None        # tokens of the longest prompt, BOS included
     gold_max = None             # the best possible mean gold score; None where there is no rule
     notes = ()                  # lines for the screen: what was derived, dropped or cut

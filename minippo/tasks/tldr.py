@@ -70,7 +70,7 @@ class Tldr(Task):
     """Posts and summaries with `values_per_fact` jobs, cities and hobbies.
 
     One in `values_per_fact` combinations of job, city and hobby (the three numbers of which sum to a multiple of it)
-    never occurs in training: evaluation posts are about those people only.
+    is in no training post: evaluation posts are about those people only.
     """
 
     name = "tldr"
