@@ -43,7 +43,6 @@ from minippo.train_reward import all_scores, heldout_report, set_zero_and_unit, 
 from minippo.train_sft import train_next_token
 
 SAMPLES_SHOWN, SAMPLES_SAVED, CENTRING_DEMONSTRATIONS = 3, 100, 500
-NO_ROOM = 1e-4  # an optimum no further than this above the reference is rounding: there is no optimality to report
 
 
 class Run:
@@ -257,6 +256,7 @@ def make_summary(run, sft, policy, *, before, after, draws, report):
     optimum = estimate_optimum(draws, kl_coef)
     (gold_before, axes_before), (gold_after, axes_after) = gold_report(before), gold_report(after)
     room = optimum["objective"] - reference["objective"]
+    has_room = optimum["low"] > reference["objective"]  # else the optimum cannot be told from the reference
     about = {name: {"eos_rate": mean(answers.ended), "length": mean(answers.lengths)}
              for name, answers in (("sft", before), ("policy", after))}
     return {
@@ -271,7 +271,7 @@ def make_summary(run, sft, policy, *, before, after, draws, report):
         "gold_max": task.gold_max,
         "gold_axes": None if axes_before is None else {"sft": axes_before, "policy": axes_after},
         "optimum": optimum,
-        "optimality": (own["objective"] - reference["objective"]) / room if room > NO_ROOM else None,
+        "optimality": (own["objective"] - reference["objective"]) / room if has_room else None,
         "win_rate": win_rate(before, after, has_gold=task.gold_max is not None),
         "answers": watched_answers(run, sft, policy),
     }
