@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 
 from minippo.rollout import sample_responses
-from minippo.tokenizer import pad_left, pad_right
+from minippo.tokenizer import pad_right
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def sample_candidates(model, task, prompts, *, samples, response_length, tempera
     Returns (prompt_tokens, prompt_mask, response_tokens [N,K,T], response_mask [N,K,T], gold [N,K]).
     """
     tokenizer, device = task.tokenizer, next(model.parameters()).device
-    prompt_tokens, prompt_mask = pad_left([task.prompt_ids(prompt) for prompt in prompts], tokenizer.pad_id)
+    prompt_tokens, prompt_mask = task.prompt_batch(prompts)
     parts = []
     for start in progress(range(0, len(prompts), chunk)):
         rows = slice(start, start + chunk)
@@ -96,7 +96,7 @@ def simulated_comparisons(model, task, prompts, *, config, response_length, samp
 def recorded_comparisons(task, pairs):
     """Comparisons from texts (prompt, chosen, rejected); what the annotators' own probabilities were is not known."""
     tokenizer = task.tokenizer
-    prompt_tokens, prompt_mask = pad_left([task.prompt_ids(prompt) for prompt, _, _ in pairs], tokenizer.pad_id)
+    prompt_tokens, prompt_mask = task.prompt_batch([prompt for prompt, _, _ in pairs])
     answers = [task.response_ids(answer) for _, chosen, rejected in pairs for answer in (chosen, rejected)]
     tokens, mask = pad_right(answers, tokenizer.pad_id)
     shape = (len(pairs), 2, tokens.shape[1])

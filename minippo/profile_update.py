@@ -25,7 +25,6 @@ from minippo.critic_head import Critic
 from minippo.errors import InputError, TrainingError
 from minippo.load import load_gpt, load_reward_model
 from minippo.tasks import make_task
-from minippo.tokenizer import pad_left
 
 KINDS = {  # kind -> what the names of its operators contain; the first that fits counts
     "matrix products and attention": ("mm", "linear", "attention"),
@@ -46,7 +45,7 @@ def profile_updates(run, updates):
     settings = dict(
         policy=copy.deepcopy(reference).requires_grad_(True), critic=Critic.from_reward_model(reward_model),
         reference=reference, score_function=reward_model,
-        draw_prompts=lambda n: pad_left([task.prompt_ids(p) for p in task.training_prompts(n, rng=rng)], tokenizer.pad_id),
+        draw_prompts=lambda n: task.prompt_batch(task.training_prompts(n, rng=rng)),
         config=config.ppo, generator=torch.Generator().manual_seed(0), eos_id=tokenizer.eos_id, pad_id=tokenizer.pad_id)
     with timed_parts() as parts:
         begin = time.perf_counter()

@@ -91,19 +91,14 @@ def before_actions(x, prompt_length):
 
 
 def response_logits(policy, batch, temperature):
-    """The logits that response tokens were chosen from, [B,T,V]; the output layer runs on these positions only.
-
-    `batch` is anything with prompt_tokens, prompt_mask, response_tokens and response_mask.
-    """
-    tokens, mask = join(batch.prompt_tokens, batch.prompt_mask, batch.response_tokens, batch.response_mask)
-    hidden = before_actions(policy.hidden(tokens, mask), batch.prompt_tokens.shape[1])  # [B,T,D]
+    """The logits that the tokens of some Responses were chosen from, [B,T,V]; the output layer runs on no other position."""
+    hidden = before_actions(policy.hidden(*batch.whole()), batch.prompt_tokens.shape[1])  # [B,T,D]
     return policy.logits(hidden) / temperature
 
 
 def response_values(critic, batch):
     """V(s_t) before each response token, [B,T]; 0 where the response has ended."""
-    tokens, mask = join(batch.prompt_tokens, batch.prompt_mask, batch.response_tokens, batch.response_mask)
-    values = before_actions(critic(tokens, mask), batch.prompt_tokens.shape[1])
+    values = before_actions(critic(*batch.whole()), batch.prompt_tokens.shape[1])
     return zero_padding(values=values, mask=batch.response_mask)
 
 
@@ -128,6 +123,10 @@ class Responses:
     prompt_mask: torch.Tensor      # [B,P] bool
     response_tokens: torch.Tensor  # [B,T] int64
     response_mask: torch.Tensor    # [B,T] bool
+
+    def whole(self):
+        """Prompt and response side by side: what the models read."""
+        return join(self.prompt_tokens, self.prompt_mask, self.response_tokens, self.response_mask)
 
     def rows(self, index):
         """The same record of some rows: a minibatch."""
@@ -163,7 +162,7 @@ def make_rollout(*, policy, reference, critic, score_function, prompts, config, 
     batch = Responses(*prompts, tokens, mask)
     logits, ref_logits = (response_logits(model, batch, config.temperature) for model in (policy, reference))
     ended = (tokens == eos_id).any(dim=1)
-    scores = apply_eos_rule(score_function(*join(*prompts, tokens, mask)), ended, no_eos_score=config.no_eos_score,
+    scores = apply_eos_rule(score_function(*batch.whole()), ended, no_eos_score=config.no_eos_score,
                             missing_eos_penalty=config.missing_eos_penalty)
     return Rollout(
         *prompts, tokens, mask, ended=ended, sample_logprobs=sample_logprobs,

@@ -23,11 +23,11 @@ def next_token_loss(model, examples, pad_id):
     Equation (0.15) L = -sum_i m_i log pi(x_i | x_<i) / sum_i m_i, with m_i = 1 where x_i is a target
     Shapes   examples: lists of tokens and flags -> scalar.
     """
-    tokens, mask = pad_right([example.tokens for example in examples], pad_id)                    # [B,S]
-    targets, _ = pad_right([[token if flag else IGNORED for token, flag in zip(example.tokens, example.is_target)] for example in examples],
-                           IGNORED)
+    labels = [[token if flag else IGNORED for token, flag in zip(example.tokens, example.is_target)]
+              for example in examples]
     device = next(model.parameters()).device
-    tokens, mask, targets = (x.to(device) for x in (tokens, mask, targets))
+    tokens = pad_right([example.tokens for example in examples], pad_id)[0].to(device)            # [B,S]
+    targets = pad_right(labels, IGNORED)[0].to(device)
     # With the pads on the right no real token can read one: causal attention alone is enough, and quicker.
     logits = model(tokens[:, :-1])                                                                # [B,S-1,V]
     return F.cross_entropy(logits.flatten(0, 1), targets[:, 1:].flatten(), ignore_index=IGNORED)

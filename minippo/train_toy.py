@@ -37,7 +37,7 @@ from minippo.runs.folder import RunFolder
 from minippo.runs.screen import Screen, printable
 from minippo.runs.stats import matmul_loop_seconds, peak_memory_mib
 from minippo.tasks import make_task
-from minippo.tokenizer import pad_left, pad_right
+from minippo.tokenizer import pad_right
 from minippo.train_policy import estimate_advantages, train_policy
 from minippo.train_reward import all_scores, heldout_report, set_zero_and_unit, train_reward_model
 from minippo.train_sft import train_next_token
@@ -72,8 +72,7 @@ class Run:
         return lambda items: self.screen.progress(items, name)
 
     def prompt_tensors(self, prompts):
-        rows = [self.task.prompt_ids(prompt) for prompt in prompts]
-        return [x.to(self.device) for x in pad_left(rows, self.task.tokenizer.pad_id)]
+        return [x.to(self.device) for x in self.task.prompt_batch(prompts)]
 
     def save(self, stage, model):
         trunk = getattr(model, "trunk", model)

@@ -95,6 +95,8 @@ def test_make_task_refuses_a_folder_too_many_or_too_few(tmp_path):
     for task in ("tldr", "capitals"):
         with pytest.raises(InputError, match=f"^--data: .* the task {task} makes its own text"):
             made(task=task, data=str(tmp_path))
+        with pytest.raises(InputError, match="^--truncate: only the task files has texts to cut"):
+            made(task=task, truncate=True)
 
 
 @pytest.mark.parametrize("task, preset", [key for key in PRESETS if key[0] != "files"])

@@ -18,6 +18,8 @@ def make_task(config, *, generator):
         return Files(folder, prompt_length=config.task.prompt_length, completion_length=config.task.completion_length,
                      heldout_pairs=config.preference.preference_heldout, truncate=config.run.truncate,
                      generator=generator)
+    if config.run.truncate:
+        raise InputError(f"--truncate: only the task files has texts to cut, the task {name} makes its own")
     if folder is not None:
         raise InputError(f"--data: only the task files reads a folder, the task {name} makes its own text")
     return Tldr(values_per_fact=config.task.tldr_values) if name == "tldr" else Capitals()

@@ -6,6 +6,8 @@ this text to be learned, or only read? Pretraining and fine-tuning are the same 
 
 from typing import NamedTuple
 
+from minippo.tokenizer import pad_left
+
 
 class Segment(NamedTuple):
     """A piece of a document; the next-token loss counts its tokens when `is_target`."""
@@ -69,6 +71,10 @@ class Task:
 
     def prompt_ids(self, prompt):
         return [self.tokenizer.bos_id, *self.tokenizer.encode(prompt)]
+
+    def prompt_batch(self, prompts):
+        """Prompts as (tokens [N,P], mask [N,P]), with the pads on the left."""
+        return pad_left([self.prompt_ids(prompt) for prompt in prompts], self.tokenizer.pad_id)
 
     def response_ids(self, response):
         return [*self.tokenizer.encode(response), self.tokenizer.eos_id]
