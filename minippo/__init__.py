@@ -9,6 +9,9 @@ Reading order. The ground floor can wait until a name is met; start at logprobs.
     the whole        train_toy  (its flags: command_line; afterwards: measure, profile_update)
     beside them      tasks/  runs/
 
+Equations are numbered by stage of the derivation: (3.2) is in baseline, (4.x) in gae, (6.x) in ppo, (7.1) in
+shaped_reward; (0.x) are the tools and losses around them.
+
 The mathematics does not know that there is a transformer, the transformer does not know that there is reinforcement
 learning, and only the RLHF rooms know both.
 """

@@ -173,7 +173,7 @@ class PPOConfig(Checked):
     no_eos_score: "float | None" = setting(-5.0, "score of a response without EOS; none: the reward model's own",
                                             low=-1e6, high=1e6)
     missing_eos_penalty: float = setting(0.0, "subtracted from the score of a response without EOS", low=0.0)
-    target_kl: "float | None" = setting(None, "stop a rollout's passes when approxkl passes this; none: never", low=0.0,
+    target_kl: "float | None" = setting(None, "stop the passes when approxkl of a pass's last minibatch, to the old policy, is above; none: never", low=0.0,
                                         open_low=True)
 
     def __post_init__(self):

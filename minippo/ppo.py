@@ -91,7 +91,7 @@ def clipped_value_loss(*, values, old_values, value_targets, response_mask, clip
                     V_clip = clip(V, V_old - cliprange_value, V_old + cliprange_value)
     Source   not in the paper; the PPO code of OpenAI baselines (ppo2), see Engstrom et al. 2020, arXiv:2005.12729.
     Shapes   values, old_values, value_targets [B,T] float; response_mask [B,T] bool -> scalar.
-    Gradient to values: that of the plain value loss (3.2), but 0 where the clipped error is the larger one;
+    Gradient to values: that of the plain value loss (3.2) of baseline, but 0 where the clipped error is the larger one;
              exactly 0 where masked. The rest is data.
     Limits   cliprange_value=inf: the plain value loss. Never below the plain value loss.
     Raises   ValueError: shapes differ, old_values or value_targets require grad, a bad mask, cliprange_value <= 0.

@@ -13,7 +13,7 @@ import torch
 from minippo.errors import TrainingError
 from minippo.gpt import GPT, KVCache
 from minippo.kl import exact_kl
-from minippo.logprobs import token_entropy, token_logprobs
+from minippo.logprobs import token_logprobs
 from minippo.masked import zero_padding
 
 
@@ -22,7 +22,7 @@ def sample_responses(model, prompt_tokens, prompt_mask, *, response_length, temp
                      samples_per_prompt=1, use_cache=None):
     """Draw responses from the model, token by token.
 
-    Shapes   prompt_tokens [N,P] int64, prompt_mask [N,P] bool, left-padded -> response_tokens [B,T] int64,
+    Shapes   prompt_tokens [N,P] int64, prompt_mask [N,P] bool, left-padded, BOS first (see Task.prompt_batch) -> response_tokens [B,T] int64,
              response_mask [B,T] bool, logprobs [B,T] float, with B = N * samples_per_prompt (the samples of a prompt
              stand in a row) and T = response_length. After a row's EOS: pad_id, False, 0.
     Limits   logprobs are those of the distribution that was sampled from, softmax(logits / temperature).
@@ -147,7 +147,6 @@ class Rollout(Responses):
     old_values: torch.Tensor       # [B,T]
     scores: torch.Tensor           # [B] after the EOS rule
     exact_kl: torch.Tensor         # [B,T] KL(policy || reference) of the whole next-token distribution
-    entropies: torch.Tensor        # [B,T] of that distribution
 
 
 @torch.no_grad()
@@ -168,5 +167,4 @@ def make_rollout(*, policy, reference, critic, score_function, prompts, config, 
         *prompts, tokens, mask, ended=ended, sample_logprobs=sample_logprobs,
         old_logprobs=response_logprobs(logits, batch), ref_logprobs=response_logprobs(ref_logits, batch),
         old_values=response_values(critic, batch), scores=scores,
-        exact_kl=zero_padding(values=exact_kl(logits=logits, ref_logits=ref_logits), mask=mask),
-        entropies=zero_padding(values=token_entropy(logits=logits), mask=mask))
+        exact_kl=zero_padding(values=exact_kl(logits=logits, ref_logits=ref_logits), mask=mask))

@@ -1,11 +1,16 @@
 """PPO on a language model: rollout, rewards, advantages, update; then again.
 
-One update, from prompt to gradient:
+The policy starts as a copy of the fine-tuned model, which stays as it is and is called the reference. One update, from
+prompt to gradient:
 
-    make_rollout       sample responses, score them, and record what policy, reference and critic say about each token
-    shaped_rewards     -kl_coef * (log pi - log pi_ref) on every token, the score on the last
-    gae_advantages     what each token was worth, beyond what the critic expected
-    update_on_rollout  several passes of minibatches over the clipped losses
+    make_rollout         sample responses, score them, and record what policy, reference and critic say about each token
+    estimate_advantages
+      shaped_rewards       -kl_coef * (log pi - log pi_ref) on every token, the score on the last
+      gae_advantages       what each token was worth, beyond what the critic expected
+      value_targets        what the critic should have said; made before the advantages are whitened
+      whiten               advantages with mean 0 and standard deviation 1
+    update_on_rollout    several passes of minibatches over the clipped losses
+      take_step            (train_sft) backward, the gradient's norm held down, one step of the optimiser
 
 The trainer knows nothing of tasks and texts: prompts come from a function, scores from another. The probes of
 tests/test_train_policy.py are small worlds made of two such functions.
@@ -102,7 +107,7 @@ def update_on_rollout(policy, critic, optimizer, rollout, advantages, targets, *
         if config.target_kl is not None and steps[-1]["policy/approxkl_avg"] > config.target_kl:
             break
     metrics = {name: sum(step[name] for step in steps) / len(steps) for name in steps[0]}
-    metrics["val/ratio_first"] = steps[0]["ratio_max_deviation"]
+    metrics["val/ratio_first"] = steps[0]["ratio_max_deviation"]  # max |ratio - 1| of the first minibatch: 0 when sound
     del metrics["ratio_max_deviation"], metrics["val/explained_variance"]  # rollout_metrics has that of the whole rollout
     ratios = (logprobs - old_logprobs).detach().exp()
     return metrics, {"ratios": ratios[mask].tolist(), "advantages": advantages[index][mask].tolist()}

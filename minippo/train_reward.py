@@ -62,7 +62,7 @@ def train_reward_model(reward_model, comparisons, *, config, generator, progress
 
 @torch.no_grad()
 def heldout_report(reward_model, comparisons, *, chunk=100):
-    """How often the reward model agrees with the annotator on pairs that it never saw, and how often one can.
+    """How often the reward model agrees with the annotator on pairs that it was not trained on, and how often one can.
 
     heldout_accuracy   share of pairs in which the preferred response scores higher; equal scores count half
     heldout_low, _high the Wilson 95 % interval of it for as many independent pairs as these are worth: the pairs of a

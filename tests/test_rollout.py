@@ -174,7 +174,7 @@ def test_a_rollout_holds_what_each_model_says_and_zeros_in_the_padding():
     logits, ref_logits = (response_logits(model, record, 0.7).detach() for model in (policy, reference))
     assert_close(record.ref_logprobs, response_logprobs(ref_logits, record))
     assert_close(record.exact_kl[mask], exact_kl(logits=logits, ref_logits=ref_logits)[mask])
-    for name in ("sample_logprobs", "old_logprobs", "ref_logprobs", "old_values", "exact_kl", "entropies"):
+    for name in ("sample_logprobs", "old_logprobs", "ref_logprobs", "old_values", "exact_kl"):
         assert (getattr(record, name)[~mask] == 0).all() and not getattr(record, name).requires_grad, name
 
 

@@ -153,8 +153,11 @@ def _single_lines(summary):
     """(label, text) of the numbers that stand alone; those that have no meaning for the task are left out."""
     win, reward_model = summary["win_rate"], summary["reward_model"]
     if win["value"] is not None:
+        asked = f"{win['n']} prompts"
+        if win.get("different_prompts", win["n"]) != win["n"]:
+            asked = f"{win['n']} responses to {win['different_prompts']} prompts"
         yield "win rate", (f"{_number(win['value'])}, 95 % interval {_number(win['low'])} to {_number(win['high'])} "
-                           f"({win['n']} prompts, judged by {win['judge']})")
+                           f"({asked}, judged by {win['judge']})")
     if reward_model["heldout_accuracy"] is not None:
         yield "reward model", (f"accuracy {_number(reward_model['heldout_accuracy'])} on "
                                f"{reward_model['heldout_pairs']} held-out pairs, annotator's ceiling "
