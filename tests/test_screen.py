@@ -145,6 +145,12 @@ class TestTable:
             assert part in text
         assert text.endswith("run folder             runs/x")
 
+    def test_prompts_that_are_asked_more_than_once_are_not_counted_as_many(self):
+        summary = copy.deepcopy(SUMMARY)
+        summary["win_rate"]["different_prompts"] = 12
+        text = "\n".join(lines_of(lambda screen: screen.table(summary)))
+        assert "(512 responses to 12 prompts, judged by gold)" in text
+
     @pytest.mark.parametrize("size, doubt", [(49.9, True), (50.0, False), (None, True)])
     def test_an_estimate_that_rests_on_few_draws_says_so(self, size, doubt):
         summary = copy.deepcopy(SUMMARY)
