@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from minippo.rollout import apply_eos_rule, join, sample_responses
+from minippo.rollout import Responses, sample_responses, score_responses
 from minippo.runs.stats import wilson_interval
 
 
@@ -36,12 +36,12 @@ def answer(model, task, prompts, prompt_tensors, *, score_function, config, gene
         tokens, mask, _ = sample_responses(model, *chunk, response_length=config.response_length,
                                            temperature=config.temperature, generator=generator,
                                            eos_id=tokenizer.eos_id, pad_id=tokenizer.pad_id)
-        scores = apply_eos_rule(score_function(*join(*chunk, tokens, mask)), (tokens == tokenizer.eos_id).any(dim=1),
-                                no_eos_score=config.no_eos_score, missing_eos_penalty=config.missing_eos_penalty)
-        parts.append((tokens.tolist(), mask.sum(dim=1).tolist(), scores.tolist()))
-    tokens, lengths, scores = (sum(part, []) for part in zip(*parts))
+        scores, ended = score_responses(score_function, Responses(*chunk, tokens, mask), config=config,
+                                        eos_id=tokenizer.eos_id)
+        parts.append((tokens.tolist(), mask.sum(dim=1).tolist(), ended.tolist(), scores.tolist()))
+    tokens, lengths, ended, scores = (sum(part, []) for part in zip(*parts))
     texts = [tokenizer.decode(row) for row in tokens]
-    return Answers(texts, lengths, [tokenizer.eos_id in row for row in tokens], scores,
+    return Answers(texts, lengths, ended, scores,
                    [task.gold_axes(prompt, text) for prompt, text in zip(prompts, texts)])
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
-from minippo.rollout import Responses, apply_eos_rule, response_logits, response_logprobs, sample_responses
+from minippo.rollout import Responses, response_logits, response_logprobs, sample_responses, score_responses
 
 FRONTIER_FACTORS = tuple(1.3**k for k in range(18))  # times kl_coef; a lower price would need draws from further out
 BEST_OF = (2, 4, 8, 16, 32, 64)
@@ -57,8 +57,7 @@ def _score_and_rescore(policy, reference, score_function, prompt, tokens, mask, 
     """(scores, logprobs, ref_logprobs) of responses to one prompt, [U]; mask comes as 0 and 1."""
     length = int(mask.sum(dim=1).max())  # columns that are padding in every row would only cost time
     batch = Responses(*(x.expand(len(tokens), -1) for x in prompt), tokens[:, :length], mask[:, :length].bool())
-    scores = apply_eos_rule(score_function(*batch.whole()), (tokens == eos_id).any(dim=1),
-                            no_eos_score=config.no_eos_score, missing_eos_penalty=config.missing_eos_penalty)
+    scores, _ = score_responses(score_function, batch, config=config, eos_id=eos_id)
     sums = [response_logprobs(response_logits(model, batch, config.temperature), batch).sum(dim=1)
             for model in (policy, reference)]
     return scores, *sums

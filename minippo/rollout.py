@@ -115,6 +115,14 @@ def apply_eos_rule(scores, ended, *, no_eos_score, missing_eos_penalty):
     return torch.where(ended, scores, unended)
 
 
+def score_responses(score_function, batch, *, config, eos_id):
+    """(scores [B] after the EOS rule, ended [B] bool) of some Responses."""
+    ended = (batch.response_tokens == eos_id).any(dim=1)
+    scores = apply_eos_rule(score_function(*batch.whole()), ended, no_eos_score=config.no_eos_score,
+                            missing_eos_penalty=config.missing_eos_penalty)
+    return scores, ended
+
+
 @dataclass(frozen=True)
 class Responses:
     """Prompts and sampled responses."""
@@ -160,9 +168,7 @@ def make_rollout(*, policy, reference, critic, score_function, prompts, config, 
         eos_id=eos_id, pad_id=pad_id)
     batch = Responses(*prompts, tokens, mask)
     logits, ref_logits = (response_logits(model, batch, config.temperature) for model in (policy, reference))
-    ended = (tokens == eos_id).any(dim=1)
-    scores = apply_eos_rule(score_function(*batch.whole()), ended, no_eos_score=config.no_eos_score,
-                            missing_eos_penalty=config.missing_eos_penalty)
+    scores, ended = score_responses(score_function, batch, config=config, eos_id=eos_id)
     return Rollout(
         *prompts, tokens, mask, ended=ended, sample_logprobs=sample_logprobs,
         old_logprobs=response_logprobs(logits, batch), ref_logprobs=response_logprobs(ref_logits, batch),

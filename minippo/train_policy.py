@@ -21,7 +21,7 @@ import torch
 from minippo.errors import TrainingError
 from minippo.gae import gae_advantages, value_targets
 from minippo.kl import kl_k1
-from minippo.logprobs import token_entropy
+from minippo.logprobs import token_entropy, token_ratios
 from minippo.masked import masked_mean, masked_sum, masked_variance, scale_to_unit_std, whiten
 from minippo.ppo import clipped_surrogate_loss, clipped_value_loss, ppo_diagnostics, value_diagnostics
 from minippo.rollout import make_rollout, response_logits, response_logprobs, response_values
@@ -109,7 +109,7 @@ def update_on_rollout(policy, critic, optimizer, rollout, advantages, targets, *
     metrics = {name: sum(step[name] for step in steps) / len(steps) for name in steps[0]}
     metrics["val/ratio_first"] = steps[0]["ratio_max_deviation"]  # max |ratio - 1| of the first minibatch: 0 when sound
     del metrics["ratio_max_deviation"], metrics["val/explained_variance"]  # rollout_metrics has that of the whole rollout
-    ratios = (logprobs - old_logprobs).detach().exp()
+    ratios = token_ratios(logprobs=logprobs.detach(), old_logprobs=old_logprobs, response_mask=mask)
     return metrics, {"ratios": ratios[mask].tolist(), "advantages": advantages[index][mask].tolist()}
 
 
