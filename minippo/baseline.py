@@ -1,11 +1,49 @@
-"""Stage 3: measure an action against what was to be expected in its state.
+"""Stage 3, baselines: measure an action against what was to be expected in its state.
 
-A reward of 5 is good news only where 3 was expected. Subtracting a number that depends on the state alone leaves the
-policy gradient as it is and takes away noise. A critic learns that number, by regression on what followed.
+What stage 2 leaves. A reward-to-go of 5 is good news only where 3 was expected. Without that comparison the sign of a
+token's push says nothing about whether it was a good token, and the pushes are larger than they need to be.
+
+Why it may be subtracted. Stage 2 showed that E[b grad log pi(a_t|s_t)] = 0 for any b that is settled before a_t is
+drawn. So w_t = G_t - b(s_t) has the same expected gradient, whatever b(s_t) is: good, bad, or learned and wrong. What
+it must not depend on is a_t and what follows from it.
+
+Which b. Each of these is a [B,T] tensor or a number that goes into `baseline_advantages` as `values`:
+
+    batch_mean_baseline         the mean return of the batch; contains the row's own, which follows from a_t: a bias
+    leave_one_out_baseline      the mean return of the other rows: no bias
+    next_moving_average         the mean of earlier batches, the recent ones weighing more: no bias, a little late
+    optimal_constant_baseline   the constant with the least variance: returns weighted by how strongly they pull
+    a critic's V(s_t)           learned with value_loss; the only one that knows the state
+
+The value function V(s) = E[G_t | s_t = s] is the usual choice. It is not the one with the least variance: that one
+weighs each action by the size of its gradient. `python -m minippo.exact.qualifications` counts how often V is worse
+than nothing.
+
+What is still wrong. G_t is one sample of all that followed, and its noise grows with every token still to come. The
+critic knows the mean of it. The next stage, gae, lets the critic stand in for the far end.
 """
 
+import torch
+
 from minippo.masked import masked_mean, zero_padding
-from minippo.shapes import check_data, check_mask, check_shapes
+from minippo.policy_gradient import trajectory_returns
+from minippo.reward_to_go import rewards_to_go
+from minippo.shapes import check_batch, check_data, check_range, check_shapes
+
+
+def baseline_advantages(*, rewards, values, response_mask, gamma):
+    """Reward-to-go minus a baseline: the Monte Carlo estimate of the advantage, when values is V.
+
+    Equation (3.1)  w_t = G_t - b(s_t),  b = values
+    Source   Williams 1992 (baseline); Schulman et al. 2016, arXiv:1506.02438, section 2, lists the family of such weights.
+    Shapes   rewards, values [B,T] float; response_mask [B,T] bool -> [B,T]; 0 where masked.
+    Gradient none: all arguments are data.
+    Limits   values=0: rewards_to_go of stage 2. The expected policy gradient does not depend on values.
+    Raises   ValueError: shapes differ, rewards or values require grad, a bad mask, gamma outside [0, 1].
+    """
+    check_batch(response_mask, data={"rewards": rewards, "values": values})
+    returns_to_go = rewards_to_go(rewards=rewards, response_mask=response_mask, gamma=gamma)
+    return zero_padding(values=returns_to_go - values, mask=response_mask)
 
 
 def value_loss(*, values, value_targets, response_mask):
@@ -18,10 +56,71 @@ def value_loss(*, values, value_targets, response_mask):
     Limits   0 when the critic is right everywhere; the best constant is the mean of the targets.
     Raises   ValueError: shapes differ, value_targets requires grad, a bad mask.
     """
-    check_shapes(
-        values=(values, "B T"), value_targets=(value_targets, "B T"), response_mask=(response_mask, "bool B T")
-    )
-    check_mask(response_mask=response_mask)
-    check_data(value_targets=value_targets)
+    check_batch(response_mask, data={"value_targets": value_targets}, values=values)
     errors = zero_padding(values=values - value_targets, mask=response_mask)  # selected before the square
     return 0.5 * masked_mean(values=errors**2, mask=response_mask)
+
+
+def batch_mean_baseline(*, rewards, response_mask, gamma):
+    """The mean return of the batch, on every token.
+
+    Equation (3.3)  b = 1/B sum_b R(tau_b)
+    Source   Williams 1992 (comparison with a running mean); the rows of one batch stand in for the past.
+    Shapes   rewards [B,T] float; response_mask [B,T] bool -> [B,T]; 0 where masked.
+    Gradient none: rewards are data.
+    Limits   a row's own return is in its baseline. With whole returns as weights and rows that are samples of one prompt, the
+             expected gradient is (B-1)/B of the true one; for B=1 it is 0.
+    Raises   ValueError: shapes differ, rewards require grad, a bad mask, gamma outside [0, 1].
+    """
+    returns = trajectory_returns(rewards=rewards, response_mask=response_mask, gamma=gamma)
+    return zero_padding(values=returns[:, :1].mean(dim=0, keepdim=True).expand_as(returns), mask=response_mask)
+
+
+def leave_one_out_baseline(*, rewards, response_mask, gamma):
+    """The mean return of the other rows, on every token of a row.
+
+    Equation (3.4)  b_b = 1/(B-1) sum_{c != b} R(tau_c)
+    Source   Kool et al. 2019, Buy 4 REINFORCE samples, get a baseline for free; Ahmadian et al. 2024, arXiv:2402.14740.
+    Shapes   rewards [B,T] float; response_mask [B,T] bool -> [B,T]; 0 where masked.
+    Gradient none: rewards are data.
+    Limits   whole returns minus this are B/(B-1) times whole returns minus the batch mean (3.3).
+    Raises   ValueError: shapes differ, rewards require grad, a bad mask, gamma outside [0, 1], a batch of one row.
+    """
+    returns = trajectory_returns(rewards=rewards, response_mask=response_mask, gamma=gamma)
+    if len(returns) < 2:
+        raise ValueError("rewards: got one row, wanted at least two: the baseline of a row is the mean of the others")
+    others = (returns[:, :1].sum(dim=0, keepdim=True) - returns[:, :1]) / (len(returns) - 1)  # [B,1]
+    return zero_padding(values=others.expand_as(returns), mask=response_mask)
+
+
+def next_moving_average(*, moving_average, rewards, response_mask, gamma, decay):
+    """The mean return of the batches so far, recent ones weighing more: a number, the baseline of the next batch.
+
+    Equation (3.5)  m' = decay m + (1 - decay) 1/B sum_b R(tau_b)
+    Source   Williams 1992 (reinforcement comparison).
+    Shapes   rewards [B,T] float; response_mask [B,T] bool; moving_average a number -> a number.
+    Gradient none: rewards are data.
+    Limits   decay=0: the mean of this batch. This batch's own baseline is m, not m': m is settled before its samples are drawn.
+    Raises   ValueError: shapes differ, rewards require grad, a bad mask, gamma or decay outside [0, 1], moving_average not finite.
+    """
+    check_range("[0, 1]", decay=decay)
+    check_range("(-inf, inf)", moving_average=moving_average)
+    returns = trajectory_returns(rewards=rewards, response_mask=response_mask, gamma=gamma)
+    return decay * moving_average + (1 - decay) * returns[:, 0].mean().item()
+
+
+def optimal_constant_baseline(*, returns, squared_norms):
+    """The constant that makes the variance of whole-return policy gradients least.
+
+    Equation (3.6)  b* = sum_b n_b R(tau_b) / sum_b n_b,  n_b = |grad_theta log p(tau_b)|^2
+    Source   Greensmith, Bartlett and Baxter 2004, Variance reduction techniques for gradient estimates in reinforcement learning.
+    Shapes   returns, squared_norms [B] float -> scalar. For an exact expectation multiply squared_norms by the probabilities.
+    Gradient none: all arguments are data.
+    Limits   the mean return when all norms are equal. Computed from the very batch it is used on, it is biased like (3.3).
+    Raises   ValueError: shapes differ, an argument requires grad, a norm that is negative or not finite, norms that are all 0.
+    """
+    check_shapes(returns=(returns, "B"), squared_norms=(squared_norms, "B"))
+    check_data(returns=returns, squared_norms=squared_norms)
+    if not (squared_norms >= 0).all() or not 0 < squared_norms.sum() < torch.inf:
+        raise ValueError("squared_norms: got a negative, non-finite or all-zero tensor, wanted squared lengths of gradients")
+    return (squared_norms * returns).sum() / squared_norms.sum()

@@ -1,16 +1,35 @@
-"""Stage 4: how much better than expected was this token, when the consequences come later.
+"""Stage 4, generalised advantage estimation: how far to look before trusting the critic.
 
-Waiting for all rewards (Monte Carlo) is right on average and noisy. Looking one step ahead and then trusting the critic
-(TD) is quiet and as wrong as the critic. Between them lie the n-step estimates, and the generalised advantage estimate
-is their mix with weights (1 - lam) lam^(n-1).
+What stage 3 leaves. The weight G_t - V(s_t) waits for all rewards up to the end of the response, and each sampled
+token on the way adds noise. It is right on average whatever the critic says: no bias, much variance. It is called the
+Monte Carlo estimate of the advantage A(s_t,a_t) = Q(s_t,a_t) - V(s_t), with Q the return to be expected after a_t.
+`baseline_advantages` of stage 3 computes it.
+
+The other end. Look at one reward, then let the critic say what the rest is worth:
+
+    delta_t = r_t + gamma V(s_{t+1}) - V(s_t)        the TD residual (temporal difference)
+
+The noise of later tokens is gone, and the error of the critic has come in: little variance, and as much bias as V is
+wrong. With the exact V its mean is the advantage.
+
+Between them. n rewards and then the critic: the n-step estimate, one for every n. Rather than choose an n, mix them
+all with weights (1 - lam) lam^(n-1). The sum telescopes into  A_t = sum_l (gamma lam)^l delta_{t+l}, one backward
+pass over the residuals. lam = 0 is the TD residual, lam = 1 is Monte Carlo, and 0.95 is a common place between.
+
+The change. w_t = A_t in the same policy_gradient_loss. The critic's own targets are A_t + V(s_t): what it should have
+said.
 
 A response is over after its last True slot, by EOS or by reaching T: the value there is 0, in every function below.
+
+What is still wrong. The gradient is right for one small step at the policy that made the samples. How small, it does
+not say, and a step too long can ruin the policy that all later samples come from. The next stage, trpo, measures
+steps by how much the policy changes.
 """
 
 import torch
 
 from minippo.masked import zero_padding
-from minippo.shapes import check_count, check_data, check_mask, check_range, check_shapes
+from minippo.shapes import check_batch, check_count, check_range
 
 
 def td_residuals(*, rewards, values, response_mask, gamma):
@@ -23,7 +42,7 @@ def td_residuals(*, rewards, values, response_mask, gamma):
     Limits   gamma=0: r_t - V(s_t). Discounted and summed from t on: the Monte Carlo return minus V(s_t).
     Raises   ValueError: shapes differ, rewards or values require grad, a bad mask, gamma outside [0, 1].
     """
-    _check(rewards=rewards, values=values, response_mask=response_mask)
+    check_batch(response_mask, data={"rewards": rewards, "values": values})
     check_range("[0, 1]", gamma=gamma)
     rewards = zero_padding(values=rewards, mask=response_mask)
     values = zero_padding(values=values, mask=response_mask)  # this also makes V(s_end) = 0
@@ -38,7 +57,7 @@ def n_step_advantages(*, rewards, values, response_mask, gamma, n):
     Source   Schulman et al. 2016, arXiv:1506.02438, section 3.
     Shapes   rewards, values [B,T] float; response_mask [B,T] bool -> [B,T]; 0 where masked.
     Gradient none: all arguments are data.
-    Limits   n=1: the TD residual; n larger than what is left of the response: Monte Carlo minus V(s_t).
+    Limits   n=1: the TD residual; n larger than what is left of the response: Monte Carlo, baseline_advantages of stage 3.
     Raises   ValueError: shapes differ, rewards or values require grad, a bad mask, gamma outside [0, 1], n < 1.
     """
     check_count(n=n)
@@ -57,7 +76,7 @@ def gae_advantages(*, rewards, values, response_mask, gamma, lam):
     Source   Schulman et al. 2016, arXiv:1506.02438, equation 16.
     Shapes   rewards, values [B,T] float; response_mask [B,T] bool -> [B,T]; 0 where masked.
     Gradient none: all arguments are data.
-    Limits   lam=1: reward-to-go minus values; lam=0: the one-step TD residual.
+    Limits   lam=1: Monte Carlo, baseline_advantages of stage 3; lam=0: the one-step TD residual.
     Raises   ValueError: shapes differ, rewards or values require grad, a bad mask, gamma or lam outside [0, 1].
     """
     check_range("[0, 1]", gamma=gamma, lam=lam)
@@ -80,16 +99,10 @@ def value_targets(*, advantages, values, response_mask):
     Limits   lam=1: the reward-to-go, whatever the critic says. Take the advantages before they are whitened.
     Raises   ValueError: shapes differ, advantages or values require grad, a bad mask.
     """
-    _check(advantages=advantages, values=values, response_mask=response_mask)
+    check_batch(response_mask, data={"advantages": advantages, "values": values})
     return zero_padding(values=advantages + values, mask=response_mask)
 
 
 def _next(x):
     """The entry of slot t+1 in slot t, and 0 in the last slot."""
     return torch.cat([x[:, 1:], torch.zeros_like(x[:, :1])], dim=1)
-
-
-def _check(*, response_mask, **data):
-    check_shapes(**{name: (tensor, "B T") for name, tensor in data.items()}, response_mask=(response_mask, "bool B T"))
-    check_mask(response_mask=response_mask)
-    check_data(**data)

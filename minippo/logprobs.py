@@ -8,7 +8,7 @@ it is computed in log space, where a probability of 1e-30 is an ordinary number.
 import torch
 
 from minippo.masked import zero_padding
-from minippo.shapes import check_data, check_mask, check_shapes
+from minippo.shapes import check_batch, check_shapes
 
 
 def token_logprobs(*, logits, tokens):
@@ -56,10 +56,6 @@ def token_ratios(*, logprobs, old_logprobs, response_mask):
     Limits   1 at theta = theta_old. Overflows to inf when the log-ratio passes 88 in float32.
     Raises   ValueError: shapes differ, old_logprobs requires grad, a bad mask.
     """
-    check_shapes(
-        logprobs=(logprobs, "B T"), old_logprobs=(old_logprobs, "B T"), response_mask=(response_mask, "bool B T")
-    )
-    check_mask(response_mask=response_mask)
-    check_data(old_logprobs=old_logprobs)
+    check_batch(response_mask, data={"old_logprobs": old_logprobs}, logprobs=logprobs)
     log_ratios = zero_padding(values=logprobs - old_logprobs, mask=response_mask)
     return zero_padding(values=log_ratios.exp(), mask=response_mask)

@@ -1,8 +1,29 @@
-"""Stage 6: take several steps on one batch, and stay near the policy that sampled it.
+"""Stage 6, proximal policy optimisation: several cheap steps on one batch, without going far.
 
-The policy gradient is right for the policy that produced the batch and for one step only. The surrogate corrects the
-next steps with the ratio of new to old probability, but nothing in it stops the ratio from growing. Three answers:
-nothing at all, a penalty on KL(old || new), and the clip, which removes the reward for going further than cliprange.
+What stage 5 leaves. Samples are dear, and TRPO takes one step from each batch; the step needs second derivatives and
+a line search.
+
+The change. Keep the surrogate -mean ratio_t A_t, with ratio_t = pi(a_t|s_t) / pi_old(a_t|s_t), and take ordinary
+gradient steps on it: several passes of minibatches over one batch, with pi_old the policy that sampled it. The ratio
+corrects for the policy having moved since, but nothing in the surrogate stops it from growing. Three answers:
+
+    unclipped       none: more steps go further, until the surrogate no longer says anything about J
+    KL-penalised    a price on KL(pi_old || pi), fixed or adapted to a target
+    clipped         no reward for a ratio beyond 1 +- cliprange
+
+The clip, in four cases. An advantage above 0 wants the ratio to rise, one below 0 wants it to fall.
+
+    A > 0, ratio > 1 + cliprange     far enough already: the loss is flat, no gradient
+    A < 0, ratio < 1 - cliprange     the same, downwards: no gradient
+    A > 0, ratio < 1 - cliprange     it went the wrong way: the ordinary gradient brings it back
+    A < 0, ratio > 1 + cliprange     the same: the ordinary gradient
+
+That is what the minimum in (6.2) does; clipping without it would cut the gradient in the last two cases too. The clip
+is not a wall. It takes away the wish to go further; other tokens, which share the parameters, can still carry a ratio
+out of the range.
+
+At the first step of a batch every ratio is 1 and nothing is clipped: the gradient is that of stage 4. The clip
+matters from the second step on.
 
 All losses here are means over the True tokens of the batch, and all are minimised.
 """
@@ -11,21 +32,23 @@ import torch
 
 from minippo.logprobs import token_ratios
 from minippo.masked import MINIMUM_STD, masked_mean, masked_variance, zero_padding
-from minippo.shapes import check_data, check_mask, check_range, check_shapes
+from minippo.shapes import check_batch, check_range
+from minippo.trpo import sampled_kl, surrogate_loss
 
 
 def unclipped_surrogate_loss(*, logprobs, old_logprobs, advantages, response_mask):
-    """The importance-weighted policy loss with nothing to hold it; the mean over True tokens.
+    """The importance-weighted policy loss with nothing to hold it: stage 5's surrogate_loss, by the name it has beside the others.
 
     Equation (6.1)  L = -mean_{True t} ratio_t A_t,  ratio_t = exp(log pi - log pi_old)
     Source   Schulman et al. 2017, arXiv:1707.06347, equation 6 (L^CPI, there maximised).
     Shapes   logprobs, old_logprobs, advantages [B,T] float; response_mask [B,T] bool -> scalar.
     Gradient to logprobs: -ratio_t A_t / (number of Trues); exactly 0 where masked. The rest is data.
-    Limits   theta = theta_old: the policy gradient with weights A_t, averaged over tokens.
+    Limits   theta = theta_old: the gradient of policy_gradient_loss with weights A_t, times B / (number of Trues).
     Raises   ValueError: shapes differ, old_logprobs or advantages require grad, a bad mask.
     """
-    ratios = _ratios(logprobs, old_logprobs, advantages, response_mask)
-    return -masked_mean(values=ratios * advantages, mask=response_mask)
+    return surrogate_loss(
+        logprobs=logprobs, old_logprobs=old_logprobs, advantages=advantages, response_mask=response_mask
+    )
 
 
 def clipped_surrogate_loss(*, logprobs, old_logprobs, advantages, response_mask, cliprange):
@@ -59,10 +82,12 @@ def kl_penalised_surrogate_loss(*, logprobs, old_logprobs, advantages, response_
     Raises   ValueError: shapes differ, old_logprobs or advantages require grad, a bad mask, kl_old_coef outside [0, inf).
     """
     check_range("[0, inf)", kl_old_coef=kl_old_coef)
-    surrogate = unclipped_surrogate_loss(
+    surrogate = surrogate_loss(
         logprobs=logprobs, old_logprobs=old_logprobs, advantages=advantages, response_mask=response_mask
     )
-    return surrogate + kl_old_coef * masked_mean(values=old_logprobs - logprobs, mask=response_mask)
+    return surrogate + kl_old_coef * sampled_kl(
+        logprobs=logprobs, old_logprobs=old_logprobs, response_mask=response_mask
+    )
 
 
 def adapt_kl_coef(*, kl_coef, kl, target):
@@ -153,19 +178,14 @@ def value_diagnostics(*, values, old_values, value_targets, response_mask, clipr
 
 def _ratios(logprobs, old_logprobs, advantages, response_mask):
     """The ratios after a look at the advantages; 0 in the padding, and no gradient passes there."""
-    check_shapes(logprobs=(logprobs, "B T"), advantages=(advantages, "B T"))
-    check_data(advantages=advantages)
+    check_batch(response_mask, data={"advantages": advantages}, logprobs=logprobs)
     return token_ratios(logprobs=logprobs, old_logprobs=old_logprobs, response_mask=response_mask)
 
 
 def _value_errors(values, old_values, value_targets, response_mask, cliprange_value):
     """V - R and V_clip - R, both 0 in the padding."""
     check_range("(0, inf]", cliprange_value=cliprange_value)
-    data = {"old_values": old_values, "value_targets": value_targets}
-    floats = {name: (x, "B T") for name, x in {"values": values, **data}.items()}
-    check_shapes(**floats, response_mask=(response_mask, "bool B T"))
-    check_mask(response_mask=response_mask)
-    check_data(**data)
+    check_batch(response_mask, data={"old_values": old_values, "value_targets": value_targets}, values=values)
     values, old_values, targets = (
         zero_padding(values=x, mask=response_mask) for x in (values, old_values, value_targets)
     )

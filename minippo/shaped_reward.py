@@ -6,7 +6,7 @@ quantity that is maximised: score - kl_coef * (log pi - log pi_ref) of the whole
 """
 
 from minippo.masked import zero_padding
-from minippo.shapes import check_data, check_mask, check_range, check_shapes
+from minippo.shapes import check_batch, check_data, check_range, check_shapes
 
 
 def shaped_rewards(*, scores, logprobs, ref_logprobs, response_mask, kl_coef):
@@ -19,10 +19,9 @@ def shaped_rewards(*, scores, logprobs, ref_logprobs, response_mask, kl_coef):
     Limits   kl_coef=0: the score alone. A policy equal to the reference: the score alone.
     Raises   ValueError: shapes differ, any tensor requires grad, a bad mask, kl_coef outside [0, inf).
     """
-    pair = {"logprobs": (logprobs, "B T"), "ref_logprobs": (ref_logprobs, "B T")}
-    check_shapes(**pair, scores=(scores, "B"), response_mask=(response_mask, "bool B T"))
-    check_mask(response_mask=response_mask)
-    check_data(scores=scores, logprobs=logprobs, ref_logprobs=ref_logprobs)
+    check_batch(response_mask, data={"logprobs": logprobs, "ref_logprobs": ref_logprobs})
+    check_shapes(scores=(scores, "B"), response_mask=(response_mask, "bool B T"))
+    check_data(scores=scores)
     check_range("[0, inf)", kl_coef=kl_coef)
     rewards = zero_padding(values=-kl_coef * (logprobs - ref_logprobs), mask=response_mask)
     last_slot = response_mask.sum(dim=1) - 1  # [B,T] -> [B]

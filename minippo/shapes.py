@@ -71,6 +71,14 @@ def check_data(**tensors):
             raise ValueError(f"{name}: got a tensor that requires grad, wanted data (see detach and no_grad)")
 
 
+def check_batch(response_mask, *, data, **current):
+    """The guard of a function on responses: a mask and float tensors of its shape [B,T]; `data` must not require grad."""
+    tensors = {name: (tensor, "B T") for name, tensor in {**current, **data}.items()}
+    check_shapes(**tensors, response_mask=(response_mask, "bool B T"))
+    check_mask(response_mask=response_mask)
+    check_data(**data)
+
+
 def check_range(interval, **scalars):
     """Refuse numbers outside an interval written as in mathematics: "[0, 1]", "(0, inf]". NaN is in no interval."""
     low, high = (float(end) for end in interval[1:-1].split(","))

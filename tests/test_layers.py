@@ -9,7 +9,7 @@ import pytest
 import minippo
 
 ROOT = Path(minippo.__file__).parent
-DERIVATION = ("logprobs", "kl", "baseline", "gae", "ppo", "shaped_reward")
+DERIVATION = ("logprobs", "kl", "policy_gradient", "reward_to_go", "baseline", "gae", "trpo", "ppo", "shaped_reward")
 MODELS = ("gpt", "reward_head", "critic_head", "tokenizer")
 ORDER = (  # floor by floor; a module imports only what stands before it, "" is the package itself
     "", "shapes", "masked", "errors", "config",

@@ -16,7 +16,10 @@ import test_masked
 import test_ppo
 import test_shaped_reward
 
-from minippo import baseline, gae, kl, logprobs, masked, ppo, shaped_reward
+from minippo import baseline, gae, kl, logprobs, masked, policy_gradient, ppo, reward_to_go, shaped_reward, shapes, trpo
+
+
+ROOMS = (baseline, gae, kl, logprobs, masked, policy_gradient, ppo, reward_to_go, shaped_reward, shapes, trpo)
 
 
 def put_slip(monkeypatch, module, snippet, slip):
@@ -27,7 +30,9 @@ def put_slip(monkeypatch, module, snippet, slip):
     exec(compile(source.replace(snippet, slip), f"<{module.__name__} with a slip>", "exec"), copy.__dict__)
     for name, function in vars(module).copy().items():
         if inspect.isfunction(function) and function.__module__ == module.__name__:
-            monkeypatch.setattr(module, name, vars(copy)[name])
+            for user in ROOMS:  # every room that has imported the function by its name
+                if vars(user).get(name) is function:
+                    monkeypatch.setattr(user, name, vars(copy)[name])
 
 
 def fails(test, *arguments):
@@ -40,11 +45,11 @@ def fails(test, *arguments):
 
 SLIPS = [
     # sign
-    ("the surrogate is maximised", ppo, "return -masked_mean(values=ratios * advantages,",
+    ("the surrogate is maximised", trpo, "return -masked_mean(values=ratios * advantages,",
      "return masked_mean(values=ratios * advantages,", test_ppo.test_the_example_of_the_documents),
     ("the clipped surrogate is maximised", ppo, "return -masked_mean(values=objective,",
      "return masked_mean(values=objective,", test_ppo.test_the_cases_of_the_clip, 1.1, 2.0, 2.2, 2.2),
-    ("the KL penalty is a reward", ppo, "values=old_logprobs - logprobs", "values=logprobs - old_logprobs",
+    ("the KL penalty is a reward", trpo, "values=old_logprobs - logprobs", "values=logprobs - old_logprobs",
      test_ppo.test_the_penalty_is_kl_from_old_to_new),
     ("the KL in the reward is added", shaped_reward, "values=-kl_coef * (logprobs", "values=kl_coef * (logprobs",
      test_shaped_reward.test_by_hand),
@@ -107,7 +112,7 @@ SLIPS = [
      "return log_ratios.exp()", test_logprobs.test_padding_and_layout),
     ("rewards of the padding", gae, "rewards = zero_padding(values=rewards, mask=response_mask)\n    values = zero_padding("
      "values=values, mask=response_mask)", "values = values", test_gae.test_padding_and_layout, "gae_advantages"),
-    ("holes in the mask are let through", ppo, "    check_mask(response_mask=response_mask)\n", "",
+    ("holes in the mask are let through", shapes, "    check_mask(response_mask=response_mask)\n", "",
      test_ppo.test_refusals, "clipped_value"),
     # sum for mean, and the one half
     ("the sum for the mean", masked, "masked_sum(values=values, mask=mask) / mask.sum()", "masked_sum(values=values, mask=mask)",
@@ -140,13 +145,13 @@ SLIPS = [
      "scores.to(rewards.dtype).unsqueeze(1))", "zero_padding(values=rewards + scores.unsqueeze(1), mask=response_mask)",
      test_shaped_reward.test_by_hand),
     # missing refusals: gradients through data
-    ("rewards carry gradient", gae, "    check_data(**data)\n", "", test_gae.test_refusals, "gae_advantages"),
-    ("advantages carry gradient", ppo, "    check_data(advantages=advantages)\n", "", test_ppo.test_refusals, "clipped"),
-    ("old log-probs carry gradient", logprobs, "    check_data(old_logprobs=old_logprobs)\n", "", test_logprobs.test_refused_ratios),
-    ("old values carry gradient", ppo, "    check_data(**data)\n", "", test_ppo.test_refusals, "clipped_value"),
-    ("value targets carry gradient", baseline, "    check_data(value_targets=value_targets)\n", "", test_baseline.test_refusals),
-    ("shaped rewards carry gradient", shaped_reward, "check_data(scores=scores, logprobs=logprobs, ref_logprobs=ref_logprobs)",
-     "check_data(scores=scores)", test_shaped_reward.test_refusals),
+    ("rewards carry gradient", gae, 'data={"rewards": rewards, "values": values}', 'data={"values": values}, rewards=rewards', test_gae.test_refusals, "gae_advantages"),
+    ("advantages carry gradient", ppo, 'data={"advantages": advantages}, logprobs=logprobs', 'data={}, logprobs=logprobs, advantages=advantages', test_ppo.test_refusals, "clipped"),
+    ("old log-probs carry gradient", logprobs, 'data={"old_logprobs": old_logprobs}', 'data={}, old_logprobs=old_logprobs', test_logprobs.test_refused_ratios),
+    ("old values carry gradient", ppo, 'data={"old_values": old_values, "value_targets": value_targets}', 'data={"value_targets": value_targets}, old_values=old_values', test_ppo.test_refusals, "clipped_value"),
+    ("value targets carry gradient", baseline, 'data={"value_targets": value_targets}', 'data={}, value_targets=value_targets', test_baseline.test_refusals),
+    ("shaped rewards carry gradient", shaped_reward, 'data={"logprobs": logprobs, "ref_logprobs": ref_logprobs}',
+     'data={"logprobs": logprobs}, ref_logprobs=ref_logprobs', test_shaped_reward.test_refusals),
     ("the reference carries gradient", kl, "    check_data(ref_logits=ref_logits)\n", "", test_kl.test_refused_logits),
     # KL direction
     ("k1 of the other direction", kl, "return logprobs - ref_logprobs", "return ref_logprobs - logprobs", test_kl.test_estimators_by_hand),

@@ -1,0 +1,232 @@
+"""Stage 5, trust region policy optimisation: the best step among those that change the policy little.
+
+What stage 4 leaves. A gradient says which way, not how far. The same step of theta may leave pi as it was or turn it
+over.
+
+The surrogate. From samples of pi_old the objective of another policy pi nearby can be estimated, each token counted
+by how much more likely it has become:
+
+    L = -mean ratio_t A_t,  ratio_t = pi(a_t|s_t) / pi_old(a_t|s_t)
+
+At pi = pi_old its gradient is that of stage 4 (up to the mean over tokens in place of the sum). Away from there it
+leaves out that other tokens lead to other states, so it may be trusted only while the policy is near.
+
+The constraint. Near is measured on the distributions, not on theta: KL(pi_old || pi) <= delta, averaged over the
+tokens.
+
+The step. To first order the surrogate changes by g.s, to second order the KL is 1/2 s.F s, with F the Fisher matrix,
+which is the second derivative of the KL at pi_old. The best step within the constraint is s = -sqrt(2 delta / x.F x)
+x with F x = g: the natural gradient. F has as many rows as there are parameters and is never built:
+
+    fisher_vector_product    F v from two derivatives of the KL, in the time of a few backward passes
+    conjugate_gradient       solves F x = g with such products only
+    natural_gradient_step    scales x to the edge of the constraint
+    line_search              both orders are approximations: shorten the step until KL and surrogate are right
+    trpo_step                all of it
+
+`loss` and `kl` below are functions without arguments that evaluate the surrogate and the KL at the present
+parameters. What model the parameters belong to, this module does not know.
+
+What it does not promise. The theorem of monotone improvement is about a penalty with a much larger constant and exact
+advantages. A step of size delta can lower J, even with exact advantages: `python -m minippo.exact.qualifications`
+counts it.
+
+What is still wrong. Second derivatives, a linear solver and a line search for one step per batch. The next stage,
+ppo, gets most of it with ordinary gradients.
+"""
+
+import torch
+
+from minippo.logprobs import token_ratios
+from minippo.masked import masked_mean, zero_padding
+from minippo.shapes import check_batch, check_count, check_data, check_mask, check_range, check_shapes
+
+
+def surrogate_loss(*, logprobs, old_logprobs, advantages, response_mask):
+    """The policy loss of a policy near the one that sampled; the mean over True tokens.
+
+    Equation (5.1)  L = -mean_{True t} ratio_t A_t,  ratio_t = exp(log pi - log pi_old)
+    Source   Schulman et al. 2015, arXiv:1502.05477, section 5 (there maximised).
+    Shapes   logprobs, old_logprobs, advantages [B,T] float; response_mask [B,T] bool -> scalar.
+    Gradient to logprobs: -ratio_t A_t / (number of Trues); exactly 0 where masked. The rest is data.
+    Limits   theta = theta_old: the gradient of policy_gradient_loss with weights A_t, times B / (number of Trues).
+    Raises   ValueError: shapes differ, old_logprobs or advantages require grad, a bad mask.
+    """
+    check_batch(response_mask, data={"advantages": advantages}, logprobs=logprobs)
+    ratios = token_ratios(logprobs=logprobs, old_logprobs=old_logprobs, response_mask=response_mask)
+    return -masked_mean(values=ratios * advantages, mask=response_mask)
+
+
+def mean_kl(*, logits, old_logits, response_mask):
+    """KL(old || new), exact at every visited state; the mean over True tokens.
+
+    Equation (5.2)  mean_{True t} sum_v pi_old(v|s_t) (log pi_old(v|s_t) - log pi(v|s_t)), with 0 log 0 = 0
+    Source   Schulman et al. 2015, arXiv:1502.05477, section 4 (average KL divergence).
+    Shapes   logits, old_logits [B,T,V] float; response_mask [B,T] bool -> scalar.
+    Gradient to logits: (pi - pi_old) / (number of Trues), 0 at theta_old; its derivative there is the Fisher matrix. None to old_logits.
+    Limits   0 when the two agree, never negative. The direction is the old policy first: the states and tokens are its own.
+    Raises   ValueError: shapes differ, old_logits require grad, a bad mask.
+    """
+    check_shapes(logits=(logits, "B T V"), old_logits=(old_logits, "B T V"), response_mask=(response_mask, "bool B T"))
+    check_mask(response_mask=response_mask)
+    check_data(old_logits=old_logits)
+    real = response_mask.unsqueeze(-1).expand_as(logits)  # [B,T] -> [B,T,V]
+    log_pi = torch.log_softmax(zero_padding(values=logits, mask=real), dim=-1)
+    log_old = torch.log_softmax(zero_padding(values=old_logits, mask=real), dim=-1)
+    differences = torch.where(log_old > -torch.inf, log_old - log_pi, 0.0)  # before the product: 0 * inf is NaN
+    kl = (log_old.exp() * differences).sum(dim=-1)  # [B,T,V] -> [B,T]
+    return masked_mean(values=kl, mask=response_mask)
+
+
+def sampled_kl(*, logprobs, old_logprobs, response_mask):
+    """KL(old || new) from the tokens that the old policy sampled; the mean over True tokens.
+
+    Equation (5.3)  mean_{True t} (log pi_old(a_t|s_t) - log pi(a_t|s_t))
+    Source   the definition of the KL, with its expectation replaced by samples of the old policy.
+    Shapes   logprobs, old_logprobs [B,T] float; response_mask [B,T] bool -> scalar.
+    Gradient to logprobs: -1 / (number of Trues); exactly 0 where masked. None to old_logprobs, they are data.
+    Limits   its mean over samples is (5.2); a single value can be negative.
+    Raises   ValueError: shapes differ, old_logprobs require grad, a bad mask.
+    """
+    check_batch(response_mask, data={"old_logprobs": old_logprobs}, logprobs=logprobs)
+    return masked_mean(values=old_logprobs - logprobs, mask=response_mask)
+
+
+def fisher_vector_product(*, kl_gradient, parameters, vector, damping):
+    """F v + damping v, without F.
+
+    Equation (5.4)  F v = d/dtheta (dKL/dtheta . v)
+    Source   Schulman et al. 2015, arXiv:1502.05477, appendix C.
+    Shapes   kl_gradient [N]: the gradient of mean_kl at theta_old, flat, made with create_graph=True; parameters: the list of
+             tensors it was taken to, N numbers in all; vector [N] -> [N].
+    Gradient none: the result is data.
+    Limits   F is the Hessian of the KL only where the KL is 0; elsewhere this is the Hessian, not the Fisher matrix.
+    Raises   ValueError: shapes differ, vector requires grad, damping outside [0, inf).
+    """
+    check_shapes(kl_gradient=(kl_gradient, "N"), vector=(vector, "N"))
+    check_data(vector=vector)
+    check_range("[0, inf)", damping=damping)
+    return flat_gradient(kl_gradient @ vector, parameters, retain_graph=True) + damping * vector
+
+
+def conjugate_gradient(matvec, b, *, iterations, tolerance):
+    """Solve F x = b for a symmetric positive definite F, given only its products with vectors.
+
+    Equation (5.5)  x_0 = 0, r = p = b; then  alpha = r.r / p.F p,  x += alpha p,  r' = r - alpha F p,  p = r' + (r'.r' / r.r) p
+    Source   Hestenes and Stiefel 1952, Methods of conjugate gradients for solving linear systems.
+    Shapes   matvec: function [N] -> [N]; b [N] float -> x [N].
+    Gradient none: call it on data.
+    Limits   exact after as many iterations as F has different eigenvalues, but for rounding. b=0: x=0.
+    Raises   ValueError: b is not a float [N] or requires grad, iterations < 1, tolerance outside [0, inf), p.F p <= 0 or NaN.
+    """
+    check_shapes(b=(b, "N"))
+    check_data(b=b)
+    check_count(iterations=iterations)
+    check_range("[0, inf)", tolerance=tolerance)
+    x, residual, direction = torch.zeros_like(b), b.clone(), b.clone()
+    squared = residual @ residual
+    for _ in range(iterations):
+        if squared < tolerance or squared == 0:
+            break
+        product = matvec(direction)
+        curvature = direction @ product
+        if not curvature > 0:
+            raise ValueError(f"matvec: got p.F p = {curvature.item():.3g}, wanted more than 0; try more damping")
+        alpha = squared / curvature
+        x, residual = x + alpha * direction, residual - alpha * product
+        squared, before = residual @ residual, squared
+        direction = residual + squared / before * direction
+    return x
+
+
+def natural_gradient_step(*, gradient, matvec, delta, iterations, tolerance):
+    """The step that lowers the loss most, to first order, among those with KL at most delta, to second order.
+
+    Equation (5.6)  s = -sqrt(2 delta / x.F x) x,  F x = g
+    Source   Kakade 2001, A natural policy gradient; Schulman et al. 2015, arXiv:1502.05477, appendix C (the scaling).
+    Shapes   gradient [N]; matvec: function [N] -> [N], the product with F (damping included) -> [N].
+    Gradient none: all arguments are data.
+    Limits   1/2 s.F s = delta. A gradient of 0: no step. Adding s to the parameters as it is, without a line search, is the natural policy gradient.
+    Raises   ValueError: see conjugate_gradient; delta outside (0, inf).
+    """
+    check_range("(0, inf)", delta=delta)
+    x = conjugate_gradient(matvec, gradient, iterations=iterations, tolerance=tolerance)
+    curvature = x @ matvec(x)
+    if curvature == 0:
+        return torch.zeros_like(gradient)
+    return -torch.sqrt(2 * delta / curvature) * x
+
+
+@torch.no_grad()
+def line_search(*, loss, kl, parameters, step, delta, backtracks, shrink=0.5):
+    """Move the parameters along a step, shortened until it helps; returns the share of the step that was taken.
+
+    Equation (5.7)  theta + shrink^k s, for the first k < backtracks with loss < loss(theta) and KL <= delta
+    Source   Schulman et al. 2015, arXiv:1502.05477, appendix C.
+    Shapes   loss, kl: functions of no arguments -> scalar; parameters: list of tensors, N numbers in all; step [N] -> a number.
+    Gradient none: the parameters are changed in place.
+    Limits   0.0 and the old parameters, bit for bit, when no length helps. A loss or a KL that is not a number is not accepted.
+    Raises   ValueError: step is not as long as the parameters, backtracks < 1, delta outside (0, inf), shrink outside (0, 1).
+    """
+    check_count(backtracks=backtracks)
+    check_range("(0, inf)", delta=delta)
+    check_range("(0, 1)", shrink=shrink)
+    parameters, loss_before = list(parameters), loss()
+    before = [parameter.clone() for parameter in parameters]
+    pieces = _unflatten(step, parameters)
+    for k in range(backtracks):
+        for parameter, old, piece in zip(parameters, before, pieces):
+            parameter.copy_(old + shrink**k * piece)
+        if loss() < loss_before and kl() <= delta:
+            return shrink**k
+    for parameter, old in zip(parameters, before):
+        parameter.copy_(old)
+    return 0.0
+
+
+def trpo_step(*, loss, kl, parameters, delta, damping, iterations=10, tolerance=1e-10, backtracks=10):
+    """One step of trust region policy optimisation, in place; returns the share of the full step that was taken.
+
+    Equation (5.8)  theta <- theta + shrink^k s, with s of (5.6) for g = dL/dtheta and F of (5.4), and k of (5.7)
+    Source   Schulman et al. 2015, arXiv:1502.05477, appendix C.
+    Shapes   loss, kl: functions of no arguments -> scalar with gradient to the parameters; parameters: tensors -> a number.
+    Gradient none: the parameters are changed in place.
+    Limits   KL(old || new) <= delta afterwards, and the surrogate is lower than before, or nothing has changed and it returns 0.0.
+    Raises   ValueError: a number out of range; a loss, KL or gradient that is not finite.
+    """
+    parameters = list(parameters)
+    gradient = flat_gradient(loss(), parameters)
+    kl_gradient = flat_gradient(kl(), parameters, create_graph=True)
+    for name, x in (("loss", gradient), ("kl", kl_gradient)):
+        if not torch.isfinite(x).all():
+            raise ValueError(f"{name}: its gradient is not finite")
+
+    def matvec(vector):
+        return fisher_vector_product(kl_gradient=kl_gradient, parameters=parameters, vector=vector, damping=damping)
+
+    step = natural_gradient_step(
+        gradient=gradient, matvec=matvec, delta=delta, iterations=iterations, tolerance=tolerance
+    )
+    return line_search(loss=loss, kl=kl, parameters=parameters, step=step, delta=delta, backtracks=backtracks)
+
+
+def flat_gradient(scalar, parameters, **options):
+    """The gradient of a scalar to a list of tensors, as one vector.
+
+    Equation (5.9)  g = dL/dtheta, the tensors of theta one after the other
+    Source   none needed.
+    Shapes   scalar; parameters: list of tensors, N numbers in all; options of torch.autograd.grad -> [N].
+    Gradient to the parameters with the option create_graph=True, else none.
+    Limits   0 for a parameter that the scalar does not depend on.
+    Raises   RuntimeError (torch): the scalar depends on no parameter at all and carries no gradient.
+    """
+    gradients = torch.autograd.grad(scalar, parameters, materialize_grads=True, **options)
+    return torch.cat([gradient.reshape(-1) for gradient in gradients])
+
+
+def _unflatten(vector, parameters):
+    """A vector [N] in pieces of the parameters' shapes."""
+    sizes = [parameter.numel() for parameter in parameters]
+    if vector.shape != (sum(sizes),):
+        raise ValueError(f"step: got shape {list(vector.shape)}, wanted [{sum(sizes)}] as in the parameters")
+    return [piece.view_as(parameter) for piece, parameter in zip(vector.split(sizes), parameters)]
