@@ -18,7 +18,9 @@ ORDER = (  # floor by floor; a module imports only what stands before it, "" is 
     "tasks.base", "tasks.read_files", "tasks.tldr", "tasks.capitals", "tasks.files", "tasks",
     "runs", "runs.files", "runs.stats", "runs.screen", "runs.figures", "runs.folder",
     "rollout", "train_sft", "preferences", "train_reward", "train_policy", "optimum", "evaluate", "load",
-    "command_line", "train_toy", "measure", "profile_update")
+    "command_line", "train_toy", "measure", "profile_update",
+    "exact", "exact.world", "exact.oracle", "exact.estimators", "exact.ladder", "exact.training", "exact.qualifications",
+    "exact.figure", "exact.__main__")
 EXECUTING = ("pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve", "torch.load")
 
 
@@ -87,6 +89,11 @@ def test_the_derivation_imports_torch_the_standard_library_and_itself(name):
     assert own_imports(TREES[name]) <= {"shapes", "masked", *DERIVATION}
 
 
+def test_nothing_imports_a_wing():
+    outside = [name for name in ORDER if name.split(".")[0] != "exact"]
+    assert not [name for name in outside if any(used.split(".")[0] == "exact" for used in own_imports(TREES[name]))]
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_the_models_do_not_know_the_derivation(name):
     assert own_imports(TREES[name]).isdisjoint(DERIVATION)
@@ -95,7 +102,7 @@ def test_the_models_do_not_know_the_derivation(name):
 def test_matplotlib_is_imported_when_a_figure_is_drawn_and_not_before():
     found = {(name, late) for name, tree in TREES.items() for imported, late in imports_of(tree)
              if imported.split(".")[0] == "matplotlib"}
-    assert found == {("runs.figures", True)}
+    assert found == {("runs.figures", True), ("exact.figure", True)}
 
 
 def executes_what_it_reads(tree):

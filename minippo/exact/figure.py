@@ -1,0 +1,54 @@
+"""The picture of the ladder: what each stage does to the variance, and the dial between bias and variance.
+
+Readable without colour: the kinds of reward differ in hatching, the lines in style, and a name stands beside each.
+"""
+
+from minippo.runs.figures import BLUE, DARK, ORANGE, PALE
+
+BARS = {"policy gradient": "policy\ngradient", "reward-to-go": "reward-to-go",
+        "whole return - best constant": "best constant\nbaseline", "reward-to-go - exact V": "baseline V",
+        "GAE 0.95, exact V": "GAE 0.95", "TD (lam 0), exact V": "GAE 0 (TD)"}
+LOOKS = {"dense": (DARK, None), "outcome-only": (PALE, None), "cancelling": ("white", "////")}
+
+
+def ladder_figure(gradients, advantages):
+    """A matplotlib Figure from the two tables of minippo.exact.ladder."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 4.6), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    left, right = figure.subplots(1, 2, width_ratios=(1.25, 1))
+    for axes in (left, right):
+        axes.spines[["top", "right"]].set_visible(False)
+    _variance_bars(left, gradients)
+    _dial(right, advantages["dense"])
+    return figure
+
+
+def _variance_bars(axes, gradients):
+    names = list(BARS)
+    for shift, (kind, (colour, hatch)) in zip((-0.27, 0.0, 0.27), LOOKS.items()):
+        by_name = {row["name"]: row["variance"] for row in gradients[kind]}
+        heights = [by_name[name] for name in names]
+        bars = axes.bar([x + shift for x in range(len(names))], heights, width=0.25, color=colour, hatch=hatch,
+                        edgecolor=DARK, linewidth=0.8, label=f"{kind} reward")
+        axes.bar_label(bars, fmt="%.1f", fontsize=7, padding=1)
+    axes.set_xticks(range(len(names)), BARS.values(), fontsize=8)
+    axes.set_ylabel("total variance of one trajectory's gradient")
+    axes.set_title("Six unbiased estimates of one gradient", fontsize="medium")
+    axes.legend(frameon=False, fontsize=8)
+
+
+def _dial(axes, by_critic):
+    lines = (("wrong V", "gradient bias", "bias of the gradient (max abs)", ORANGE, "-", "o"),
+             ("wrong V", "variance", "variance of the advantage", DARK, "--", "s"),
+             ("exact V", "variance", "the same, exact V", BLUE, ":", "^"))
+    for critic, quantity, label, colour, style, marker in lines:
+        points = [(row["lam"], row[quantity]) for row in by_critic[critic]]
+        axes.plot(*zip(*points), color=colour, linestyle=style, marker=marker, markersize=4,
+                  label=label if critic == "exact V" else f"{label}, {critic}")
+    axes.set_xlabel("lam")
+    axes.set_ylim(bottom=0)
+    axes.set_title("lam turns bias into variance (dense reward)", fontsize="medium")
+    axes.legend(frameon=False, fontsize=8, loc="upper left")
