@@ -4,7 +4,7 @@ import argparse
 import difflib
 import sys
 
-from minippo.config import FIELDS, SECTIONS, kind_of, may_be_none, resolve
+from minippo.config import FIELDS, SECTIONS, check_used, kind_of, may_be_none, resolve
 from minippo.errors import InputError
 
 OWN_FLAGS = {"out": "folder of the run; without it runs/<task>-<algorithm>-<preset>-<seed>",
@@ -27,6 +27,7 @@ def parse_arguments(arguments=None):
     settings = {name: _read(name, text) for name, text in vars(values).items() if name in FIELDS}
     try:
         config = resolve(settings)
+        check_used(settings)
     except ValueError as error:
         raise InputError(f"--{error}") from error
     return config, values.out, values.resume, values.quiet
@@ -49,7 +50,8 @@ def _make_parser():
 
 def _add_flag(group, name, item):
     spellings = dict.fromkeys((f"--{name}", f"--{name.replace('_', '-')}"))
-    text = f"{item.metadata['help']} (default: {str(item.default).lower()})"
+    only = f"; for {', '.join(item.metadata['only'])}" if item.metadata["only"] else ""
+    text = f"{item.metadata['help']} (default: {str(item.default).lower()}{only})"
     if kind_of(item) is bool:
         group.add_argument(*spellings, dest=name, action=argparse.BooleanOptionalAction, help=text)
     else:

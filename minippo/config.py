@@ -8,21 +8,23 @@ three layers together: defaults, preset, what the user set.
 import math
 from dataclasses import asdict, dataclass, field, fields
 
-ALGORITHMS = ("ppo",)
+PPO = ("ppo", "ppo_unclipped", "ppo_kl", "ppo_adaptive_kl")
+ONE_STEP_WITH_CRITIC = ("baseline", "gae", "trpo")  # these train the critic apart from the policy
+ALGORITHMS = ("pg", "rtg", *ONE_STEP_WITH_CRITIC, *PPO)
 
 
-def setting(default, help, low=None, high=None, choices=None, open_low=False):
-    """A field with its range: [low, high], or (low, high] with open_low."""
+def setting(default, help, low=None, high=None, choices=None, open_low=False, only=None):
+    """A field with its range: [low, high], or (low, high] with open_low; `only` these algorithms read it, or all."""
     return field(default=default, metadata={"help": help, "low": low, "high": high, "choices": choices,
-                                            "open_low": open_low})
+                                            "open_low": open_low, "only": only})
 
 
-def positive(default, help):
-    return setting(default, help, low=0.0, open_low=True)
+def positive(default, help, only=None):
+    return setting(default, help, low=0.0, open_low=True, only=only)
 
 
-def count(default, help, low=1, high=10**6):
-    return setting(default, help, low=low, high=high)
+def count(default, help, low=1, high=10**6, only=None):
+    return setting(default, help, low=low, high=high, only=only)
 
 
 class Checked:
@@ -154,19 +156,27 @@ class PPOConfig(Checked):
 
     num_updates: int = count(40, "rollouts, each followed by num_ppo_epochs over it")
     batch_size: int = count(128, "responses per rollout")
-    num_ppo_epochs: int = count(4, "passes over a rollout")
-    num_mini_batches: int = count(2, "optimiser steps per pass")
+    num_ppo_epochs: int = count(4, "passes over a rollout", only=PPO)
+    value_epochs: int = count(4, "passes of the critic over a rollout", only=ONE_STEP_WITH_CRITIC)
+    num_mini_batches: int = count(2, "optimiser steps per pass", only=ONE_STEP_WITH_CRITIC + PPO)
     response_length: int = count(14, "the most tokens of a response, EOS included", high=4096)
     temperature: float = positive(1.0, "of sampling, and of every log-probability")
-    learning_rate: float = positive(4e-4, "at the start; it falls linearly to final_learning_rate of it")
+    learning_rate: float = positive(4e-4, "at the start; it falls linearly to final_learning_rate of it; trpo: the critic's")
     final_learning_rate: float = setting(0.1, "share of the learning rate left at the last update", low=0.0, high=1.0)
     kl_coef: float = positive(0.05, "price of a nat of KL to the fine-tuned model")
     gamma: float = setting(1.0, "discount", low=0.0, high=1.0)
-    lam: float = setting(0.95, "GAE's lambda", low=0.0, high=1.0)
-    cliprange: float = positive(0.2, "of the ratio")
-    cliprange_value: float = positive(0.2, "of the values")
-    vf_coef: float = setting(0.1, "weight of the value loss", low=0.0)
-    ent_coef: float = setting(0.0, "weight of the entropy bonus", low=0.0)
+    lam: float = setting(0.95, "GAE's lambda", low=0.0, high=1.0, only=("gae", "trpo", *PPO))
+    cliprange: float = positive(0.2, "of the ratio", only=("ppo",))
+    cliprange_value: float = positive(0.2, "of the values", only=PPO)
+    kl_old_coef: float = positive(1.0, "price of a nat of KL from the old policy, per token; adaptive: at the start",
+                                  only=("ppo_kl", "ppo_adaptive_kl"))
+    kl_old_target: float = positive(0.01, "the KL from the old policy per token that an update aims at",
+                                    only=("ppo_adaptive_kl",))
+    max_kl: float = positive(0.01, "TRPO's delta: the most KL from the old policy per token", only=("trpo",))
+    damping: float = setting(0.1, "added to the diagonal of the Fisher matrix", low=0.0, only=("trpo",))
+    cg_iterations: int = count(10, "of conjugate gradient", only=("trpo",))
+    vf_coef: float = setting(0.1, "weight of the value loss", low=0.0, only=PPO)
+    ent_coef: float = setting(0.0, "weight of the entropy bonus", low=0.0, only=PPO)
     max_grad_norm: float = positive(1.0, "gradients are scaled down to this norm")
     whiten_advantages: bool = setting(True, "mean 0 and standard deviation 1 over the rollout")
     whiten_rewards: bool = setting(False, "standard deviation 1 over the rollout, the mean is kept")
@@ -174,7 +184,7 @@ class PPOConfig(Checked):
                                             low=-1e6, high=1e6)
     missing_eos_penalty: float = setting(0.0, "subtracted from the score of a response without EOS", low=0.0)
     target_kl: "float | None" = setting(None, "stop the passes when approxkl of a pass's last minibatch, to the old policy, is above; none: never", low=0.0,
-                                        open_low=True)
+                                        open_low=True, only=PPO)
 
     def __post_init__(self):
         super().__post_init__()
@@ -231,14 +241,30 @@ PRESETS = {  # (task, preset) -> what differs from the defaults above
 }
 PRESETS["capitals", "quick"] = PRESETS["capitals", "default"]
 
+ALGORITHM_SETTINGS = {  # algorithm -> what differs from PPO, for every task. pg and rtg: whitening subtracts a mean, which is a baseline
+    "pg": {"whiten_advantages": False},
+    "rtg": {"whiten_advantages": False},
+    "baseline": {"whiten_advantages": False},
+    "gae": {"whiten_advantages": False},
+}
+
 
 def resolve(settings):
-    """A Config from {field: value}: the defaults, then the preset's, then these. ValueError names a field."""
+    """A Config from {field: value}: the defaults, the preset's, the algorithm's, then these. ValueError names a field."""
     for name in settings:
         if name not in FIELDS:
             raise ValueError(f"{name}: there is no such setting")
     run = RunConfig(**{name: value for name, value in settings.items() if FIELDS[name][0] == "run"})
-    values = PRESETS[run.task, run.preset] | settings
+    values = PRESETS[run.task, run.preset] | ALGORITHM_SETTINGS.get(run.algorithm, {}) | settings
     sections = {section: {name: value for name, value in values.items() if FIELDS[name][0] == section}
                 for section in SECTIONS}
     return Config(**{section: kind(**sections[section]) for section, kind in SECTIONS.items()})
+
+
+def check_used(settings):
+    """Refuse what was set and would change nothing, because the algorithm does not read it. ValueError names the field."""
+    algorithm = settings.get("algorithm", FIELDS["algorithm"][1].default)
+    for name in settings:
+        only = FIELDS[name][1].metadata["only"]
+        if only is not None and algorithm not in only:
+            raise ValueError(f"{name}: --algorithm {algorithm} does not use it; it is for {', '.join(only)}")

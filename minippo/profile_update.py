@@ -46,8 +46,8 @@ def profile_updates(run, updates):
         policy=copy.deepcopy(reference).requires_grad_(True), critic=Critic.from_reward_model(reward_model),
         reference=reference, score_function=reward_model,
         draw_prompts=lambda n: task.prompt_batch(task.training_prompts(n, rng=rng)),
-        config=config.ppo, generator=torch.Generator().manual_seed(0), eos_id=tokenizer.eos_id, pad_id=tokenizer.pad_id)
-    with timed_parts() as parts:
+        config=config.ppo, algorithm=config.run.algorithm, generator=torch.Generator().manual_seed(0), eos_id=tokenizer.eos_id, pad_id=tokenizer.pad_id)
+    with timed_parts(config.run.algorithm) as parts:
         begin = time.perf_counter()
         trainer.train_policy(**settings)
         total = time.perf_counter() - begin
@@ -74,18 +74,20 @@ def run_config(run, updates):
 class timed_parts:
     """While it is open, the parts of an update are timed; gives {part: seconds}."""
 
-    NAMES = {"make_rollout": "rollout: sampling and rescoring", "estimate_advantages": "rewards and advantages",
-             "update_on_rollout": "update: forward, backward, step"}
+    def __init__(self, algorithm):
+        self.parts = ((trainer, "make_rollout", "rollout: sampling and rescoring"),
+                      (trainer, "estimate_advantages", "rewards and advantages"),
+                      (trainer.UPDATES[algorithm], "__call__", "update: forward, backward, step"))
 
     def __enter__(self):
-        self.seconds, self.originals = Counter(), {name: getattr(trainer, name) for name in self.NAMES}
-        for name, function in self.originals.items():
-            setattr(trainer, name, self.timed(self.NAMES[name], function))
+        self.seconds, self.originals = Counter(), [getattr(owner, name) for owner, name, _ in self.parts]
+        for (owner, name, part), function in zip(self.parts, self.originals):
+            setattr(owner, name, self.timed(part, function))
         return self.seconds
 
     def __exit__(self, *_):
-        for name, function in self.originals.items():
-            setattr(trainer, name, function)
+        for (owner, name, _), function in zip(self.parts, self.originals):
+            setattr(owner, name, function)
 
     def timed(self, part, function):
         def call(*arguments, **settings):

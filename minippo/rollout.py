@@ -154,7 +154,8 @@ class Rollout(Responses):
     ref_logprobs: torch.Tensor     # [B,T] of the frozen reference
     old_values: torch.Tensor       # [B,T]
     scores: torch.Tensor           # [B] after the EOS rule
-    exact_kl: torch.Tensor         # [B,T] KL(policy || reference) of the whole next-token distribution
+    old_logits: torch.Tensor       # [B,T,V] of the policy: the distributions that the tokens were drawn from
+    exact_kl: torch.Tensor         # [B,T] KL(policy || reference) of those distributions
 
 
 @torch.no_grad()
@@ -172,5 +173,5 @@ def make_rollout(*, policy, reference, critic, score_function, prompts, config, 
     return Rollout(
         *prompts, tokens, mask, ended=ended, sample_logprobs=sample_logprobs,
         old_logprobs=response_logprobs(logits, batch), ref_logprobs=response_logprobs(ref_logits, batch),
-        old_values=response_values(critic, batch), scores=scores,
+        old_values=response_values(critic, batch), scores=scores, old_logits=logits,
         exact_kl=zero_padding(values=exact_kl(logits=logits, ref_logits=ref_logits), mask=mask))

@@ -4,7 +4,7 @@
     sft           the same GPT on demonstrations, which are imperfect
     preferences   its responses in pairs, and an annotator who chooses
     reward_model  a copy of the GPT with a scalar head learns what the annotator prefers
-    policy        PPO: the GPT learns what the reward model prefers, without going far from where it was
+    policy        PPO, or another --algorithm: the GPT learns what the reward model prefers, without going far
     evaluation    before and after on prompts of their own, and the best policy there could be
 
 Every stage draws from random generators of its own, which follow from the seed and the stage's name.
@@ -177,7 +177,7 @@ def own_scores(run, sft, reward_model, heldout):
 
 
 def optimise_policy(run, sft, reward_model):
-    """(policy, critic, rows of metrics, a minibatch's ratios and advantages): PPO from the fine-tuned model."""
+    """(policy, critic, rows of metrics, a minibatch's ratios and advantages): the algorithm, from the fine-tuned model."""
     config, task = run.config, run.task
     with run.stage("policy") as text:
         policy, critic = copy.deepcopy(sft), Critic.from_reward_model(reward_model)
@@ -196,6 +196,7 @@ def optimise_policy(run, sft, reward_model):
         rows = train_policy(
             policy=policy, reference=sft, critic=critic, score_function=reward_model,
             draw_prompts=lambda n: run.prompt_tensors(task.training_prompts(n, rng=rng)), config=config.ppo,
+            algorithm=config.run.algorithm,
             generator=run.generator("policy", run.device), eos_id=task.tokenizer.eos_id, pad_id=task.tokenizer.pad_id,
             gold_function=None if task.gold_max is None else lambda rollout: mean_gold(task, rollout),
             on_update=on_update)
@@ -319,7 +320,8 @@ def draw_figures(run, policy, sft, critic, reward_model, tensors, *, rows, minib
     rollout = make_rollout(policy=policy, reference=sft, critic=critic, score_function=reward_model,
                            prompts=[x[:1] for x in tensors], config=config, eos_id=run.task.tokenizer.eos_id,
                            generator=run.generator("values figure", run.device), pad_id=run.task.tokenizer.pad_id)
-    rewards, advantages, _ = estimate_advantages(rollout, replace(config, whiten_advantages=False, whiten_rewards=False))
+    rewards, advantages, _ = estimate_advantages(rollout, replace(config, whiten_advantages=False, whiten_rewards=False),
+                                                 run.config.run.algorithm)
     length = int(rollout.response_mask.sum())
     shown = [x[0, :length].tolist() for x in (rollout.response_tokens, rollout.old_values, rewards, advantages)]
     shown[0] = [run.task.tokenizer.token_text(token) for token in shown[0]]

@@ -11,7 +11,7 @@ import torch
 import minippo
 from minippo import train_toy
 from minippo.command_line import OWN_FLAGS, parse_arguments
-from minippo.config import FIELDS, KINDS, PRESETS, kind_of, may_be_none, resolve
+from minippo.config import ALGORITHMS, FIELDS, KINDS, PRESETS, kind_of, may_be_none, resolve
 from minippo.errors import InputError, TrainingError
 from minippo.train_toy import main
 
@@ -57,6 +57,12 @@ def value_of(config, name):
     return getattr(getattr(config, FIELDS[name][0]), name)
 
 
+def algorithm_for(name):
+    """["--algorithm", one that reads the field], or nothing where the default one does."""
+    only = FIELDS[name][1].metadata["only"]
+    return [] if only is None or "ppo" in only else ["--algorithm", only[0]]
+
+
 def another_value(name):
     """A value that the field may have, and not by default."""
     item = FIELDS[name][1]
@@ -81,10 +87,18 @@ def test_no_arguments_are_the_defaults():
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in FLAGS])
 def test_a_value_is_read_in_every_spelling(name):
-    value = another_value(name)
-    expected = resolve({name: value})
+    value, first = another_value(name), algorithm_for(name)
+    expected = resolve({name: value} | ({"algorithm": first[1]} if first else {}))
     for flag in spellings(name):
-        assert parse_arguments([flag, str(value)])[0] == parse_arguments([f"{flag}={value}"])[0] == expected
+        assert parse_arguments([*first, flag, str(value)])[0] == parse_arguments([*first, f"{flag}={value}"])[0] == expected
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_a_flag_that_the_algorithm_does_not_read_is_refused(algorithm):
+    for name, (_, item) in FIELDS.items():
+        if item.metadata["only"] is not None and algorithm not in item.metadata["only"]:
+            with pytest.raises(InputError, match=f"^--{name}: --algorithm {algorithm} does not use it; it is for "):
+                parse_arguments(["--algorithm", algorithm, f"--{name}", str(item.default)])
 
 
 @pytest.mark.parametrize("name", FLAGS)

@@ -17,7 +17,7 @@ from tests.test_train_toy import CAPITALS, TINY, data  # noqa: F401  (data is a 
 
 ROOT = Path(minippo.__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-COMMAND = re.compile(r"python -m minippo\.(\w+)([^`\n&|]*)")
+COMMAND = re.compile(r"python -m minippo\.(\w+(?:\.\w+)*)([^`\n&|]*)")
 QUOTED = sorted({(module, arguments.strip()) for page in PAGES for module, arguments in COMMAND.findall(page.read_text())})
 RUNS = [arguments for module, arguments in QUOTED if module == "train_toy"]
 
@@ -61,4 +61,5 @@ def test_links_and_module_names_lead_somewhere(page):
         if not target.startswith("http"):
             assert (page.parent / target).exists(), target
     for module, _ in COMMAND.findall(text):
-        assert (ROOT / f"minippo/{module}.py").exists(), module
+        path = ROOT / "minippo" / module.replace(".", "/")
+        assert path.with_suffix(".py").exists() or (path / "__main__.py").exists(), module

@@ -10,7 +10,7 @@ from minippo.train_toy import main, stage_seed
 
 TINY = """--n_layer 1 --n_head 2 --n_embd 8 --pretrain_steps 3 --pretrain_batch_size 4 --sft_steps 2 --sft_batch_size 4
 --preference_prompts 8 --preference_heldout 6 --reward_epochs 1 --reward_batch_size 4 --num_updates 2 --batch_size 8
---num_ppo_epochs 2 --eval_prompts 6 --optimum_prompts 2 --optimum_draws 8 --threads 1 --device cpu""".split()
+--eval_prompts 6 --optimum_prompts 2 --optimum_draws 8 --threads 1 --device cpu""".split()
 CAPITALS = """--pretrain_steps 60 --sft_steps 30 --pretrain_batch_size 32 --sft_batch_size 32 --n_embd 16
 --preference_prompts 60 --preference_heldout 60 --pretrain_learning_rate 1e-2""".split()  # a model that knows nothing never gives a right answer, and there is nothing to compare
 
