@@ -7,7 +7,7 @@ Why it may be subtracted. Stage 2 showed that E[b grad log pi(a_t|s_t)] = 0 for 
 drawn. So w_t = G_t - b(s_t) has the same expected gradient, whatever b(s_t) is: good, bad, or learned and wrong. What
 it must not depend on is a_t and what follows from it.
 
-Which b. Each of these is a [B,T] tensor or a number that goes into `baseline_advantages` as `values`:
+Which b. Each of these goes into `baseline_advantages` as `values`, a number as a [B,T] tensor filled with it:
 
     batch_mean_baseline         the mean return of the batch; contains the row's own, which follows from a_t: a bias
     leave_one_out_baseline      the mean return of the other rows: no bias
@@ -68,8 +68,8 @@ def batch_mean_baseline(*, rewards, response_mask, gamma):
     Source   Williams 1992 (comparison with a running mean); the rows of one batch stand in for the past.
     Shapes   rewards [B,T] float; response_mask [B,T] bool -> [B,T]; 0 where masked.
     Gradient none: rewards are data.
-    Limits   a row's own return is in its baseline. With whole returns as weights and rows that are samples of one prompt, the
-             expected gradient is (B-1)/B of the true one; for B=1 it is 0.
+    Limits   a row's own return is in its baseline. With whole returns as weights and independent rows the expected gradient
+             is (B-1)/B of the true one; for B=1 it is 0.
     Raises   ValueError: shapes differ, rewards require grad, a bad mask, gamma outside [0, 1].
     """
     returns = trajectory_returns(rewards=rewards, response_mask=response_mask, gamma=gamma)

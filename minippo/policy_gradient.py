@@ -29,8 +29,6 @@ What is still wrong. Every token is praised for the whole response, also for rew
 right on average and noisy in each sample. The next stage, reward_to_go, leaves those rewards out.
 """
 
-import torch
-
 from minippo.masked import zero_padding
 from minippo.shapes import check_batch, check_range
 
@@ -48,7 +46,7 @@ def trajectory_returns(*, rewards, response_mask, gamma):
     check_batch(response_mask, data={"rewards": rewards})
     check_range("[0, 1]", gamma=gamma)
     rewards = zero_padding(values=rewards, mask=response_mask)
-    discounts = gamma ** torch.arange(rewards.shape[1], dtype=rewards.dtype, device=rewards.device)  # [T]
+    discounts = rewards.new_tensor([gamma**t for t in range(rewards.shape[1])])  # [T]
     returns = (discounts * rewards).sum(dim=1, keepdim=True)  # [B,T] -> [B,1]
     return zero_padding(values=returns.expand_as(rewards), mask=response_mask)  # [B,1] -> [B,T]
 

@@ -25,7 +25,8 @@ x with F x = g: the natural gradient. F has as many rows as there are parameters
     trpo_step                all of it
 
 `loss` and `kl` below are functions without arguments that evaluate the surrogate and the KL at the present
-parameters. What model the parameters belong to, this module does not know.
+parameters. What model the parameters belong to, this module does not know. The KL is differentiated twice: attention
+must not be torch's fused one (torch.nn.attention.sdpa_kernel(SDPBackend.MATH) turns it off), and dropout must be off.
 
 What it does not promise. The theorem of monotone improvement is about a penalty with a much larger constant and exact
 advantages. A step of size delta can lower J, even with exact advantages: `python -m minippo.exact.qualifications`
@@ -64,7 +65,7 @@ def mean_kl(*, logits, old_logits, response_mask):
     Source   Schulman et al. 2015, arXiv:1502.05477, section 4 (average KL divergence).
     Shapes   logits, old_logits [B,T,V] float; response_mask [B,T] bool -> scalar.
     Gradient to logits: (pi - pi_old) / (number of Trues), 0 at theta_old; its derivative there is the Fisher matrix. None to old_logits.
-    Limits   0 when the two agree, never negative. The direction is the old policy first: the states and tokens are its own.
+    Limits   0 when the two agree, never negative but for rounding. The old policy comes first: states and tokens are its own.
     Raises   ValueError: shapes differ, old_logits require grad, a bad mask.
     """
     check_shapes(logits=(logits, "B T V"), old_logits=(old_logits, "B T V"), response_mask=(response_mask, "bool B T"))
@@ -73,8 +74,9 @@ def mean_kl(*, logits, old_logits, response_mask):
     real = response_mask.unsqueeze(-1).expand_as(logits)  # [B,T] -> [B,T,V]
     log_pi = torch.log_softmax(zero_padding(values=logits, mask=real), dim=-1)
     log_old = torch.log_softmax(zero_padding(values=old_logits, mask=real), dim=-1)
-    differences = torch.where(log_old > -torch.inf, log_old - log_pi, 0.0)  # before the product: 0 * inf is NaN
-    kl = (log_old.exp() * differences).sum(dim=-1)  # [B,T,V] -> [B,T]
+    old = log_old.exp()
+    differences = torch.where(old > 0, log_old - log_pi, 0.0)  # before the product: 0 * inf is NaN
+    kl = (old * differences).sum(dim=-1)  # [B,T,V] -> [B,T]
     return masked_mean(values=kl, mask=response_mask)
 
 
@@ -101,11 +103,12 @@ def fisher_vector_product(*, kl_gradient, parameters, vector, damping):
              tensors it was taken to, N numbers in all; vector [N] -> [N].
     Gradient none: the result is data.
     Limits   F is the Hessian of the KL only where the KL is 0; elsewhere this is the Hessian, not the Fisher matrix.
-    Raises   ValueError: shapes differ, vector requires grad, damping outside [0, inf).
+    Raises   ValueError: shapes differ, also from the parameters', vector requires grad, damping outside [0, inf).
     """
     check_shapes(kl_gradient=(kl_gradient, "N"), vector=(vector, "N"))
     check_data(vector=vector)
     check_range("[0, inf)", damping=damping)
+    _pieces("vector", vector, parameters)
     return flat_gradient(kl_gradient @ vector, parameters, retain_graph=True) + damping * vector
 
 
@@ -116,17 +119,19 @@ def conjugate_gradient(matvec, b, *, iterations, tolerance):
     Source   Hestenes and Stiefel 1952, Methods of conjugate gradients for solving linear systems.
     Shapes   matvec: function [N] -> [N]; b [N] float -> x [N].
     Gradient none: call it on data.
-    Limits   exact after as many iterations as F has different eigenvalues, but for rounding. b=0: x=0.
+    Limits   exact after as many iterations as F has different eigenvalues, but for rounding. b=0: x=0. It stops when
+             r.r < tolerance, and also when r is no more than the rounding of b: to go on would divide noise by noise.
     Raises   ValueError: b is not a float [N] or requires grad, iterations < 1, tolerance outside [0, inf), p.F p <= 0 or NaN.
     """
     check_shapes(b=(b, "N"))
     check_data(b=b)
     check_count(iterations=iterations)
     check_range("[0, inf)", tolerance=tolerance)
-    x, residual, direction = torch.zeros_like(b), b.clone(), b.clone()
+    x, residual, direction = torch.zeros_like(b), b, b
     squared = residual @ residual
+    rounding = torch.finfo(b.dtype).eps ** 2 * squared
     for _ in range(iterations):
-        if squared < tolerance or squared == 0:
+        if squared < tolerance or squared <= rounding:
             break
         product = matvec(direction)
         curvature = direction @ product
@@ -146,11 +151,16 @@ def natural_gradient_step(*, gradient, matvec, delta, iterations, tolerance):
     Source   Kakade 2001, A natural policy gradient; Schulman et al. 2015, arXiv:1502.05477, appendix C (the scaling).
     Shapes   gradient [N]; matvec: function [N] -> [N], the product with F (damping included) -> [N].
     Gradient none: all arguments are data.
-    Limits   1/2 s.F s = delta. A gradient of 0: no step. Adding s to the parameters as it is, without a line search, is the natural policy gradient.
-    Raises   ValueError: see conjugate_gradient; delta outside (0, inf).
+    Limits   1/2 s.F s = delta, whatever the size of the gradient: tolerance counts in units of g.g. A gradient of 0: no step.
+             Adding s to the parameters as it is, without a line search, is the natural policy gradient.
+    Raises   ValueError: gradient is not a float [N] or requires grad, delta or tolerance out of range; see conjugate_gradient.
     """
+    check_shapes(gradient=(gradient, "N"))
+    check_data(gradient=gradient)
     check_range("(0, inf)", delta=delta)
-    x = conjugate_gradient(matvec, gradient, iterations=iterations, tolerance=tolerance)
+    check_range("[0, inf)", tolerance=tolerance)
+    absolute = tolerance * (gradient @ gradient).item()
+    x = conjugate_gradient(matvec, gradient, iterations=iterations, tolerance=absolute)
     curvature = x @ matvec(x)
     if curvature == 0:
         return torch.zeros_like(gradient)
@@ -165,23 +175,27 @@ def line_search(*, loss, kl, parameters, step, delta, backtracks, shrink=0.5):
     Source   Schulman et al. 2015, arXiv:1502.05477, appendix C.
     Shapes   loss, kl: functions of no arguments -> scalar; parameters: list of tensors, N numbers in all; step [N] -> a number.
     Gradient none: the parameters are changed in place.
-    Limits   0.0 and the old parameters, bit for bit, when no length helps. A loss or a KL that is not a number is not accepted.
+    Limits   0.0 and the old parameters, bit for bit, when no length helps, or when loss or kl fail. What is not finite does not help.
     Raises   ValueError: step is not as long as the parameters, backtracks < 1, delta outside (0, inf), shrink outside (0, 1).
     """
     check_count(backtracks=backtracks)
     check_range("(0, inf)", delta=delta)
     check_range("(0, 1)", shrink=shrink)
-    parameters, loss_before = list(parameters), loss()
-    before = [parameter.clone() for parameter in parameters]
-    pieces = _unflatten(step, parameters)
-    for k in range(backtracks):
-        for parameter, old, piece in zip(parameters, before, pieces):
-            parameter.copy_(old + shrink**k * piece)
-        if loss() < loss_before and kl() <= delta:
-            return shrink**k
-    for parameter, old in zip(parameters, before):
-        parameter.copy_(old)
-    return 0.0
+    parameters = list(parameters)
+    pieces, before, taken = _pieces("step", step, parameters), [parameter.clone() for parameter in parameters], 0.0
+    loss_before = loss()
+    try:
+        for k in range(backtracks):
+            for parameter, old, piece in zip(parameters, before, pieces):
+                parameter.copy_(old + shrink**k * piece)
+            if -torch.inf < loss() < loss_before and kl() <= delta:
+                taken = shrink**k
+                break
+    finally:
+        if taken == 0:
+            for parameter, old in zip(parameters, before):
+                parameter.copy_(old)
+    return taken
 
 
 def trpo_step(*, loss, kl, parameters, delta, damping, iterations=10, tolerance=1e-10, backtracks=10):
@@ -189,17 +203,18 @@ def trpo_step(*, loss, kl, parameters, delta, damping, iterations=10, tolerance=
 
     Equation (5.8)  theta <- theta + shrink^k s, with s of (5.6) for g = dL/dtheta and F of (5.4), and k of (5.7)
     Source   Schulman et al. 2015, arXiv:1502.05477, appendix C.
-    Shapes   loss, kl: functions of no arguments -> scalar with gradient to the parameters; parameters: tensors -> a number.
+    Shapes   loss, kl: functions of no arguments -> scalar with gradient to the parameters, kl twice differentiable and 0 where
+             the parameters stand now; parameters: tensors -> a number.
     Gradient none: the parameters are changed in place.
     Limits   KL(old || new) <= delta afterwards, and the surrogate is lower than before, or nothing has changed and it returns 0.0.
     Raises   ValueError: a number out of range; a loss, KL or gradient that is not finite.
     """
-    parameters = list(parameters)
-    gradient = flat_gradient(loss(), parameters)
-    kl_gradient = flat_gradient(kl(), parameters, create_graph=True)
-    for name, x in (("loss", gradient), ("kl", kl_gradient)):
-        if not torch.isfinite(x).all():
-            raise ValueError(f"{name}: its gradient is not finite")
+    parameters, loss_now, kl_now = list(parameters), loss(), kl()
+    gradient = flat_gradient(loss_now, parameters)
+    kl_gradient = flat_gradient(kl_now, parameters, create_graph=True)
+    for name, value, slope in (("loss", loss_now, gradient), ("kl", kl_now, kl_gradient)):
+        if not (torch.isfinite(value) and torch.isfinite(slope).all()):
+            raise ValueError(f"{name}: got {value.item():.3g}, wanted a finite number with a finite gradient")
 
     def matvec(vector):
         return fisher_vector_product(kl_gradient=kl_gradient, parameters=parameters, vector=vector, damping=damping)
@@ -224,9 +239,9 @@ def flat_gradient(scalar, parameters, **options):
     return torch.cat([gradient.reshape(-1) for gradient in gradients])
 
 
-def _unflatten(vector, parameters):
+def _pieces(name, vector, parameters):
     """A vector [N] in pieces of the parameters' shapes."""
     sizes = [parameter.numel() for parameter in parameters]
     if vector.shape != (sum(sizes),):
-        raise ValueError(f"step: got shape {list(vector.shape)}, wanted [{sum(sizes)}] as in the parameters")
+        raise ValueError(f"{name}: got shape {list(vector.shape)}, wanted [{sum(sizes)}] as in the parameters")
     return [piece.view_as(parameter) for piece, parameter in zip(vector.split(sizes), parameters)]
