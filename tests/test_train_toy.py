@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 
+from minippo.config import ALGORITHMS
 from minippo.runs.folder import load_checkpoint
 from minippo.train_toy import main, stage_seed
 
@@ -51,6 +52,19 @@ def test_the_same_seed_gives_the_same_run_bit_for_bit(folders):
     volatile = ("seconds", "peak_memory_mib", "matmul_loop_seconds", "seconds_in_matmul_loops")
     summaries = [{k: v for k, v in read_json(f / "summary.json").items() if k not in volatile} for f in folders]
     assert summaries[0] == summaries[1]
+
+
+@pytest.mark.parametrize("algorithm", [name for name in ALGORITHMS if name != "ppo"])
+def test_the_folder_and_the_first_rollout_are_the_same_for_every_algorithm(algorithm, folders, tmp_path):
+    other = run(tmp_path / "other", "--seed", "5", "--quiet", "--algorithm", algorithm)
+    files = [sorted(str(path.relative_to(folder)) for path in folder.rglob("*")) for folder in (folders[0], other)]
+    assert files[0] == files[1]
+    first, first_of_other = (read_rows(folder / "metrics.jsonl")[0] for folder in (folders[0], other))
+    assert set(first) <= set(first_of_other)
+    for name in ("objective/scores", "objective/kl", "objective/entropy", "objective/gold", "val/response_length"):
+        assert first[name] == first_of_other[name], name
+    summary = read_json(other / "summary.json")
+    assert summary["algorithm"] == algorithm and set(summary) == set(read_json(folders[0] / "summary.json"))
 
 
 def test_another_seed_gives_another_run(folders, tmp_path):
