@@ -5,9 +5,10 @@ Reading order. The ground floor can wait until a name is met; start at logprobs.
     ground floor     errors  shapes  masked  config
     the derivation   logprobs  kl  policy_gradient  reward_to_go  baseline  gae  trpo  ppo  shaped_reward
     the models       gpt  reward_head  critic_head  tokenizer
-    RLHF             rollout  train_sft  preferences  train_reward  train_policy  optimum  evaluate  load
+    RLHF             rollout  train_sft  preferences  train_reward  updates  train_policy  optimum  evaluate  load
     the whole        train_toy  (its flags: command_line; afterwards: measure, profile_update)
     beside them      tasks/  runs/
+    the wing         exact/: a world whose responses can all be listed, to check the derivation against
 
 Equations are numbered by stage of the derivation: (1.x) in policy_gradient, (2.1) in reward_to_go, (3.x) in baseline,
 (4.x) in gae, (5.x) in trpo, (6.x) in ppo, (7.1) in shaped_reward; (0.x) are the tools and losses around them.

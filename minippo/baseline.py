@@ -35,7 +35,8 @@ def baseline_advantages(*, rewards, values, response_mask, gamma):
     """Reward-to-go minus a baseline: the Monte Carlo estimate of the advantage, when values is V.
 
     Equation (3.1)  w_t = G_t - b(s_t),  b = values
-    Source   Williams 1992 (baseline); Schulman et al. 2016, arXiv:1506.02438, section 2, lists the family of such weights.
+    Source   Williams 1992 (baseline); Schulman et al. 2016, arXiv:1506.02438, section 2, lists the family of such
+             weights.
     Shapes   rewards, values [B,T] float; response_mask [B,T] bool -> [B,T]; 0 where masked.
     Gradient none: all arguments are data.
     Limits   values=0: rewards_to_go of stage 2. The expected policy gradient does not depend on values.
@@ -68,8 +69,8 @@ def batch_mean_baseline(*, rewards, response_mask, gamma):
     Source   Williams 1992 (comparison with a running mean); the rows of one batch stand in for the past.
     Shapes   rewards [B,T] float; response_mask [B,T] bool -> [B,T]; 0 where masked.
     Gradient none: rewards are data.
-    Limits   a row's own return is in its baseline. With whole returns as weights and independent rows the expected gradient
-             is (B-1)/B of the true one; for B=1 it is 0.
+    Limits   a row's own return is in its baseline. With whole returns as weights and independent rows the expected
+             gradient is (B-1)/B of the true one; for B=1 it is 0.
     Raises   ValueError: shapes differ, rewards require grad, a bad mask, gamma outside [0, 1].
     """
     returns = trajectory_returns(rewards=rewards, response_mask=response_mask, gamma=gamma)
@@ -100,8 +101,10 @@ def next_moving_average(*, moving_average, rewards, response_mask, gamma, decay)
     Source   Williams 1992 (reinforcement comparison).
     Shapes   rewards [B,T] float; response_mask [B,T] bool; moving_average a number -> a number.
     Gradient none: rewards are data.
-    Limits   decay=0: the mean of this batch. This batch's own baseline is m, not m': m is settled before its samples are drawn.
-    Raises   ValueError: shapes differ, rewards require grad, a bad mask, gamma or decay outside [0, 1], moving_average not finite.
+    Limits   decay=0: the mean of this batch. This batch's own baseline is m, not m': m is settled before its samples
+             are drawn.
+    Raises   ValueError: shapes differ, rewards require grad, a bad mask, gamma or decay outside [0, 1], moving_average
+             not finite.
     """
     check_range("[0, 1]", decay=decay)
     check_range("(-inf, inf)", moving_average=moving_average)
@@ -113,14 +116,18 @@ def optimal_constant_baseline(*, returns, squared_norms):
     """The constant that makes the variance of whole-return policy gradients least.
 
     Equation (3.6)  b* = sum_b n_b R(tau_b) / sum_b n_b,  n_b = |grad_theta log p(tau_b)|^2
-    Source   Greensmith, Bartlett and Baxter 2004, Variance reduction techniques for gradient estimates in reinforcement learning.
-    Shapes   returns, squared_norms [B] float -> scalar. For an exact expectation multiply squared_norms by the probabilities.
+    Source   Greensmith, Bartlett and Baxter 2004, Variance reduction techniques for gradient estimates in
+             reinforcement learning.
+    Shapes   returns, squared_norms [B] float -> scalar. For an exact expectation multiply squared_norms by the
+             probabilities.
     Gradient none: all arguments are data.
-    Limits   the mean return when all norms are equal. Computed from the very batch it is used on, it is biased like (3.3).
-    Raises   ValueError: shapes differ, an argument requires grad, a norm that is negative or not finite, norms that are all 0.
+    Limits   the mean return when all norms are equal. Computed from the very batch it is used on, it is biased like
+             (3.3).
+    Raises   ValueError: shapes differ, an argument requires grad, a norm that is negative or not finite, norms that
+             are all 0.
     """
     check_shapes(returns=(returns, "B"), squared_norms=(squared_norms, "B"))
     check_data(returns=returns, squared_norms=squared_norms)
     if not (squared_norms >= 0).all() or not 0 < squared_norms.sum() < torch.inf:
-        raise ValueError("squared_norms: got a negative, non-finite or all-zero tensor, wanted squared lengths of gradients")
+        raise ValueError("squared_norms: got numbers below 0, not finite or all 0, wanted squared lengths of gradients")
     return (squared_norms * returns).sum() / squared_norms.sum()

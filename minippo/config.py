@@ -161,7 +161,7 @@ class PPOConfig(Checked):
     num_mini_batches: int = count(2, "optimiser steps per pass", only=ONE_STEP_WITH_CRITIC + PPO)
     response_length: int = count(14, "the most tokens of a response, EOS included", high=4096)
     temperature: float = positive(1.0, "of sampling, and of every log-probability")
-    learning_rate: float = positive(4e-4, "at the start; it falls linearly to final_learning_rate of it; trpo: the critic's")
+    learning_rate: float = positive(4e-4, "at the start; falls linearly to final_learning_rate of it (trpo: the critic's)")
     final_learning_rate: float = setting(0.1, "share of the learning rate left at the last update", low=0.0, high=1.0)
     kl_coef: float = positive(0.05, "price of a nat of KL to the fine-tuned model")
     gamma: float = setting(1.0, "discount", low=0.0, high=1.0)
@@ -183,8 +183,8 @@ class PPOConfig(Checked):
     no_eos_score: "float | None" = setting(-5.0, "score of a response without EOS; none: the reward model's own",
                                             low=-1e6, high=1e6)
     missing_eos_penalty: float = setting(0.0, "subtracted from the score of a response without EOS", low=0.0)
-    target_kl: "float | None" = setting(None, "stop the passes when approxkl of a pass's last minibatch, to the old policy, is above; none: never", low=0.0,
-                                        open_low=True, only=PPO)
+    target_kl: "float | None" = setting(None, "stop the passes when approxkl of a pass's last minibatch, to the old "
+                                        "policy, is above; none: never", low=0.0, open_low=True, only=PPO)
 
     def __post_init__(self):
         super().__post_init__()
@@ -264,7 +264,7 @@ def resolve(settings):
 
 
 def check_used(settings):
-    """Refuse what was set and would change nothing, because the algorithm does not read it. ValueError names the field."""
+    """Refuse what was set and would change nothing: the algorithm does not read it. ValueError names the field."""
     algorithm = settings.get("algorithm", FIELDS["algorithm"][1].default)
     for name in settings:
         only = FIELDS[name][1].metadata["only"]

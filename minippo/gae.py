@@ -57,7 +57,8 @@ def n_step_advantages(*, rewards, values, response_mask, gamma, n):
     Source   Schulman et al. 2016, arXiv:1506.02438, section 3.
     Shapes   rewards, values [B,T] float; response_mask [B,T] bool -> [B,T]; 0 where masked.
     Gradient none: all arguments are data.
-    Limits   n=1: the TD residual; n larger than what is left of the response: Monte Carlo, baseline_advantages of stage 3.
+    Limits   n=1: the TD residual; n larger than what is left of the response: Monte Carlo, baseline_advantages of
+             stage 3.
     Raises   ValueError: shapes differ, rewards or values require grad, a bad mask, gamma outside [0, 1], n < 1.
     """
     check_count(n=n)

@@ -55,7 +55,8 @@ def policy_gradient_loss(*, logprobs, weights, response_mask):
     """The loss of stages 1 to 4: its gradient is minus the policy gradient; sum over t, mean over b.
 
     Equation (1.2)  L = -1/B sum_b sum_{True t} w_t log pi(a_t|s_t)
-    Source   Williams 1992; Sutton et al. 2000, Policy gradient methods for reinforcement learning with function approximation.
+    Source   Williams 1992; Sutton et al. 2000, Policy gradient methods for reinforcement learning with function
+             approximation.
     Shapes   logprobs, weights [B,T] float; response_mask [B,T] bool -> scalar.
     Gradient to logprobs: -w_t / B; exactly 0 where masked. None to weights, they are data.
     Limits   with w_t = R(tau) the expected gradient is that of -J, when the responses are samples of this very policy.

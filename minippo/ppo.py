@@ -37,7 +37,7 @@ from minippo.trpo import sampled_kl, surrogate_loss
 
 
 def unclipped_surrogate_loss(*, logprobs, old_logprobs, advantages, response_mask):
-    """The importance-weighted policy loss with nothing to hold it: stage 5's surrogate_loss, by the name it has beside the others.
+    """The importance-weighted policy loss with nothing to hold it: surrogate_loss of stage 5, by its name in PPO.
 
     Equation (6.1)  L = -mean_{True t} ratio_t A_t,  ratio_t = exp(log pi - log pi_old)
     Source   Schulman et al. 2017, arXiv:1707.06347, equation 6 (L^CPI, there maximised).
@@ -57,8 +57,8 @@ def clipped_surrogate_loss(*, logprobs, old_logprobs, advantages, response_mask,
     Equation (6.2)  L = -mean_{True t} min(ratio_t A_t, clip(ratio_t, 1 - cliprange, 1 + cliprange) A_t)
     Source   Schulman et al. 2017, arXiv:1707.06347, equation 7 (L^CLIP, there maximised).
     Shapes   logprobs, old_logprobs, advantages [B,T] float; response_mask [B,T] bool -> scalar.
-    Gradient to logprobs: that of (6.1), but 0 where A > 0 and ratio > 1 + cliprange, or A < 0 and ratio < 1 - cliprange;
-             exactly 0 where masked. The rest is data.
+    Gradient to logprobs: that of (6.1), but 0 where A > 0 and ratio > 1 + cliprange, or A < 0 and ratio < 1 -
+             cliprange; exactly 0 where masked. The rest is data.
     Limits   cliprange=inf: (6.1). Never below (6.1) as a loss. The ratio itself is not bounded, only the reward for it.
              A log-ratio above 88 in float32 overflows: its gradient is NaN even where the clip holds.
     Raises   ValueError: shapes differ, old_logprobs or advantages require grad, a bad mask, cliprange <= 0.
@@ -79,7 +79,8 @@ def kl_penalised_surrogate_loss(*, logprobs, old_logprobs, advantages, response_
     Gradient to logprobs: -(ratio_t A_t + kl_old_coef) / (number of Trues); exactly 0 where masked. The rest is data.
              The tokens are samples of the old policy, so the second part is on average that of KL(old || new).
     Limits   kl_old_coef=0: (6.1). A single sampled penalty can be negative.
-    Raises   ValueError: shapes differ, old_logprobs or advantages require grad, a bad mask, kl_old_coef outside [0, inf).
+    Raises   ValueError: shapes differ, old_logprobs or advantages require grad, a bad mask, kl_old_coef outside [0,
+             inf).
     """
     check_range("[0, inf)", kl_old_coef=kl_old_coef)
     surrogate = surrogate_loss(

@@ -36,7 +36,8 @@ def rewards_to_go(*, rewards, response_mask, gamma):
     Source   Sutton and Barto 2018, Reinforcement Learning, section 3.3 (the return G_t).
     Shapes   rewards [B,T] float; response_mask [B,T] bool -> [B,T]; 0 where masked.
     Gradient none: rewards are data.
-    Limits   gamma=0: the rewards themselves. A reward on the last True slot alone, gamma=1: trajectory_returns of stage 1.
+    Limits   gamma=0: the rewards themselves. A reward on the last True slot alone, gamma=1: trajectory_returns of
+             stage 1.
     Raises   ValueError: shapes differ, rewards require grad, a bad mask, gamma outside [0, 1].
     """
     check_batch(response_mask, data={"rewards": rewards})

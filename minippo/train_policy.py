@@ -32,7 +32,7 @@ from minippo.shaped_reward import shaped_rewards
 
 DEGENERATE = 1e-12  # variance of advantages or rewards that are all equal: there is nothing to divide by
 
-# algorithm -> its weights, a function of (rewards, old_values, response_mask, config); those without a critic ignore values
+# algorithm -> its weights, a function of (rewards, old_values, response_mask, config); two of them ignore the values
 WEIGHTS = {
     "pg": lambda rewards, values, mask, config: trajectory_returns(
         rewards=rewards, response_mask=mask, gamma=config.gamma),

@@ -64,8 +64,10 @@ def mean_kl(*, logits, old_logits, response_mask):
     Equation (5.2)  mean_{True t} sum_v pi_old(v|s_t) (log pi_old(v|s_t) - log pi(v|s_t)), with 0 log 0 = 0
     Source   Schulman et al. 2015, arXiv:1502.05477, section 4 (average KL divergence).
     Shapes   logits, old_logits [B,T,V] float; response_mask [B,T] bool -> scalar.
-    Gradient to logits: (pi - pi_old) / (number of Trues), 0 at theta_old; its derivative there is the Fisher matrix. None to old_logits.
-    Limits   0 when the two agree, never negative but for rounding. The old policy comes first: states and tokens are its own.
+    Gradient to logits: (pi - pi_old) / (number of Trues), 0 at theta_old; its derivative there is the Fisher matrix.
+             None to old_logits.
+    Limits   0 when the two agree, never negative but for rounding. The old policy comes first: states and tokens are
+             its own.
     Raises   ValueError: shapes differ, old_logits require grad, a bad mask.
     """
     check_shapes(logits=(logits, "B T V"), old_logits=(old_logits, "B T V"), response_mask=(response_mask, "bool B T"))
@@ -99,8 +101,8 @@ def fisher_vector_product(*, kl_gradient, parameters, vector, damping):
 
     Equation (5.4)  F v = d/dtheta (dKL/dtheta . v)
     Source   Schulman et al. 2015, arXiv:1502.05477, appendix C.
-    Shapes   kl_gradient [N]: the gradient of mean_kl at theta_old, flat, made with create_graph=True; parameters: the list of
-             tensors it was taken to, N numbers in all; vector [N] -> [N].
+    Shapes   kl_gradient [N]: the gradient of mean_kl at theta_old, flat, made with create_graph=True; parameters: the
+             list of tensors it was taken to, N numbers in all; vector [N] -> [N].
     Gradient none: the result is data.
     Limits   F is the Hessian of the KL only where the KL is 0; elsewhere this is the Hessian, not the Fisher matrix.
     Raises   ValueError: shapes differ, also from the parameters', vector requires grad, damping outside [0, inf).
@@ -115,13 +117,15 @@ def fisher_vector_product(*, kl_gradient, parameters, vector, damping):
 def conjugate_gradient(matvec, b, *, iterations, tolerance):
     """Solve F x = b for a symmetric positive definite F, given only its products with vectors.
 
-    Equation (5.5)  x_0 = 0, r = p = b; then  alpha = r.r / p.F p,  x += alpha p,  r' = r - alpha F p,  p = r' + (r'.r' / r.r) p
+    Equation (5.5)  x = 0, r = p = b; then  alpha = r.r / p.F p,  x += alpha p,  r' = r - alpha F p,
+                    p = r' + (r'.r' / r.r) p
     Source   Hestenes and Stiefel 1952, Methods of conjugate gradients for solving linear systems.
     Shapes   matvec: function [N] -> [N]; b [N] float -> x [N].
     Gradient none: call it on data.
     Limits   exact after as many iterations as F has different eigenvalues, but for rounding. b=0: x=0. It stops when
              r.r < tolerance, and also when r is no more than the rounding of b: to go on would divide noise by noise.
-    Raises   ValueError: b is not a float [N] or requires grad, iterations < 1, tolerance outside [0, inf), p.F p <= 0 or NaN.
+    Raises   ValueError: b is not a float [N] or requires grad, iterations < 1, tolerance outside [0, inf), p.F p <= 0
+             or NaN.
     """
     check_shapes(b=(b, "N"))
     check_data(b=b)
@@ -151,9 +155,10 @@ def natural_gradient_step(*, gradient, matvec, delta, iterations, tolerance):
     Source   Kakade 2001, A natural policy gradient; Schulman et al. 2015, arXiv:1502.05477, appendix C (the scaling).
     Shapes   gradient [N]; matvec: function [N] -> [N], the product with F (damping included) -> [N].
     Gradient none: all arguments are data.
-    Limits   1/2 s.F s = delta, whatever the size of the gradient: tolerance counts in units of g.g. A gradient of 0: no step.
-             Adding s to the parameters as it is, without a line search, is the natural policy gradient.
-    Raises   ValueError: gradient is not a float [N] or requires grad, delta or tolerance out of range; see conjugate_gradient.
+    Limits   1/2 s.F s = delta, whatever the size of the gradient: tolerance counts in units of g.g. A gradient of 0:
+             no step. Adding s to the parameters as it is, without a line search, is the natural policy gradient.
+    Raises   ValueError: gradient is not a float [N] or requires grad, delta or tolerance out of range; see
+             conjugate_gradient.
     """
     check_shapes(gradient=(gradient, "N"))
     check_data(gradient=gradient)
@@ -173,10 +178,13 @@ def line_search(*, loss, kl, parameters, step, delta, backtracks, shrink=0.5):
 
     Equation (5.7)  theta + shrink^k s, for the first k < backtracks with loss < loss(theta) and KL <= delta
     Source   Schulman et al. 2015, arXiv:1502.05477, appendix C.
-    Shapes   loss, kl: functions of no arguments -> scalar; parameters: list of tensors, N numbers in all; step [N] -> a number.
+    Shapes   loss, kl: functions of no arguments -> scalar; parameters: list of tensors, N numbers in all; step [N] ->
+             a number.
     Gradient none: the parameters are changed in place.
-    Limits   0.0 and the old parameters, bit for bit, when no length helps, or when loss or kl fail. What is not finite does not help.
-    Raises   ValueError: step is not as long as the parameters, backtracks < 1, delta outside (0, inf), shrink outside (0, 1).
+    Limits   0.0 and the old parameters, bit for bit, when no length helps, or when loss or kl fail. What is not finite
+             does not help.
+    Raises   ValueError: step is not as long as the parameters, backtracks < 1, delta outside (0, inf), shrink outside
+             (0, 1).
     """
     check_count(backtracks=backtracks)
     check_range("(0, inf)", delta=delta)
@@ -203,10 +211,11 @@ def trpo_step(*, loss, kl, parameters, delta, damping, iterations=10, tolerance=
 
     Equation (5.8)  theta <- theta + shrink^k s, with s of (5.6) for g = dL/dtheta and F of (5.4), and k of (5.7)
     Source   Schulman et al. 2015, arXiv:1502.05477, appendix C.
-    Shapes   loss, kl: functions of no arguments -> scalar with gradient to the parameters, kl twice differentiable and 0 where
-             the parameters stand now; parameters: tensors -> a number.
+    Shapes   loss, kl: functions of no arguments -> scalar with gradient to the parameters, kl twice differentiable and
+             0 where the parameters stand now; parameters: tensors -> a number.
     Gradient none: the parameters are changed in place.
-    Limits   KL(old || new) <= delta afterwards, and the surrogate is lower than before, or nothing has changed and it returns 0.0.
+    Limits   KL(old || new) <= delta afterwards, and the surrogate is lower than before, or nothing has changed and it
+             returns 0.0.
     Raises   ValueError: a number out of range; a loss, KL or gradient that is not finite.
     """
     parameters, loss_now, kl_now = list(parameters), loss(), kl()

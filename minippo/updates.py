@@ -36,7 +36,7 @@ def minibatches(rollout, config, generator):
 
 
 class PolicyGradientUpdate:
-    """Stages 1 to 4: one optimiser step on the whole rollout, then value_epochs passes for the critic, if there is one."""
+    """Stages 1 to 4: one optimiser step on the whole rollout, then value_epochs passes for the critic, if any."""
 
     def __init__(self, policy, critic, config, generator):
         self.policy, self.config = policy, config

@@ -7,6 +7,6 @@
     training         gradient ascent without sampling noise: where does a choice of reward lead?
     qualifications   what the textbooks say and what the sums say: python -m minippo.exact.qualifications
 
-The oracle does not use the derivation: it goes backwards through the tree of states, with sums over the vocabulary. So the
-one can be checked against the other.
+The oracle uses of the derivation only the log-probabilities: it goes backwards through the tree of states, with sums over
+the vocabulary. So the one can be checked against the other.
 """

@@ -67,11 +67,13 @@ def to_go(batch):
 
 
 def minus_batch_mean(batch):
-    return whole_returns(batch) - batch_mean_baseline(rewards=batch.rewards, response_mask=batch.response_mask, gamma=1.0)
+    mean = batch_mean_baseline(rewards=batch.rewards, response_mask=batch.response_mask, gamma=1.0)
+    return whole_returns(batch) - mean
 
 
 def minus_leave_one_out(batch):
-    return whole_returns(batch) - leave_one_out_baseline(rewards=batch.rewards, response_mask=batch.response_mask, gamma=1.0)
+    others = leave_one_out_baseline(rewards=batch.rewards, response_mask=batch.response_mask, gamma=1.0)
+    return whole_returns(batch) - others
 
 
 def minus_constant(constant):

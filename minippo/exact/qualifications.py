@@ -10,7 +10,8 @@ import sys
 import torch
 
 from minippo.exact.estimators import bias_and_variance, gradient_samples, mean_and_covariance
-from minippo.exact.ladder import make_world, minus_batch_mean, minus_constant, reward_functions, to_go, weighted, whole_returns
+from minippo.exact.ladder import make_world, minus_batch_mean, minus_constant, reward_functions
+from minippo.exact.ladder import to_go, weighted, whole_returns
 from minippo.exact.oracle import exact_gradient, objective, reach_probabilities, response_probabilities
 from minippo.exact.oracle import sequence_kl, values_and_action_values
 from minippo.exact.training import train_with_kl_in_reward
@@ -55,7 +56,8 @@ def value_baseline_on_bandits(bandits=1000, arms=5, seed=0):
     value = (pi * rewards).sum(dim=1, keepdim=True)
     best = (pi * norms * rewards).sum(dim=1, keepdim=True) / (pi * norms).sum(dim=1, keepdim=True)
     gradient_norm = ((pi * (rewards - value)) ** 2).sum(dim=1)
-    none, with_value, with_best = ((pi * (rewards - b) ** 2 * norms).sum(dim=1) - gradient_norm for b in (0.0, value, best))
+    none, with_value, with_best = (
+        (pi * (rewards - b) ** 2 * norms).sum(dim=1) - gradient_norm for b in (0.0, value, best))
     return {"bandits": bandits, "V worse than no baseline": int((with_value > none).sum()),
             "V no worse than the best constant": int((with_value <= with_best * (1 + 1e-12)).sum()),
             "median of variance with V / with the best": (with_value / with_best).median().item()}
@@ -70,7 +72,7 @@ def large_constant_baseline(seed=0):
 
 
 def in_sample_mean(seed=0):
-    """The expected gradient with the batch's own mean as baseline, as a multiple of the exact one; one prompt, whole returns."""
+    """The expected gradient with the batch's own mean as baseline, as a multiple of the exact one; whole returns."""
     world = World(reward_functions(seed)["dense"], response_length=2)
     policy = TabularPolicy(world, generator=torch.Generator().manual_seed(seed))
     exact, multiples = exact_gradient(world, policy), {}
@@ -114,7 +116,7 @@ def exact_advantages(world, logits):
 
 
 def ratios_after_clipping(seeds=range(10), steps=20, cliprange=0.2, learning_rate=1e-2):
-    """Where the ratios of a batch of 64 stand after Adam steps, clipped and unclipped; a one-layer GPT, exact advantages."""
+    """Where the ratios of a batch of 64 stand after Adam steps, clipped or not; a one-layer GPT, exact advantages."""
     losses = {"clipped": functools.partial(clipped_surrogate_loss, cliprange=cliprange), "unclipped": surrogate_loss}
     answers = {}
     for name, loss in losses.items():
@@ -201,8 +203,10 @@ def kl_estimators_in_the_reward(seed=0, kl_coef=0.5, steps=1200, learning_rate=2
 
 
 QUALIFICATIONS = (
-    ("Reward-to-go lowers the variance: not with an outcome-only reward, where it changes nothing", reward_to_go_on_outcomes),
-    ("Reward-to-go lowers the variance: not with cancelling rewards, where it raises it", reward_to_go_on_cancelling_rewards),
+    ("Reward-to-go lowers the variance: not with an outcome-only reward, where it changes nothing",
+     reward_to_go_on_outcomes),
+    ("Reward-to-go lowers the variance: not with cancelling rewards, where it raises it",
+     reward_to_go_on_cancelling_rewards),
     ("The value function is the baseline with the least variance: it is not", value_baseline_on_bandits),
     ("Any constant baseline will do: without bias, (bias, variance) below", large_constant_baseline),
     ("Subtract the mean of the batch: it scales the gradient by (n-1)/n", in_sample_mean),

@@ -36,7 +36,8 @@ class World:
             if not least <= value <= MOST:
                 raise ValueError(f"{name}: got {value}, wanted {least} to {MOST}")
         self.vocab_size, self.response_length, self.prompts = vocab_size, response_length, prompts
-        self.prompt_probs = torch.full((prompts,), 1 / prompts).double() if prompt_probs is None else prompt_probs.double()
+        equal = torch.full((prompts,), 1 / prompts, dtype=torch.float64)
+        self.prompt_probs = equal if prompt_probs is None else prompt_probs.double()
         self._grow(reward, has_eos)
         self._list_responses()
 
@@ -115,7 +116,7 @@ class GPTPolicy(nn.Module):
         rows = [[world.vocab_size + prompt, *tokens] for prompt, tokens in world.states]
         padded = [row + [0] * (world.response_length - len(row)) for row in rows]
         self.register_buffer("tokens", torch.tensor(padded))  # [K,T]; pads on the right, which no real token reads
-        self.register_buffer("last", world.depth.clone())     # [K] the prompt and `depth` tokens: the last stands at depth
+        self.register_buffer("last", world.depth.clone())     # [K] the last of the prompt and `depth` tokens
 
     def forward(self):
         with sdpa_kernel(SDPBackend.MATH):  # the fused attention has no second derivative, which TRPO takes
