@@ -172,9 +172,9 @@ class PPOConfig(Checked):
                                   only=("ppo_kl", "ppo_adaptive_kl"))
     kl_old_target: float = positive(0.03, "the KL from the old policy per token that an update aims at",
                                     only=("ppo_adaptive_kl",))
-    max_kl: float = positive(0.01, "TRPO's delta: the most KL from the old policy per token", only=("trpo",))
-    damping: float = setting(0.1, "added to the diagonal of the Fisher matrix", low=0.0, only=("trpo",))
-    cg_iterations: int = count(10, "of conjugate gradient", only=("trpo",))
+    max_kl: float = positive(0.03, "TRPO's delta: the most KL from the old policy per token", only=("trpo",))
+    damping: float = setting(0.5, "added to the diagonal of the Fisher matrix", low=0.0, only=("trpo",))
+    cg_iterations: int = count(6, "of conjugate gradient", only=("trpo",))
     vf_coef: float = setting(0.1, "weight of the value loss", low=0.0, only=PPO)
     ent_coef: float = setting(0.0, "weight of the entropy bonus", low=0.0, only=PPO)
     max_grad_norm: float = positive(1.0, "gradients are scaled down to this norm")

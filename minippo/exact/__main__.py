@@ -16,7 +16,8 @@ def print_gradients(table, sizes):
     kinds = list(table)
     print("Estimates of grad J. bias: max abs difference of the exact mean from the exact gradient. variance: total")
     print("variance of one trajectory; of a batch of n it is 1/n of that. V: the value function; wrong V: noise of")
-    print("standard deviation 1 added.")
+    print("standard deviation 1 added. Rows 'of 2' are batches of two, their variance is doubled for comparison; where the")
+    print("mean is half the gradient, as with the mean of a batch of 2, so is every sample, and a quarter is left of it.")
     print()
     print(f"{'':8}{'':38}" + "".join(f"{kind:>21}" for kind in kinds))
     print(f"{'stage':8}{'estimate':38}" + f"{'bias':>11}{'variance':>10}" * len(kinds))
@@ -41,6 +42,11 @@ def print_advantages(table):
                   f"{wrong['gradient bias']:>11.1e}{wrong['gradient variance']:>10.3f}")
 
 
+def _refuse(message):
+    print(f"error: {message}", file=sys.stderr)
+    return 2
+
+
 def main(arguments=None):
     """The command; returns its exit status."""
     parser = argparse.ArgumentParser(prog="python -m minippo.exact", allow_abbrev=False, description=(
@@ -49,20 +55,27 @@ def main(arguments=None):
     parser.add_argument("--out", default="runs/exact/ladder.png", metavar="FILE.png",
                         help="the figure (default: %(default)s)")
     options = parser.parse_args(arguments)
+    path = Path(options.out)
+    if not 0 <= options.seed < 2**31:
+        return _refuse(f"--seed: wanted a whole number from 0 to {2**31 - 1}, got {options.seed}")
+    try:  # before the work, not after it
+        if not path.name or path.is_dir():
+            return _refuse(f"--out {options.out}: wanted the name of a file")
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        return _refuse(f"--out {options.out}: no folder can be made there ({error.strerror or error})")
     torch.set_num_threads(1)  # tensors of a few numbers: more threads only wait for each other
     gradients, sizes = gradient_table(options.seed)
     print_gradients(gradients, sizes)
     print()
     advantages = advantage_table(options.seed)
     print_advantages(advantages)
-    picture, path = io.BytesIO(), Path(options.out)
+    picture = io.BytesIO()
     ladder_figure(gradients, advantages).savefig(picture, format="png")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         write_bytes_whole(path, picture.getvalue())
     except OSError as error:
-        print(f"error: --out {options.out}: {error.strerror or error}", file=sys.stderr)
-        return 2
+        return _refuse(f"--out {options.out}: {error.strerror or error}")
     print(f"\nfigure: {path}")
     return 0
 

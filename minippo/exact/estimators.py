@@ -34,6 +34,7 @@ def gradient_samples(world, policy, loss, *, values=None, size=1):
         logits = policy()
         logprobs, probabilities = world.logprobs(logits), response_probabilities(world, logits)
     scores = score_vectors(policy)[world.state_index, world.response_tokens]  # [N,T,D]
+    scores = torch.where(world.response_mask.unsqueeze(-1), scores, 0.0)  # after the end nothing is chosen
     values = world.along_responses(torch.zeros(len(world.states)).double() if values is None else values)
     weights, gradients = [], []
     for rows in itertools.product(range(len(probabilities)), repeat=size):
@@ -41,7 +42,7 @@ def gradient_samples(world, policy, loss, *, values=None, size=1):
         current, mask = logprobs[rows].requires_grad_(), world.response_mask[rows]
         batch = Batch(current, logprobs[rows], world.response_rewards[rows], values[rows], mask)
         to_logprobs, = torch.autograd.grad(loss(batch), current)               # [size,T]
-        gradients.append(-torch.einsum("bt,btd->d", to_logprobs, scores[rows]))  # the chain rule: times d log pi / d theta
+        gradients.append(-torch.einsum("bt,btd->d", to_logprobs, scores[rows]))  # chain rule: d log pi / d theta
         weights.append(probabilities[rows].prod())
     return torch.stack(weights), torch.stack(gradients)
 

@@ -1,6 +1,6 @@
 """The picture of the ladder: what each stage does to the variance, and the dial between bias and variance.
 
-Readable without colour: the kinds of reward differ in hatching, the lines in style, and a name stands beside each.
+Readable without colour: the kinds of reward differ in lightness and hatching, the lines in style and marker.
 """
 
 from minippo.runs.figures import BLUE, DARK, ORANGE, PALE
@@ -33,7 +33,8 @@ def _variance_bars(axes, gradients):
         heights = [by_name[name] for name in names]
         bars = axes.bar([x + shift for x in range(len(names))], heights, width=0.25, color=colour, hatch=hatch,
                         edgecolor=DARK, linewidth=0.8, label=f"{kind} reward")
-        axes.bar_label(bars, fmt="%.1f", fontsize=7, padding=1)
+        labels = ["0" if height < 0.005 else f"{height:.2f}" if height < 1 else f"{height:.1f}" for height in heights]
+        axes.bar_label(bars, labels=labels, fontsize=7, padding=1)
     axes.set_xticks(range(len(names)), BARS.values(), fontsize=8)
     axes.set_ylabel("total variance of one trajectory's gradient")
     axes.set_title("Six unbiased estimates of one gradient", fontsize="medium")
@@ -50,5 +51,6 @@ def _dial(axes, by_critic):
                   label=label if critic == "exact V" else f"{label}, {critic}")
     axes.set_xlabel("lam")
     axes.set_ylim(bottom=0)
+    axes.set_ylabel("bias, variance")
     axes.set_title("lam turns bias into variance (dense reward)", fontsize="medium")
     axes.legend(frameon=False, fontsize=8, loc="upper left")

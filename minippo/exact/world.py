@@ -13,6 +13,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from minippo.gpt import GPT, GPTConfig
 from minippo.logprobs import token_logprobs
 from minippo.masked import zero_padding
+from minippo.shapes import check_count
 
 EOS = 0
 MOST = 5  # of tokens and of steps: 5^5 responses are quickly listed, 6^6 are not
@@ -28,6 +29,7 @@ class World:
     next_state      [K,V] int64    the state that follows; -1 when the response is over
     depth           [K] int64      the number of tokens so far
     response_tokens [N,T] int64;  response_mask [N,T] bool;  response_rewards [N,T] float;  state_index [N,T] int64
+    prompt_index    [N] int64      the prompt of each response
     prompt_probs    [M] float      how often each prompt is asked; equal unless given
     """
 
@@ -35,9 +37,12 @@ class World:
         for name, value, least in (("vocab_size", vocab_size, 2), ("response_length", response_length, 1)):
             if not least <= value <= MOST:
                 raise ValueError(f"{name}: got {value}, wanted {least} to {MOST}")
+        check_count(vocab_size=vocab_size, response_length=response_length, prompts=prompts)
         self.vocab_size, self.response_length, self.prompts = vocab_size, response_length, prompts
         equal = torch.full((prompts,), 1 / prompts, dtype=torch.float64)
         self.prompt_probs = equal if prompt_probs is None else prompt_probs.double()
+        if self.prompt_probs.shape != (prompts,) or (self.prompt_probs < 0).any() or abs(self.prompt_probs.sum() - 1) > 1e-9:
+            raise ValueError(f"prompt_probs: got {self.prompt_probs.tolist()}, wanted {prompts} probabilities with sum 1")
         self._grow(reward, has_eos)
         self._list_responses()
 
