@@ -205,6 +205,7 @@ def test_stages_draw_from_generators_of_their_own():
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_a_run_on_cuda_makes_the_same_files(tmp_path):
-    folder = run(tmp_path / "run", "--device", "cuda")
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_a_run_on_cuda_makes_the_same_files(algorithm, tmp_path):
+    folder = run(tmp_path / "run", "--device", "cuda", "--algorithm", algorithm)
     assert read_json(folder / "summary.json")["device"].startswith("cuda")
