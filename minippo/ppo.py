@@ -77,7 +77,8 @@ def kl_penalised_surrogate_loss(*, logprobs, old_logprobs, advantages, response_
     Source   Schulman et al. 2017, arXiv:1707.06347, equation 8 (L^KLPEN, there maximised, with the exact KL).
     Shapes   logprobs, old_logprobs, advantages [B,T] float; response_mask [B,T] bool -> scalar.
     Gradient to logprobs: -(ratio_t A_t + kl_old_coef) / (number of Trues); exactly 0 where masked. The rest is data.
-             The tokens are samples of the old policy, so the second part is on average that of KL(old || new).
+             The tokens are samples of the old policy, so with responses of one length the second part is on average the
+             gradient of KL(old || new). With ragged ends the mean over tokens lets short responses weigh more.
     Limits   kl_old_coef=0: (6.1). A single sampled penalty can be negative.
     Raises   ValueError: shapes differ, old_logprobs or advantages require grad, a bad mask, kl_old_coef outside [0,
              inf).

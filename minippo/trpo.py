@@ -89,7 +89,8 @@ def sampled_kl(*, logprobs, old_logprobs, response_mask):
     Source   the definition of the KL, with its expectation replaced by samples of the old policy.
     Shapes   logprobs, old_logprobs [B,T] float; response_mask [B,T] bool -> scalar.
     Gradient to logprobs: -1 / (number of Trues); exactly 0 where masked. None to old_logprobs, they are data.
-    Limits   its mean over samples is (5.2); a single value can be negative.
+    Limits   a single value can be negative. With responses of one length its mean over samples is that of (5.2). With
+             ragged ends it is not: a mean over tokens is a ratio, and the number of tokens depends on what was sampled.
     Raises   ValueError: shapes differ, old_logprobs require grad, a bad mask.
     """
     check_batch(response_mask, data={"old_logprobs": old_logprobs}, logprobs=logprobs)

@@ -196,7 +196,7 @@ def kl_estimators_in_the_reward(seed=0, kl_coef=0.5, steps=1200, learning_rate=2
         world = World(reward_functions(seed)["dense"], response_length=3)
         policy = TabularPolicy(world, generator=torch.Generator().manual_seed(seed))
         records = train_with_kl_in_reward(world, policy, kl_estimator=estimator, kl_coef=kl_coef, steps=steps,
-                                          learning_rate=learning_rate, record_every=steps // 6)
+                                          learning_rate=learning_rate, record_every=max(1, steps // 6))
         answers[name] = {f"step {row['step']}": row["total variation"] for row in records} | {
             "largest logit at the end": records[-1]["largest logit"]}
     return answers

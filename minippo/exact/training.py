@@ -1,8 +1,8 @@
 """Gradient ascent with the exact mean of the sampled gradient: where a choice of reward leads when there is no noise.
 
 The reward of RLHF is the task's minus kl_coef times an estimate of the KL, per token and taken as data. With k1 the fixed
-point is the optimal policy pi_ref exp(return / kl_coef) / Z. With k2 and k3, whose values are as good estimates of the KL,
-it is not: their part of the gradient is that of something else.
+point is the optimal policy pi_ref exp(return / kl_coef) / Z. With k2 and k3, whose values estimate the KL as well, it is
+not: their part of the gradient is that of something else.
 """
 
 import torch
@@ -42,6 +42,8 @@ def train_with_kl_in_reward(world, policy, *, kl_estimator, kl_coef, steps, lear
                 records.append({"step": step, "objective": reached, "optimality gap": best_objective.item() - reached,
                                 "total variation": total_variation(world, logits, best_logits).item(), "kl": kl,
                                 "largest logit": logits.abs().max().item()})
+        if step == steps:
+            break
         penalty = kl_coef * kl_estimator(logprobs=logprobs, ref_logprobs=ref_logprobs)
         optimizer.zero_grad()
         expected_gradient_loss(world, policy, world.response_rewards - penalty).backward()
