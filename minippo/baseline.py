@@ -74,7 +74,7 @@ def batch_mean_baseline(*, rewards, response_mask, gamma):
     Raises   ValueError: shapes differ, rewards require grad, a bad mask, gamma outside [0, 1].
     """
     returns = trajectory_returns(rewards=rewards, response_mask=response_mask, gamma=gamma)
-    return zero_padding(values=returns[:, :1].mean(dim=0, keepdim=True).expand_as(returns), mask=response_mask)
+    return zero_padding(values=returns[:, 0].mean().expand_as(returns), mask=response_mask)
 
 
 def leave_one_out_baseline(*, rewards, response_mask, gamma):
@@ -90,7 +90,7 @@ def leave_one_out_baseline(*, rewards, response_mask, gamma):
     returns = trajectory_returns(rewards=rewards, response_mask=response_mask, gamma=gamma)
     if len(returns) < 2:
         raise ValueError("rewards: got one row, wanted at least two: the baseline of a row is the mean of the others")
-    others = (returns[:, :1].sum(dim=0, keepdim=True) - returns[:, :1]) / (len(returns) - 1)  # [B,1]
+    others = (returns[:, 0].sum() - returns[:, :1]) / (len(returns) - 1)  # [B,1]
     return zero_padding(values=others.expand_as(returns), mask=response_mask)
 
 

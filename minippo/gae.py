@@ -80,7 +80,7 @@ def gae_advantages(*, rewards, values, response_mask, gamma, lam):
     Limits   lam=1: Monte Carlo, baseline_advantages of stage 3; lam=0: the one-step TD residual.
     Raises   ValueError: shapes differ, rewards or values require grad, a bad mask, gamma or lam outside [0, 1].
     """
-    check_range("[0, 1]", gamma=gamma, lam=lam)
+    check_range("[0, 1]", lam=lam)
     deltas = td_residuals(rewards=rewards, values=values, response_mask=response_mask, gamma=gamma)
     advantages = torch.zeros_like(deltas)
     running = torch.zeros_like(deltas[:, 0])  # [B], A_{t+1}; stays 0 over the padding because delta is 0 there

@@ -164,7 +164,7 @@ def value_diagnostics(*, values, old_values, value_targets, response_mask, clipr
     Shapes   values, old_values, value_targets [B,T] float; response_mask [B,T] bool -> dict of floats.
     Gradient none: it runs without a graph.
     Limits   a critic that is right: explained variance 1. A constant critic: 0. Worse than a constant: below 0.
-             Targets that are all equal leave nothing to explain: 0.0, not NaN.
+             Targets with a standard deviation below 1e-8 leave nothing to explain: 0.0, not NaN.
     Raises   ValueError: shapes differ, old_values or value_targets require grad, a bad mask, cliprange_value <= 0.
     """
     errors, clipped_errors = _value_errors(values, old_values, value_targets, response_mask, cliprange_value)

@@ -77,6 +77,12 @@ def test_adapted_coefficient_by_hand(kl_value, wanted):
     assert ppo.adapt_kl_coef(kl_coef=0.2, kl=kl_value, target=0.2) == wanted
 
 
+def test_the_borders_of_the_band_belong_to_it():
+    # without rounding: 1.5 * 2 = 3 and 3 / 1.5 = 2
+    assert ppo.adapt_kl_coef(kl_coef=0.2, kl=3.0, target=2.0) == 0.2
+    assert ppo.adapt_kl_coef(kl_coef=0.2, kl=2.0, target=3.0) == 0.2
+
+
 @pytest.mark.parametrize("value, target, loss, gradient", [
     (2.0, 0.0, 2.0, 2.0),  # old 1, clipped 1.2: max(4, 1.44) / 2, moving away: free to come back
     (2.0, 3.0, 1.62, 0.0),  # max(1, (1.2 - 3)^2 = 3.24) / 2, moving nearer: flat beyond the range
@@ -225,6 +231,14 @@ def test_explained_variance_at_its_ends():
     assert explained(targets.float(), torch.full((1, 3), 1.1)) == 0
 
 
+@pytest.mark.parametrize("std, wanted", [(1e-5, 1), (1e-8, 1), (1e-10, 0)])
+def test_targets_count_as_equal_when_their_std_is_below_1e_8(std, wanted):
+    targets = f64([[std, -std]])  # the critic says exactly this: it explains all, if there is something to explain
+    found = ppo.value_diagnostics(values=targets, old_values=targets, value_targets=targets,
+                                  response_mask=mask_of_lengths([2]), cliprange_value=INF)
+    assert found["val/explained_variance"] == wanted
+
+
 # gradient flow and padding
 
 
@@ -283,7 +297,8 @@ def test_refused_kl_old_coef(bad):
 @pytest.mark.parametrize("name, bad", [("kl_coef", 0.0), ("kl_coef", -1.0), ("kl_coef", INF), ("kl_coef", NAN),
                                        ("target", 0.0), ("target", NAN), ("kl", NAN)])
 def test_refused_numbers_of_the_adaptive_rule(name, bad):
-    with pytest.raises(ValueError, match=f"^{name}: got {bad}, wanted a number"):
+    interval = r"\[-inf, inf\]" if name == "kl" else r"\(0, inf\)"
+    with pytest.raises(ValueError, match=f"^{name}: got {bad}, wanted a number in {interval}$"):
         ppo.adapt_kl_coef(**{"kl_coef": 0.2, "kl": 0.1, "target": 0.1} | {name: bad})
 
 

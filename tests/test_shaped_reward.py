@@ -88,6 +88,9 @@ def test_padding_and_layout():
 def test_the_dtype_is_kept(dtype):
     one = torch.ones(1, 2, dtype=dtype)
     assert shaped(scores=one[0, :1], logprobs=one, ref_logprobs=one, response_mask=one.bool()).dtype == dtype
+    for scores in (torch.ones(1), torch.ones(1, dtype=torch.float64)):  # a reward model of another width
+        rewards = shaped(scores=scores, logprobs=one, ref_logprobs=one, response_mask=one.bool())
+        assert rewards.dtype == dtype and rewards.tolist() == [[0, 1]]
 
 
 # refusals

@@ -183,6 +183,7 @@ def test_conjugate_gradient_by_hand():
     # the tolerance is compared with r.r, which is 5, .3125 and then 0
     assert_close(solve(iterations=9, tolerance=0.313), [0.25, 0.5])
     assert_close(solve(iterations=9, tolerance=0.312), [1 / 11, 7 / 11])
+    assert_close(solve(iterations=9, tolerance=0.3125), [1 / 11, 7 / 11])  # just as large is not smaller: it goes on
     assert_close(solve(iterations=9, tolerance=5.1), [0, 0])
     assert torch.equal(b, f64([1.0, 2.0]))
 
@@ -545,6 +546,26 @@ def test_the_options_of_the_solver_and_of_the_search_arrive():
     assert step(backtracks=-round(math.log2(share)))[0] == 0.0  # one fewer
 
 
+def test_ten_iterations_and_ten_lengths_when_nobody_says():
+    def solution(**options):
+        theta = torch.zeros(20, dtype=torch.float64, requires_grad=True)
+        eigenvalues = torch.arange(1, 21).double()  # 20 different ones: each of 20 iterations makes a difference
+        trpo.trpo_step(loss=lambda: theta.sum(), kl=lambda: 0.5 * (eigenvalues * theta**2).sum(), parameters=[theta],
+                       delta=0.1, damping=0.0, **options)
+        return theta.detach()
+
+    assert torch.equal(solution(), solution(iterations=10))
+    assert not torch.equal(solution(), solution(iterations=11))
+
+    def share(**options):  # the step is sqrt(2 * .5) = 1; 1/2 x^2 + 4^19 x^4 is at most .5 from x = 2^-10 on
+        theta = tracked([0.0])
+        return trpo.trpo_step(loss=lambda: -theta.sum(), kl=lambda: (theta**2 / 2 + 4**19 * theta**4).sum(),
+                              parameters=[theta], delta=0.5, damping=0.0, **options)
+
+    assert share(backtracks=11) == 2**-10
+    assert share() == share(backtracks=10) == 0.0
+
+
 DOES_NOT_HELP = {  # how far the parameters have moved -> what loss and kl say; 0 at the start
     "the loss rises": (lambda moved: moved, lambda moved: 0 * moved),
     "the loss stays": (lambda moved: 0 * moved, lambda moved: 0 * moved),
@@ -827,6 +848,19 @@ def test_more_iterations_than_needed_do_not_divide_noise_by_noise():
         matrix, b = 1e-3 * (root @ root.T + 0.1 * torch.eye(4).double()), torch.randn(4, generator=generator).double()
         x = trpo.conjugate_gradient(lambda v: matrix @ v, b, iterations=500, tolerance=0.0)
         assert_close(matrix @ x, b)
+
+
+@pytest.mark.parametrize("left, calls_wanted", [(1e-15, 2), (1e-17, 1)])
+def test_a_residual_no_larger_than_the_rounding_is_none(left, calls_wanted):
+    # F = diag(1, 2), b = (1, left): after one iteration x = b, r = (0, -left), and the rounding of b is 2e-16
+    diagonal, calls = f64([1.0, 2.0]), []
+
+    def matvec(v):
+        calls.append(v)
+        return diagonal * v
+
+    trpo.conjugate_gradient(matvec, f64([1.0, left]), iterations=2, tolerance=0.0)
+    assert len(calls) == calls_wanted
 
 
 @pytest.mark.parametrize("length", [1, 3])
