@@ -29,6 +29,7 @@ from minippo.ppo import value_diagnostics
 from minippo.reward_to_go import rewards_to_go
 from minippo.rollout import make_rollout
 from minippo.shaped_reward import shaped_rewards
+from minippo.training_state import restore_training, training_tensors
 
 DEGENERATE = 1e-12  # variance of advantages or rewards that are all equal: there is nothing to divide by
 
@@ -53,17 +54,24 @@ UPDATES = {  # algorithm -> its update; what stands here and not above has the w
 
 
 def train_policy(*, policy, reference, critic, score_function, draw_prompts, config, generator, eos_id, pad_id,
-                 algorithm="ppo", gold_function=None, on_update=None, progress=iter):
-    """Train the policy and the critic in place; returns a row of metrics per update.
+                 algorithm="ppo", gold_function=None, on_update=None, progress=iter, start=None):
+    """Train the policy and the critic in place; returns a row of metrics per update that was made.
 
     score_function(tokens [B,S], mask [B,S]) -> scores [B]; draw_prompts(n) -> (tokens [n,P], mask [n,P]);
-    gold_function(rollout) -> mean gold score, for the metrics only; on_update(row, rollout, minibatch) after each.
+    gold_function(rollout) -> mean gold score, for the metrics only. on_update(row, rollout, minibatch, state) after each
+    update; state() -> (tensors, numbers) is all that the rest of the training depends on. start: such a pair, to go on from.
     TrainingError when a score, a loss or a gradient is not finite.
     """
     policy.eval(), reference.eval(), critic.eval()  # no dropout: the ratio of the first minibatch must be 1
     update_on_rollout = UPDATES[algorithm](policy, critic, config, generator)
-    rows = []
-    for update in progress(range(1, config.num_updates + 1)):
+    parts = dict(policy=policy, critic=critic, optimizers=update_on_rollout.optimizers(), generator=generator)
+    rows, done_before = [], 0
+    if start is not None:
+        tensors, numbers = start
+        restore_training(tensors, **parts)
+        update_on_rollout.set_numbers(numbers)
+        done_before = numbers["update"]
+    for update in progress(range(done_before + 1, config.num_updates + 1)):
         done = (update - 1) / max(1, config.num_updates - 1)
         learning_rate = config.learning_rate * (1 - (1 - config.final_learning_rate) * done)
         rollout = make_rollout(policy=policy, reference=reference, critic=critic, score_function=score_function,
@@ -80,7 +88,8 @@ def train_policy(*, policy, reference, critic, score_function, draw_prompts, con
         row["objective/gold"] = None if gold_function is None else gold_function(rollout)
         rows.append(row)
         if on_update is not None:
-            on_update(row, rollout, minibatch)
+            on_update(row, rollout, minibatch, lambda update=update: (
+                training_tensors(**parts), {"update": update, **update_on_rollout.numbers()}))
     return rows
 
 

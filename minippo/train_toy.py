@@ -184,7 +184,7 @@ def optimise_policy(run, sft, reward_model):
         sft.requires_grad_(False)
         rng, kept, clock = run.rng("policy prompts"), {}, [time.perf_counter()]
 
-        def on_update(row, rollout, minibatch):
+        def on_update(row, rollout, minibatch, state):
             clock.append(time.perf_counter())
             row["seconds"] = clock[-1] - clock[-2]
             row["eps"] = config.ppo.batch_size / row["seconds"]  # episodes per second

@@ -35,7 +35,20 @@ def minibatches(rollout, config, generator):
     return order.tensor_split(config.num_mini_batches)
 
 
-class PolicyGradientUpdate:
+class Update:
+    """What a checkpoint keeps of an update: its optimisers, and numbers that change over the run."""
+
+    def optimizers(self):
+        return [self.optimizer, self.critic.optimizer]
+
+    def numbers(self):
+        return {}
+
+    def set_numbers(self, numbers):
+        pass
+
+
+class PolicyGradientUpdate(Update):
     """Stages 1 to 4: one optimiser step on the whole rollout, then value_epochs passes for the critic, if any."""
 
     def __init__(self, policy, critic, config, generator):
@@ -54,8 +67,11 @@ class PolicyGradientUpdate:
         return metrics, tokens_after(self.policy, rollout, advantages, self.config)
 
 
-class TRPOUpdate:
+class TRPOUpdate(Update):
     """Stage 5: one step in a trust region on the whole rollout, then value_epochs passes for the critic."""
+
+    def optimizers(self):
+        return [self.critic.optimizer]
 
     def __init__(self, policy, critic, config, generator):
         self.policy, self.config = policy, config
@@ -87,7 +103,7 @@ class TRPOUpdate:
         return metrics, tokens_after(self.policy, rollout, advantages, config)
 
 
-class PPOUpdate:
+class PPOUpdate(Update):
     """Stage 6: num_ppo_epochs passes of minibatches; policy and critic share an optimiser.
 
     Each step minimises   policy loss + vf_coef * clipped value loss - ent_coef * entropy.
@@ -96,6 +112,9 @@ class PPOUpdate:
     def __init__(self, policy, critic, config, generator):
         self.policy, self.critic, self.config, self.generator = policy, critic, config, generator
         self.optimizer = adam([*policy.parameters(), *critic.parameters()], config)
+
+    def optimizers(self):
+        return [self.optimizer]
 
     def policy_loss(self, **terms):
         return clipped_surrogate_loss(**terms, cliprange=self.config.cliprange)
@@ -140,6 +159,12 @@ class KLPenalisedPPOUpdate(PPOUpdate):
     def __init__(self, policy, critic, config, generator):
         super().__init__(policy, critic, config, generator)
         self.kl_old_coef = config.kl_old_coef
+
+    def numbers(self):
+        return {"kl_old_coef": self.kl_old_coef}
+
+    def set_numbers(self, numbers):
+        self.kl_old_coef = numbers["kl_old_coef"]
 
     def policy_loss(self, **terms):
         return kl_penalised_surrogate_loss(**terms, kl_old_coef=self.kl_old_coef)

@@ -17,7 +17,7 @@ ORDER = (  # floor by floor; a module imports only what stands before it, "" is 
     *MODELS,
     "tasks.base", "tasks.read_files", "tasks.tldr", "tasks.capitals", "tasks.files", "tasks",
     "runs", "runs.files", "runs.stats", "runs.screen", "runs.figures", "runs.folder",
-    "rollout", "train_sft", "preferences", "train_reward", "updates", "train_policy", "optimum", "evaluate", "load",
+    "rollout", "train_sft", "preferences", "train_reward", "updates", "training_state", "train_policy", "optimum", "evaluate", "load",
     "command_line", "train_toy", "measure", "profile_update",
     "exact", "exact.world", "exact.oracle", "exact.estimators", "exact.ladder", "exact.training", "exact.qualifications",
     "exact.figure", "exact.__main__")

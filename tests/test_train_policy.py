@@ -173,7 +173,7 @@ def test_at_the_first_update_the_kl_is_zero_and_then_it_is_not():
 
 def test_metrics_of_a_rollout_are_per_sequence_and_masked():
     records, world = [], tiny(kl_coef=0.3)
-    world.train(on_update=lambda row, rollout, minibatch: records.append((row, rollout)))
+    world.train(on_update=lambda row, rollout, minibatch, state: records.append((row, rollout)))
     row, rollout = records[-1]
     mask = rollout.response_mask
     assert not mask.all()
@@ -188,7 +188,7 @@ def test_metrics_of_a_rollout_are_per_sequence_and_masked():
 
 def test_the_explained_variance_is_that_of_the_critic_at_the_rollout():
     records, world = [], tiny(lam=1.0, whiten_advantages=False)
-    world.train(on_update=lambda row, rollout, minibatch: records.append((row, rollout)))
+    world.train(on_update=lambda row, rollout, minibatch, state: records.append((row, rollout)))
     row, rollout = records[-1]
     mask, targets = rollout.response_mask, estimate_advantages(rollout, world.config)[2]
     wanted = 1 - (targets - rollout.old_values)[mask].var(correction=0) / targets[mask].var(correction=0)
@@ -197,7 +197,7 @@ def test_the_explained_variance_is_that_of_the_critic_at_the_rollout():
 
 def test_rewards_are_the_score_on_the_last_token_minus_the_kl_penalty():
     records, world = [], tiny(kl_coef=0.3, whiten_advantages=False, lam=1.0)
-    world.train(on_update=lambda row, rollout, minibatch: records.append(rollout))
+    world.train(on_update=lambda row, rollout, minibatch, state: records.append(rollout))
     rollout = records[-1]
     rewards, advantages, targets = estimate_advantages(rollout, world.config)
     per_sequence = (rollout.old_logprobs - rollout.ref_logprobs).sum(dim=1)
@@ -209,7 +209,7 @@ def test_rewards_are_the_score_on_the_last_token_minus_the_kl_penalty():
 
 def test_whitened_advantages_have_mean_0_and_deviation_1_over_the_rollout():
     records, world = [], tiny()
-    world.train(on_update=lambda row, rollout, minibatch: records.append(rollout))
+    world.train(on_update=lambda row, rollout, minibatch, state: records.append(rollout))
     _, advantages, targets = estimate_advantages(records[-1], world.config)
     real = advantages[records[-1].response_mask]
     assert_close(real.mean(), 0.0)
@@ -226,7 +226,7 @@ def test_equal_advantages_are_not_divided_by_nothing():
 
 def test_whitened_rewards_keep_their_mean():
     records, world = [], tiny(whiten_rewards=True)
-    world.train(on_update=lambda row, rollout, minibatch: records.append(rollout))
+    world.train(on_update=lambda row, rollout, minibatch, state: records.append(rollout))
     mask = records[-1].response_mask
     plain = PPOConfig(**vars(world.config) | {"whiten_rewards": False})
     one, other = (estimate_advantages(records[-1], config)[0][mask] for config in (plain, world.config))
@@ -266,7 +266,7 @@ def test_the_same_seed_gives_the_same_weights_and_metrics_bit_for_bit():
 
 def test_a_minibatch_reports_ratios_and_advantages_of_real_tokens():
     seen, world = [], tiny()
-    world.train(on_update=lambda row, rollout, minibatch: seen.append((rollout, minibatch)))
+    world.train(on_update=lambda row, rollout, minibatch, state: seen.append((rollout, minibatch)))
     rollout, minibatch = seen[0]
     assert len(minibatch["ratios"]) == len(minibatch["advantages"]) < rollout.response_mask.numel()
     assert all(0 < ratio < 10 for ratio in minibatch["ratios"]) and any(ratio != 1 for ratio in minibatch["ratios"])

@@ -9,7 +9,7 @@ import torch
 
 from minippo import updates
 from minippo.config import ALGORITHMS, PPOConfig
-from minippo.errors import TrainingError
+from minippo.errors import InputError, TrainingError
 from minippo.policy_gradient import policy_gradient_loss
 from minippo.ppo import adapt_kl_coef
 from minippo.rollout import response_logits, response_logprobs
@@ -33,7 +33,7 @@ def ragged(**settings):
 def records_of(world, **more):
     """[(row, rollout, ratios and advantages)] of a training."""
     records = []
-    world.train(on_update=lambda *record: records.append(record), **more)
+    world.train(on_update=lambda *record: records.append(record[:3]), **more)
     return records
 
 
@@ -227,3 +227,31 @@ def test_the_kl_to_the_old_policy_is_that_of_the_update_just_made():
     old, new = (response_logits(model, rollout, 1.0).detach().double().log_softmax(-1) for model in (before, world.policy))
     wanted = (old.exp() * (old - new)).sum(-1)[rollout.response_mask].mean()
     assert row["policy/kl_old"] == pytest.approx(wanted.item(), rel=1e-3)
+
+
+# -- a training that is stopped and taken up again
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_a_training_taken_up_again_goes_on_as_if_it_had_not_been_stopped(algorithm):
+    whole, kept = ragged(num_updates=4), {}
+    rows = whole.train(algorithm=algorithm, on_update=lambda row, rollout, minibatch, state: kept.setdefault(
+        row["update"], copy.deepcopy(state())))
+    for update in (1, 3):
+        later = ragged(num_updates=4, seed=99)  # other weights, another generator: all must come from the state
+        later.reference, later.config = whole.reference, whole.config
+        found = later.train(algorithm=algorithm, start=kept[update])
+        assert found == rows[update:]
+        for model, wanted in ((later.policy, whole.policy), (later.critic, whole.critic)):
+            assert torch.equal(weights_of(model), weights_of(wanted))
+
+
+def test_a_state_of_another_training_is_refused():
+    world, states = ragged(num_updates=1), []
+    world.train(on_update=lambda row, rollout, minibatch, state: states.append(state()))
+    tensors, numbers = states[0]
+    for broken in ({name: x for name, x in tensors.items() if name != "generator"},
+                   {name: x for name, x in tensors.items() if name != "policy.wte.weight"},
+                   tensors | {"optimizer 0.0.exp_avg": torch.zeros(3)}, tensors | {"critic.head.bias": torch.zeros(9)}):
+        with pytest.raises(InputError, match="not the state of this training"):
+            ragged(num_updates=1).train(start=(broken, numbers))
