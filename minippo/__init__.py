@@ -5,7 +5,8 @@ Reading order. The ground floor can wait until a name is met; start at logprobs.
     ground floor     errors  shapes  masked  config
     the derivation   logprobs  kl  policy_gradient  reward_to_go  baseline  gae  trpo  ppo  shaped_reward
     the models       gpt  reward_head  critic_head  tokenizer
-    RLHF             rollout  train_sft  preferences  train_reward  updates  train_policy  optimum  evaluate  load
+    RLHF             rollout  train_sft  preferences  train_reward  updates  training_state  train_policy
+                     optimum  evaluate  load
     the whole        train_toy  (its flags: command_line; afterwards: measure, profile_update)
     beside them      tasks/  runs/
     the wing         exact/: a world whose responses can all be listed, to check the derivation against

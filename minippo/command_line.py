@@ -2,13 +2,15 @@
 
 import argparse
 import difflib
+import json
 import sys
+from pathlib import Path
 
 from minippo.config import FIELDS, SECTIONS, check_used, kind_of, may_be_none, resolve
 from minippo.errors import InputError
 
 OWN_FLAGS = {"out": "folder of the run; without it runs/<task>-<algorithm>-<preset>-<seed>",
-             "resume": "continue the run in --out (not possible yet)", "quiet": "print the result only"}
+             "resume": "go on with the run in --out, from its last checkpoint", "quiet": "print the result only"}
 
 
 class Parser(argparse.ArgumentParser):
@@ -19,18 +21,42 @@ class Parser(argparse.ArgumentParser):
 
 
 def parse_arguments(arguments=None):
-    """(Config, out, resume, quiet) from the arguments, by default those of the process. InputError names the flag."""
+    """(Config, out, resume, quiet) from the arguments, by default those of the process. InputError names the flag.
+
+    With --resume the configuration is that of the run in --out, and a flag that says otherwise is refused.
+    """
     parser = _make_parser()
     values, unknown = parser.parse_known_args(_join_negative_numbers(sys.argv[1:] if arguments is None else arguments))
     if unknown:
         raise InputError(_about_unknown(unknown[0]))
     settings = {name: _read(name, text) for name, text in vars(values).items() if name in FIELDS}
     try:
-        config = resolve(settings)
+        config = config_of_run(values.out, settings) if values.resume else resolve(settings)
         check_used(settings)
     except ValueError as error:
         raise InputError(f"--{error}") from error
     return config, values.out, values.resume, values.quiet
+
+
+def config_of_run(out, settings):
+    """The Config of the run in the folder `out`. InputError when there is none, or when a setting differs from it."""
+    if out is None:
+        raise InputError("--resume: name the folder of the run with --out")
+    path = Path(out) / "config.json"
+    if not path.exists():
+        raise InputError(f"--resume: {out} holds no run; leave --resume out to start one there")
+    try:
+        stored = json.loads(path.read_bytes())
+        config = resolve({name: stored[section][name] for name, (section, _) in FIELDS.items()})
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or error}") from error
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise InputError(f"{path}: not the configuration of a run of this version ({error})") from error
+    for name, value in settings.items():
+        was = getattr(getattr(config, FIELDS[name][0]), name)
+        if value != was:
+            raise InputError(f"--{name}: the run in {out} was made with {was}, got {value}; --resume changes nothing")
+    return config
 
 
 def _make_parser():

@@ -87,6 +87,7 @@ class RunConfig(Checked):
     seed: int = setting(0, "every random number follows from it", low=0, high=2**31 - 1)
     device: str = setting("auto", "auto takes CUDA when there is one", choices=("auto", "cpu", "cuda"))
     threads: int = setting(2, "threads of the CPU", low=1, high=256)
+    save_every: int = count(10, "updates of the policy between two states that --resume can go on from")
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,16 @@
     policy        PPO, or another --algorithm: the GPT learns what the reward model prefers, without going far
     evaluation    before and after on prompts of their own, and the best policy there could be
 
-Every stage draws from random generators of its own, which follow from the seed and the stage's name.
+Every stage draws from random generators of its own, which follow from the seed and the stage's name. So a run that was
+stopped can go on from the checkpoint of the last stage that was finished, and within the policy's training from the last
+state that was saved, and ends with the same bits: --resume --out DIR.
 """
 
 import copy
 import os
 import platform
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -28,6 +31,7 @@ from minippo.critic_head import Critic
 from minippo.errors import InputError, TrainingError
 from minippo.evaluate import answer, gold_report, mean, win_rate
 from minippo.gpt import GPT, GPTConfig
+from minippo.load import load_gpt, load_reward_model
 from minippo.optimum import best_of_n, draw_from_both, estimate_optimum, optimal_frontier, policy_and_reference
 from minippo.preferences import recorded_comparisons, simulated_comparisons
 from minippo.reward_head import RewardModel
@@ -42,6 +46,7 @@ from minippo.train_policy import estimate_advantages, train_policy
 from minippo.train_reward import all_scores, heldout_report, set_zero_and_unit, train_reward_model
 from minippo.train_sft import train_next_token
 
+FORMAT = 1  # of the checkpoints; another number is refused by --resume
 SAMPLES_SHOWN, SAMPLES_SAVED, CENTRING_DEMONSTRATIONS = 3, 100, 500
 NO_ROOM = 1e-3  # of a standard deviation of the score: an optimum this near to the reference leaves nothing to reach for
 
@@ -49,14 +54,14 @@ NO_ROOM = 1e-3  # of a standard deviation of the score: an optimum this near to 
 class Run:
     """What every stage needs at hand: the configuration, the task, the device, the folder, the screen and the clock."""
 
-    def __init__(self, config, task, device, folder, screen):
+    def __init__(self, config, task, device, folder, screen, resume=False):
         self.config, self.task, self.device, self.folder, self.screen = config, task, device, folder, screen
-        self.seconds = {}
+        self.resume, self.seconds = resume, {}
 
     @contextmanager
-    def stage(self, name):
+    def stage(self, name, seconds_before=0.0):
         """Times a stage; what is appended to the list that it yields is the figure on the stage's line."""
-        begin, text = time.perf_counter(), []
+        begin, text = time.perf_counter() - seconds_before, []
         yield text
         self.seconds[name] = time.perf_counter() - begin
         self.screen.stage(name, ", ".join(text), self.seconds[name])
@@ -74,10 +79,38 @@ class Run:
     def prompt_tensors(self, prompts):
         return [x.to(self.device) for x in self.task.prompt_batch(prompts)]
 
-    def save(self, stage, model):
+    def save(self, stage, model, **info):
         trunk = getattr(model, "trunk", model)
         self.folder.save_checkpoint(stage, model, model_config=asdict(trunk.config),
-                                    tokenizer=self.task.tokenizer.to_dict())
+                                    tokenizer=self.task.tokenizer.to_dict(), info={"seconds": self.seconds, **info})
+
+    def saved(self, stage, load):
+        """(model, info) of a stage that a resumed run had finished; (None, None) when it had not, or its files are damaged."""
+        if not self.resume:
+            return None, None
+        try:
+            path, info = self.folder.whole_checkpoint(stage)
+            if path is None:
+                return None, None
+            model = load(self.folder.path).to(self.device)
+        except InputError as error:
+            self.screen.note(f"{error}; the stage {stage} is done again")
+            return None, None
+        self.seconds |= info["seconds"]
+        self.screen.note(f"{stage}: as it was saved")
+        return model, info
+
+    def saved_state(self):
+        """((tensors, numbers) or None) of the policy's training: the newest state that is whole."""
+        for update, read in self.folder.states() if self.resume else ():
+            try:
+                state = read()
+            except InputError as error:
+                self.screen.note(f"{error}; going back to the state before it, or to the stage's beginning")
+                continue
+            self.screen.note(f"policy: from update {update}")
+            return state
+        return None
 
 
 def stage_seed(seed, name):
@@ -161,7 +194,7 @@ def make_reward_model(run, sft, training, heldout):
                     f"{report['heldout_high']:.3f})")
         if report["skill"] is not None:
             text.append(f"ceiling {report['annotator_ceiling']:.3f}, skill {report['skill']:.3f}")
-    run.save("reward_model", reward_model)
+    run.save("reward_model", reward_model, report=report)
     return reward_model, report
 
 
@@ -176,13 +209,48 @@ def own_scores(run, sft, reward_model, heldout):
     return torch.tensor(answers.scores)
 
 
+@contextmanager
+def asked_to_stop(screen):
+    """Yields a list that is no longer empty after a first Ctrl-C; a second one interrupts at once."""
+    asked = []
+
+    def handler(*_):
+        if asked:
+            raise KeyboardInterrupt
+        asked.append(True)
+        screen.note("stopping after this update; once more to stop at once")
+
+    try:
+        before = signal.signal(signal.SIGINT, handler)
+    except ValueError:  # only the main thread may say what a signal does
+        yield asked
+        return
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def optimise_policy(run, sft, reward_model):
     """(policy, critic, rows of metrics, a minibatch's ratios and advantages): the algorithm, from the fine-tuned model."""
     config, task = run.config, run.task
-    with run.stage("policy") as text:
+    start = run.saved_state()
+    numbers = {"update": 0, "stage_seconds": 0.0} if start is None else start[1]
+    rows = run.folder.metrics_until(numbers["update"])
+    with run.stage("policy", numbers["stage_seconds"]) as text, asked_to_stop(run.screen) as asked:
         policy, critic = copy.deepcopy(sft), Critic.from_reward_model(reward_model)
         sft.requires_grad_(False)
-        rng, kept, clock = run.rng("policy prompts"), {}, [time.perf_counter()]
+        rng, kept, begin = run.rng("policy prompts"), {}, time.perf_counter()
+        clock = [begin]
+        if start is not None:
+            rng.setstate(as_tuples(numbers["rng"]))
+            kept["minibatch"] = numbers["minibatch"]
+
+        def save_state(state):
+            tensors, changing = state()
+            seconds = numbers["stage_seconds"] + time.perf_counter() - begin
+            run.folder.save_state(changing["update"], tensors, changing | {
+                "rng": rng.getstate(), "minibatch": kept["minibatch"], "stage_seconds": seconds})
 
         def on_update(row, rollout, minibatch, state):
             clock.append(time.perf_counter())
@@ -192,14 +260,18 @@ def optimise_policy(run, sft, reward_model):
                 kept["minibatch"] = minibatch  # for the figure of the clip: later ratios hardly leave the range
             run.folder.append_metrics(row)
             run.screen.update_line(row)
+            if asked or row["update"] % config.run.save_every == 0 or row["update"] == config.ppo.num_updates:
+                save_state(state)
+            if asked:
+                raise KeyboardInterrupt
 
-        rows = train_policy(
+        rows += train_policy(
             policy=policy, reference=sft, critic=critic, score_function=reward_model,
             draw_prompts=lambda n: run.prompt_tensors(task.training_prompts(n, rng=rng)), config=config.ppo,
             algorithm=config.run.algorithm,
             generator=run.generator("policy", run.device), eos_id=task.tokenizer.eos_id, pad_id=task.tokenizer.pad_id,
             gold_function=None if task.gold_max is None else lambda rollout: mean_gold(task, rollout),
-            on_update=on_update)
+            on_update=on_update, start=start)
         text.append(f"score {rows[0]['objective/scores']:.3f} -> {rows[-1]['objective/scores']:.3f}, "
                     f"KL {rows[-1]['objective/kl']:.2f} nats")
     run.save("policy", policy)
@@ -237,6 +309,12 @@ def evaluate(run, sft, policy, critic, reward_model, report, rows, minibatch):
 
 
 # -- what the stages are made of
+
+
+def as_tuples(state):
+    """The state of a random.Random, whose tuples JSON has made lists of."""
+    version, internal, gauss_next = state
+    return version, tuple(internal), gauss_next
 
 
 def enough(prompts, n):
@@ -331,17 +409,25 @@ def draw_figures(run, policy, sft, critic, reward_model, tensors, *, rows, minib
 # -- the whole
 
 
-def run_all(config, *, task, folder, screen):
-    """Every stage in its order; returns the summary."""
+def run_all(config, *, task, folder, screen, resume=False):
+    """Every stage in its order, but those that a resumed run had finished; returns the summary."""
     torch.set_num_threads(config.run.threads)
     device = find_device(config.run.device)
-    run = Run(config, task, device, folder, screen)
-    folder.save_config(config.to_dict() | {"versions": versions()})
+    run = Run(config, task, device, folder, screen, resume)
+    if not resume:
+        folder.save_config(config.to_dict() | {"versions": versions(device)})
     for note in task.notes:
         screen.note(note)
-    sft = fine_tune(run, pretrain(run))
-    training, heldout = collect_preferences(run, sft)
-    reward_model, report = make_reward_model(run, sft, training, heldout)
+    sft, _ = run.saved("sft", lambda path: load_gpt(path, "sft"))
+    if sft is None:
+        pretrained, _ = run.saved("pretrain", lambda path: load_gpt(path, "pretrain"))
+        sft = fine_tune(run, pretrain(run) if pretrained is None else pretrained)
+    reward_model, info = run.saved("reward_model", load_reward_model)
+    if reward_model is None:
+        training, heldout = collect_preferences(run, sft)
+        reward_model, report = make_reward_model(run, sft, training, heldout)
+    else:
+        reward_model, report = reward_model.requires_grad_(False), info["report"]
     policy, critic, rows, minibatch = optimise_policy(run, sft, reward_model)
     summary, shown = evaluate(run, sft, policy, critic, reward_model, report, rows, minibatch)
     folder.save_summary(summary)
@@ -369,7 +455,7 @@ def find_device(name):
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
-def versions():
+def versions(device):
     """What the numbers may depend on besides the seed."""
     where = os.path.dirname(os.path.abspath(__file__))
     try:
@@ -377,7 +463,16 @@ def versions():
         commit = commit.stdout.strip() or None
     except (OSError, subprocess.SubprocessError):
         commit = None
-    return {"python": platform.python_version(), "torch": torch.__version__, "commit": commit}
+    return {"format": FORMAT, "python": platform.python_version(), "torch": torch.__version__, "device": device.type,
+            "commit": commit}
+
+
+def check_versions(folder, device):
+    """Refuse to go on where the same bits cannot be had: another format of checkpoints, another torch, another device."""
+    was, now = folder.read_config().get("versions", {}), versions(device)
+    for name in ("format", "torch", "device"):
+        if was.get(name) != now[name]:
+            raise InputError(f"--resume: the run in {folder.path} was made with {name} {was.get(name)}, this is {now[name]}")
 
 
 def main(arguments=None):
@@ -385,13 +480,18 @@ def main(arguments=None):
     folder = None
     try:
         config, out, resume, quiet = parse_arguments(arguments)
-        if resume:
-            raise InputError("--resume: taking up a run again is not possible yet; name a new folder with --out")
-        find_device(config.run.device)
+        device = find_device(config.run.device)
         task = make_task(config, generator=torch.Generator().manual_seed(stage_seed(config.run.seed, "split")))
         name = f"{config.run.task}-{config.run.algorithm}-{config.run.preset}-{config.run.seed}"
-        folder = RunFolder.create(out, default_name=name)
-        run_all(config, task=task, folder=folder, screen=Screen(quiet=quiet))
+        folder, screen = RunFolder.create(out, default_name=name, resume=resume), Screen(quiet=quiet)
+        with folder.lock():
+            if resume:
+                folder.remove_leftovers()
+                check_versions(folder, device)
+                if folder.is_finished():
+                    screen.note(f"{folder.path}: this run is finished; there is nothing to go on with")
+                    return 0
+            run_all(config, task=task, folder=folder, screen=screen, resume=resume)
     except (InputError, TrainingError) as error:
         print(f"error: {printable(str(error))}", file=sys.stderr)
         return 2 if isinstance(error, InputError) else 1
@@ -399,7 +499,8 @@ def main(arguments=None):
         print("error: out of memory; try a smaller --batch_size, --preference_samples or --n_embd", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print(f"interrupted; what was finished is in {folder.path}" if folder else "interrupted", file=sys.stderr)
+        print(f"interrupted; to go on: python -m minippo.train_toy --resume --out {folder.path}" if folder
+              else "interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:  # whoever read our lines has left; there is nobody to tell
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

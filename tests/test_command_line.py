@@ -126,7 +126,7 @@ def test_a_flag_stands_over_the_preset_wherever_it_stands(task, preset):
 
 
 def test_the_flags_that_are_no_settings():
-    assert parse_arguments(["--out", "x", "--resume", "--quiet"])[1:] == ("x", True, True)
+    assert parse_arguments(["--out", "x", "--quiet"])[1:] == ("x", False, True)
 
 
 def test_help_exits_with_0_and_lists_every_flag(capsys):
@@ -157,7 +157,7 @@ def test_out_names_the_folder(tmp_path, place):
 @pytest.mark.parametrize("error, status, line", [
     (TrainingError("the loss is nan"), 1, "error: the loss is nan"),
     (InputError("--x: wrong"), 2, "error: --x: wrong"),
-    (KeyboardInterrupt(), 130, "interrupted; what was finished is in out"),
+    (KeyboardInterrupt(), 130, "interrupted; to go on: python -m minippo.train_toy --resume --out out"),
 ])
 def test_how_a_run_ends_early(error, status, line, monkeypatch, capsys):
     def fail(*_, **__):
@@ -262,9 +262,10 @@ def test_cuda_is_refused_where_there_is_none(refusal):
     assert refusal("--device", "cuda").startswith("error: --device cuda: ")
 
 
-def test_resume_is_refused(refusal, tmp_path):
+def test_resume_is_refused_where_there_is_no_run(refusal, tmp_path):
     (tmp_path / "run").mkdir()
-    assert refusal("--resume", "--out", "run").startswith("error: --resume: ")
+    for words in (("--resume",), ("--resume", "--out", "run"), ("--resume", "--out", "nowhere")):
+        assert refusal(*words).startswith("error: --resume: ")
 
 
 def test_the_folder_of_texts(refusal, tmp_path):

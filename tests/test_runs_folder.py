@@ -54,6 +54,12 @@ class TestWhichFolder:
             create(tmp_path)
         assert create(tmp_path, resume=True).path == tmp_path
 
+    def test_an_empty_folder_cannot_be_resumed_and_leftovers_of_a_kill_do_not_count(self, tmp_path):
+        (tmp_path / ".config.json.0123.tmp").write_text("half")
+        assert create(tmp_path).path == tmp_path
+        with pytest.raises(InputError, match="--resume: .* holds no run"):
+            create(tmp_path, resume=True)
+
     @pytest.mark.parametrize("resume", [False, True])
     def test_a_folder_of_other_things_is_refused_and_left_alone(self, tmp_path, resume):
         (tmp_path / "thesis.txt").write_text("all of it")
@@ -176,10 +182,10 @@ class TestCheckpoints:
     def test_the_files_of_a_checkpoint(self, tmp_path, gpt):
         run = create(tmp_path)
         plain = save(run, gpt)
-        more = save(run, gpt, "policy", extra_tensors={"step": torch.tensor(3)})
-        assert sorted(os.listdir(plain)) == ["config.json", "model.safetensors", "tokenizer.json"]
-        assert sorted(os.listdir(more)) == ["config.json", "extra.safetensors", "model.safetensors", "tokenizer.json"]
-        assert load_tensors(more / "extra.safetensors") == {"step": torch.tensor(3)}
+        more = save(run, gpt, "policy", info={"seconds": 3})
+        assert sorted(os.listdir(plain)) == ["config.json", "model.safetensors", "sha256.json", "tokenizer.json"]
+        assert sorted(os.listdir(more)) == ["config.json", "info.json", "model.safetensors", "sha256.json", "tokenizer.json"]
+        assert run.whole_checkpoint("policy") == (more, {"seconds": 3}) and run.whole_checkpoint("no") == (None, None)
         assert sorted(os.listdir(tmp_path / "checkpoints")) == ["policy", "sft"]
 
     def test_saving_again_replaces(self, tmp_path, gpt):
@@ -190,9 +196,9 @@ class TestCheckpoints:
         assert not load_checkpoint(save(run, gpt))[0]["wte.weight"].any()
         assert os.listdir(tmp_path / "checkpoints") == ["sft"]
 
-    @pytest.mark.parametrize("call", range(1, 6))
+    @pytest.mark.parametrize("call", range(1, 7))
     def test_whichever_rename_fails_the_old_checkpoint_stays_whole(self, tmp_path, gpt, monkeypatch, call):
-        # five renames: three files inside the temporary folder, the old folder aside, the new one into its place
+        # six renames: four files inside the temporary folder, the old folder aside, the new one into its place
         run = create(tmp_path)
         before = load_checkpoint(save(run, gpt))[0]
         replace, count = os.replace, [0]
@@ -228,3 +234,33 @@ class TestCheckpoints:
         (path / "model.safetensors").unlink()
         with pytest.raises(InputError, match="model.safetensors: No such file"):
             load_checkpoint(path)
+
+
+class TestStates:
+    def test_the_last_two_are_kept_and_read_newest_first(self, tmp_path):
+        run = create(tmp_path)
+        for update in (1, 2, 10):
+            run.save_state(update, {"x": torch.tensor([float(update)])}, {"update": update})
+        assert [update for update, _ in run.states()] == [10, 2]
+        tensors, numbers = run.states()[0][1]()
+        assert numbers == {"update": 10} and torch.equal(tensors["x"], torch.tensor([10.0]))
+
+    @pytest.mark.parametrize("name", ["tensors.safetensors", "numbers.json"])
+    def test_a_changed_file_is_named(self, tmp_path, name):
+        run = create(tmp_path)
+        run.save_state(3, {"x": torch.zeros(1)}, {})
+        path = tmp_path / "checkpoints" / "update-0000003" / name
+        path.write_bytes(path.read_bytes() + b" ")
+        with pytest.raises(InputError, match=f"{name}: is not as it was written"):
+            run.states()[0][1]()
+
+    @pytest.mark.parametrize("seal", [b"[", b"[1]", b"[" * 50_000, b'{"../../passwd": "0"}', b'{"a": {}}', b"1" * 200_000, b"\xff"])
+    def test_a_hostile_seal_is_refused(self, tmp_path, seal):
+        run = create(tmp_path)
+        run.save_state(3, {"x": torch.zeros(1)}, {})
+        (tmp_path / "checkpoints" / "update-0000003" / "sha256.json").write_bytes(seal)
+        with pytest.raises(InputError):
+            run.states()[0][1]()
+
+    def test_no_states_where_there_are_none(self, tmp_path):
+        assert create(tmp_path).states() == []

@@ -112,7 +112,7 @@ def test_samples_and_metrics_have_their_keys(folders):
 def test_the_configuration_is_written_as_it_was_resolved(folders):
     config = read_json(folders[0] / "config.json")
     assert config["run"]["seed"] == 5 and config["ppo"]["num_updates"] == 2 and config["ppo"]["lam"] == 0.95
-    assert set(config["versions"]) == {"python", "torch", "commit"}
+    assert set(config["versions"]) == {"format", "python", "torch", "device", "commit"}
 
 
 def test_a_checkpoint_can_be_loaded_into_its_model(folders):

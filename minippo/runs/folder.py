@@ -1,6 +1,7 @@
 """The folder of one run.
 
-    config.json  metrics.jsonl  samples.jsonl  summary.json  figures/*.png  checkpoints/<stage>/
+    config.json  metrics.jsonl  samples.jsonl  summary.json  figures/*.png
+    checkpoints/<stage>/  checkpoints/update-<number>/ (the last two states of the policy's training)
 
 Two kinds of trouble are told apart. A folder that cannot be used is the user's to change: InputError, before anything
 is trained. A write that fails later (a disk that fills) ends the run: TrainingError. Either is one line.
@@ -15,9 +16,11 @@ import shutil
 from pathlib import Path
 
 from minippo.errors import InputError, TrainingError
+from minippo.runs.checkpoints import check_seal, remove_leftovers, updates_below, whole_folder
 from minippo.runs.files import temporary_beside, write_bytes_whole, write_json, write_jsonl
 
 MARKS_OF_A_RUN = ("config.json", "summary.json", "metrics.jsonl", "checkpoints")
+STATES_KEPT = 2  # the newest, and the one before in case the newest is damaged
 
 
 class RunFolder:
@@ -38,10 +41,46 @@ class RunFolder:
         _check_writable(path, "--out" if out is not None else "the run folder")
         return cls(path)
 
+    def remove_leftovers(self):
+        """Temporary files that a kill has left, and states that it did not let be removed."""
+        remove_leftovers(self.path)
+        self._remove_old_states()
+
+    def read_config(self):
+        """config.json as it was saved. InputError when it cannot be read."""
+        return _read_json(self.path / "config.json")
+
+    def is_finished(self):
+        """Has the run written its summary, which comes last?"""
+        return (self.path / "summary.json").exists()
+
     def save_config(self, config):
         """config.json, one object."""
         with _one_line(self.path / "config.json") as path:
             write_json(path, config)
+
+    @contextlib.contextmanager
+    def lock(self):
+        """While it is open no other process can work in this folder. InputError when one does already."""
+        try:
+            import fcntl
+        except ImportError:  # not on this system
+            yield
+            return
+        descriptor = os.open(self.path, os.O_RDONLY)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise InputError(f"--out {self.path}: another process is at work in this folder") from error
+            yield
+        finally:
+            os.close(descriptor)
+
+    def metrics_until(self, update):
+        """The rows of metrics.jsonl up to this update; later ones are dropped, they will be made again."""
+        self._metrics = [row for row in self._metrics if row.get("update", 0) <= update]
+        return list(self._metrics)
 
     def append_metrics(self, row):
         """Add one update to metrics.jsonl. The file is written anew each time, so that it never ends in half a line."""
@@ -68,21 +107,54 @@ class RunFolder:
             write_bytes_whole(path, picture.getvalue())
         return path
 
-    def save_checkpoint(self, stage, model, *, model_config, tokenizer, extra_tensors=None):
+    def save_checkpoint(self, stage, model, *, model_config, tokenizer, info=None):
         """checkpoints/<stage>/ with model.safetensors, config.json, tokenizer.json; returns its path.
 
-        `extra_tensors` (an optimiser's state, say) go to extra.safetensors beside them: who wants the model only need
-        not read them.
+        `info` goes to info.json beside them: what a run that is taken up again needs to know of the stage.
         """
         with _one_line(self.path / "checkpoints" / stage) as path:
             path.parent.mkdir(exist_ok=True)
-            with _whole_folder(path) as temporary:
+            with whole_folder(path) as temporary:
                 write_bytes_whole(temporary / "model.safetensors", tensors_to_bytes(model.state_dict()))
                 write_json(temporary / "config.json", model_config)
                 write_json(temporary / "tokenizer.json", tokenizer)
-                if extra_tensors is not None:
-                    write_bytes_whole(temporary / "extra.safetensors", tensors_to_bytes(extra_tensors))
+                if info is not None:
+                    write_json(temporary / "info.json", info)
         return path
+
+    def whole_checkpoint(self, stage):
+        """(path, info) of a stage's checkpoint, or (None, None) when there is none. InputError when it is damaged."""
+        path = self.path / "checkpoints" / stage
+        if not path.exists():
+            return None, None
+        check_seal(path)
+        return path, _read_json(path / "info.json")
+
+    def save_state(self, update, tensors, numbers):
+        """checkpoints/update-<number>/ with the state of the policy's training; all but the last two are removed."""
+        with _one_line(self.path / "checkpoints" / f"update-{update:07}") as path:
+            path.parent.mkdir(exist_ok=True)
+            with whole_folder(path) as temporary:
+                write_bytes_whole(temporary / "tensors.safetensors", tensors_to_bytes(tensors))
+                write_json(temporary / "numbers.json", numbers)
+        self._remove_old_states()
+
+    def _remove_old_states(self):
+        for _, old in updates_below(self.path / "checkpoints")[STATES_KEPT:]:
+            shutil.rmtree(old, ignore_errors=True)
+
+    def states(self):
+        """The states of the policy's training, the newest first: (update, function that reads it).
+
+        The function returns (tensors, numbers), or raises InputError when a file of that state is damaged.
+        """
+        def reader(path):
+            def read():
+                check_seal(path)
+                return load_tensors(path / "tensors.safetensors"), _read_json(path / "numbers.json")
+            return read
+
+        return [(update, reader(path)) for update, path in updates_below(self.path / "checkpoints")]
 
 
 def load_checkpoint(path):
@@ -151,7 +223,7 @@ def _named_folder(out, resume):
     path = Path(out)
     try:
         path.mkdir(parents=True, exist_ok=True)
-        names = os.listdir(path)
+        names = [name for name in os.listdir(path) if not (name.startswith(".") and name.endswith(".tmp"))]
     except FileExistsError as error:
         raise InputError(f"--out {path}: exists and is not a folder") from error
     except OSError as error:
@@ -161,6 +233,8 @@ def _named_folder(out, resume):
         raise InputError(f"--out {path}: holds a run already; name another folder, nothing was written over")
     if names and not holds_a_run:
         raise InputError(f"--out {path}: is not empty; name another folder, nothing was written over")
+    if resume and not holds_a_run:
+        raise InputError(f"--resume: {path} holds no run; leave --resume out to start one there")
     return path
 
 
@@ -183,30 +257,6 @@ def _one_line(path):
         yield path
     except OSError as error:
         raise TrainingError(f"cannot write {path}: {_reason(error)}") from error
-
-
-@contextlib.contextmanager
-def _whole_folder(path):
-    """Fill a temporary folder; it takes the name `path` when all went well, and is removed when not.
-
-    A folder cannot be renamed onto another that is not empty: an older one steps aside first, and comes back when the
-    new one fails to take its place.
-    """
-    temporary, aside = temporary_beside(path), temporary_beside(path)
-    try:
-        temporary.mkdir()
-        yield temporary
-        if path.exists():
-            os.replace(path, aside)
-        os.replace(temporary, path)
-    except BaseException:
-        if aside.exists() and not path.exists():
-            os.rename(aside, path)
-        raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-        if path.exists():
-            shutil.rmtree(aside, ignore_errors=True)
 
 
 def _read_json(path):

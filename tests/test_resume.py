@@ -1,0 +1,330 @@
+"""A run that is stopped at any moment and taken up again ends with the bits of one that was not."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import minippo
+from minippo import train_toy
+from minippo.runs import files
+from minippo.runs.folder import RunFolder
+from minippo.train_toy import main
+from tests.test_train_toy import STAGES, TIMES, TINY, read_json, read_rows
+
+SMALL = [*TINY, "--num_updates", "6", "--save_every", "2", "--pretrain_steps", "20"]
+
+
+def run(out, *arguments):
+    assert main([*SMALL, "--out", str(out), "--quiet", *arguments]) == 0
+    return out
+
+
+def resume(out):
+    return main(["--resume", "--out", str(out), "--quiet"])
+
+
+def content(folder):
+    """Everything of a run that does not tell the time."""
+    rows = [{name: value for name, value in row.items() if name not in TIMES} for row in read_rows(folder / "metrics.jsonl")]
+    volatile = ("seconds", "peak_memory_mib", "matmul_loop_seconds", "seconds_in_matmul_loops")
+    summary = {name: value for name, value in read_json(folder / "summary.json").items() if name not in volatile}
+    models = {stage: (folder / f"checkpoints/{stage}/model.safetensors").read_bytes() for stage in STAGES}
+    names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+    return rows, summary, models, (folder / "samples.jsonl").read_bytes(), names
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    return run(tmp_path_factory.mktemp("whole") / "run")
+
+
+class Stopped(BaseException):
+    """Not an Exception: nothing in the program may catch it."""
+
+
+def stop_at_write(monkeypatch, number, before_rename=True):
+    """The given write of a file, counted over the whole run, stops the program, before or after its rename."""
+    count, replace = [0], os.replace
+
+    def counted(source, target):
+        count[0] += 1
+        if count[0] == number and before_rename:
+            raise Stopped
+        replace(source, target)
+        if count[0] == number:
+            raise Stopped
+
+    monkeypatch.setattr(files.os, "replace", counted)
+    return count
+
+
+def number_of_writes(monkeypatch, tmp_path):
+    with monkeypatch.context() as patch:
+        count = stop_at_write(patch, -1)
+        run(tmp_path / "counted")
+    return count[0]
+
+
+def test_stopped_at_any_write_the_run_ends_with_the_same_bits(undisturbed, tmp_path, monkeypatch):
+    writes = number_of_writes(monkeypatch, tmp_path)
+    assert writes > 40
+    for number in range(2, writes, 11):  # before the first one there is nothing to take up
+        out = tmp_path / f"stopped-{number}"
+        with monkeypatch.context() as patch, pytest.raises(Stopped):
+            stop_at_write(patch, number, before_rename=number % 2 == 0)
+            run(out)
+        assert resume(out) == 0
+        assert content(out) == content(undisturbed), number
+
+
+def test_stopped_again_and_again(undisturbed, tmp_path, monkeypatch):
+    out, times = tmp_path / "run", 0
+    with monkeypatch.context() as patch, pytest.raises(Stopped):
+        stop_at_write(patch, 3)
+        run(out)
+    while True:
+        times += 1
+        with monkeypatch.context() as patch:
+            stop_at_write(patch, 24)
+            try:
+                assert resume(out) == 0
+                break
+            except Stopped:
+                assert times < 30
+    assert times > 2 and content(out) == content(undisturbed)
+
+
+@pytest.mark.parametrize("algorithm", ["pg", "trpo", "ppo_adaptive_kl"])
+def test_other_algorithms_go_on_too(algorithm, tmp_path, monkeypatch):
+    whole = run(tmp_path / "whole", "--algorithm", algorithm)
+    out = tmp_path / "stopped"
+    with monkeypatch.context() as patch, pytest.raises(Stopped):
+        patch.setattr(RunFolder, "append_metrics", stop_after(RunFolder.append_metrics, 5))
+        run(out, "--algorithm", algorithm)
+    assert len(read_rows(out / "metrics.jsonl")) == 5
+    assert resume(out) == 0 and content(out) == content(whole)
+
+
+def stop_after(function, times):
+    calls = []
+
+    def stopping(*arguments):
+        function(*arguments)
+        calls.append(1)
+        if len(calls) == times:
+            raise Stopped
+
+    return stopping
+
+
+def start(*arguments):
+    environment = os.environ | {"PYTHONPATH": str(Path(minippo.__file__).parent.parent)}
+    return subprocess.Popen([sys.executable, "-m", "minippo.train_toy", *arguments, "--quiet"], env=environment,
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def finish(*arguments):
+    """Run the command to its end in a new process; returns its seconds."""
+    begin, process = time.perf_counter(), start(*arguments)
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors
+    return time.perf_counter() - begin
+
+
+def kill_and_resume(out, seconds, arguments, whole):
+    """SIGKILL after so many seconds, then --resume in a new process."""
+    process = start(*arguments, "--out", str(out))
+    time.sleep(seconds)
+    process.kill()
+    process.communicate()
+    if (out / "config.json").exists():
+        finish("--resume", "--out", str(out))
+    else:  # killed before anything was saved: the folder can be used as if it were new
+        finish(*arguments, "--out", str(out))
+    assert content(out) == content(whole), seconds
+
+
+@pytest.mark.parametrize("share", [0.5, 0.75, 0.9])
+def test_killed_and_taken_up_again(share, undisturbed, tmp_path):
+    seconds = finish(*SMALL, "--out", str(tmp_path / "timed"))
+    kill_and_resume(tmp_path / "killed", share * seconds, SMALL, undisturbed)
+
+
+@pytest.mark.slow
+def test_the_preset_quick_killed_at_20_random_moments(tmp_path):
+    """python -m pytest -m slow tests/test_resume.py -s: the figure of docs/reliability.md."""
+    rng, arguments = random.Random(0), ["--preset", "quick"]
+    whole = finish(*arguments, "--out", str(tmp_path / "whole"))
+    for number in range(20):
+        kill_and_resume(tmp_path / f"{number}", rng.uniform(1, whole), arguments, tmp_path / "whole")
+        shutil.rmtree(tmp_path / f"{number}")
+        print(f"{number + 1} of 20 equal", flush=True)
+
+
+# -- Ctrl-C
+
+
+def test_ctrl_c_finishes_the_update_saves_it_and_says_how_to_go_on(undisturbed, tmp_path, monkeypatch, capsys):
+    out, append = tmp_path / "run", RunFolder.append_metrics
+
+    def interrupt(self, row):
+        append(self, row)
+        if row["update"] == 3:
+            signal.raise_signal(signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "append_metrics", interrupt)
+        assert main([*SMALL, "--out", str(out), "--quiet"]) == 130
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        f"interrupted; to go on: python -m minippo.train_toy --resume --out {out}")
+    assert (out / "checkpoints/update-0000003").exists()
+    assert resume(out) == 0
+    rows, summary, models, samples, _ = content(undisturbed)
+    assert content(out)[:4] == (rows, summary, models, samples)
+
+
+def test_a_second_ctrl_c_stops_at_once_and_the_old_handler_comes_back(tmp_path, monkeypatch):
+    before = signal.getsignal(signal.SIGINT)
+
+    def interrupt(self, row):
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        raise AssertionError("still running")
+
+    monkeypatch.setattr(RunFolder, "append_metrics", interrupt)
+    assert main([*SMALL, "--out", str(tmp_path / "run"), "--quiet"]) == 130
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+# -- damage, and what is refused
+
+
+@pytest.fixture
+def stopped(tmp_path, monkeypatch):
+    """A run that was stopped after its fifth update: states 2 and 4 are there."""
+    out = tmp_path / "stopped"
+    with monkeypatch.context() as patch, pytest.raises(Stopped):
+        patch.setattr(RunFolder, "append_metrics", stop_after(RunFolder.append_metrics, 5))
+        run(out)
+    assert sorted(path.name for path in (out / "checkpoints").glob("update-*")) == ["update-0000002", "update-0000004"]
+    return out
+
+
+def flip_a_bit(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def cut_off(path):
+    path.write_bytes(path.read_bytes()[:-5])
+
+
+@pytest.mark.parametrize("damage", [flip_a_bit, cut_off, Path.unlink])
+@pytest.mark.parametrize("name", ["update-0000004/tensors.safetensors", "update-0000004/numbers.json",
+                                  "update-0000004/sha256.json", "sft/model.safetensors", "reward_model/info.json",
+                                  "pretrain/config.json"])
+def test_what_is_damaged_is_noticed_and_what_came_before_is_used(name, damage, stopped, undisturbed, capsys):
+    damage(stopped / "checkpoints" / name)
+    assert main(["--resume", "--out", str(stopped)]) == 0
+    screen = capsys.readouterr().out
+    if not name.startswith("pretrain"):  # nobody asks for it once the next stage is whole
+        assert name.split("/")[0] in screen and ("going back" in screen or "is done again" in screen)
+    assert content(stopped)[:4] == content(undisturbed)[:4]
+
+
+def test_both_states_damaged_the_stage_begins_again(stopped, undisturbed):
+    for update in (2, 4):
+        flip_a_bit(stopped / f"checkpoints/update-000000{update}/tensors.safetensors")
+    assert resume(stopped) == 0 and content(stopped)[:4] == content(undisturbed)[:4]
+
+
+@pytest.mark.parametrize("flags, message", [
+    (["--seed", "7"], "error: --seed: the run in {out} was made with 0, got 7; --resume changes nothing"),
+    (["--threads", "2"], "error: --threads: the run in {out} was made with 1, got 2; --resume changes nothing"),
+    (["--kl_coef", "0.1"], "error: --kl_coef: the run in {out} was made with 0.05, got 0.1; --resume changes nothing"),
+])
+def test_a_flag_that_differs_from_the_run_is_refused(flags, message, stopped, capsys):
+    before = sorted(stopped.rglob("*"))
+    assert main(["--resume", "--out", str(stopped), *flags]) == 2
+    assert capsys.readouterr().err.splitlines() == [message.format(out=stopped)]
+    assert sorted(stopped.rglob("*")) == before
+
+
+def test_a_flag_that_does_not_differ_is_no_harm(stopped):
+    assert main(["--resume", "--out", str(stopped), "--quiet", "--seed", "0", "--threads", "1"]) == 0
+
+
+@pytest.mark.parametrize("name, value", [("format", 0), ("torch", "1.0"), ("device", "cuda")])
+def test_a_run_of_another_version_is_refused(name, value, stopped, capsys):
+    config = read_json(stopped / "config.json")
+    config["versions"][name] = value
+    (stopped / "config.json").write_text(json.dumps(config))
+    assert main(["--resume", "--out", str(stopped)]) == 2
+    assert f"was made with {name} {value}, this is " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"run": 3}', "[" * 100_000, '"\\ud800"'])
+def test_a_configuration_that_cannot_be_read_is_refused(text, stopped, capsys):
+    (stopped / "config.json").write_text(text)
+    assert main(["--resume", "--out", str(stopped)]) == 2
+    line, = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {stopped}/config.json: not the configuration of a run")
+
+
+def test_resume_needs_a_run(tmp_path, capsys):
+    for arguments, message in ((["--resume"], "--resume: name the folder of the run with --out"),
+                               (["--resume", "--out", str(tmp_path)], f"--resume: {tmp_path} holds no run"),
+                               (["--resume", "--out", str(tmp_path / "no")], f"--resume: {tmp_path / 'no'} holds no run")):
+        assert main(arguments) == 2
+        assert capsys.readouterr().err.startswith(f"error: {message}")
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_finished_run_is_left_alone(undisturbed, capsys):
+    before = {path: path.stat().st_mtime_ns for path in undisturbed.rglob("*")}
+    assert main(["--resume", "--out", str(undisturbed)]) == 0
+    assert "this run is finished" in capsys.readouterr().out
+    assert {path: path.stat().st_mtime_ns for path in undisturbed.rglob("*")} == before
+
+
+def test_a_second_process_is_refused(stopped, capsys):
+    with RunFolder(stopped).lock():
+        assert main(["--resume", "--out", str(stopped)]) == 2
+    assert capsys.readouterr().err == f"error: --out {stopped}: another process is at work in this folder\n"
+    assert resume(stopped) == 0  # the lock goes with whoever held it
+
+
+def test_what_a_kill_left_behind_is_cleared_away(stopped):
+    (stopped / ".config.json.0123.tmp").write_text("half")
+    (stopped / "checkpoints" / ".sft.0123.tmp").mkdir()
+    (stopped / "checkpoints" / ".sft.0123.tmp" / "model.safetensors").write_text("half")
+    assert resume(stopped) == 0
+    assert not [path for path in stopped.rglob("*") if path.name.startswith(".")]
+
+
+def test_a_disk_that_fills_leaves_the_last_state_whole(stopped, undisturbed, monkeypatch, capsys):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files.os, "fsync", full)
+        assert main(["--resume", "--out", str(stopped), "--quiet"]) == 1
+    assert "No space left on device" in capsys.readouterr().err.splitlines()[-1]
+    assert resume(stopped) == 0 and content(stopped)[:4] == content(undisturbed)[:4]
+
+
+def test_the_random_state_survives_json():
+    rng = random.Random(3)
+    rng.gauss(0, 1)
+    other = random.Random()
+    other.setstate(train_toy.as_tuples(json.loads(json.dumps(rng.getstate()))))
+    assert [rng.gauss(0, 1) for _ in range(5)] == [other.gauss(0, 1) for _ in range(5)]
