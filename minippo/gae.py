@@ -1,29 +1,31 @@
 """Stage 4, generalised advantage estimation: how far to look before trusting the critic.
 
-What stage 3 leaves. The weight G_t - V(s_t) waits for all rewards up to the end of the response, and each sampled
-token on the way adds noise. It is right on average whatever the critic says: no bias, much variance. It is called the
-Monte Carlo estimate of the advantage A(s_t,a_t) = Q(s_t,a_t) - V(s_t), with Q the return to be expected after a_t.
-`baseline_advantages` of stage 3 computes it.
+What stage 3 leaves. The weight G_t - V(s_t) waits for all rewards up to the end of the response, and each sampled token
+on the way adds noise. It has no bias, whatever the critic says, and much variance. It is called the Monte Carlo estimate
+of the advantage A(s_t,a_t) = Q(s_t,a_t) - V(s_t), with Q the return to be expected from t on when a_t is chosen, r_t
+included. `baseline_advantages` of stage 3 computes it. A_t below is always an estimate of A(s_t,a_t).
 
 The other end. Look at one reward, then let the critic say what the rest is worth:
 
     delta_t = r_t + gamma V(s_{t+1}) - V(s_t)        the TD residual (temporal difference)
 
 The noise of later tokens is gone, and the error of the critic has come in: little variance, and as much bias as V is
-wrong. With the exact V its mean is the advantage.
+wrong. With the exact V its mean, given s_t and a_t, is the advantage.
 
-Between them. n rewards and then the critic: the n-step estimate, one for every n. Rather than choose an n, mix them
-all with weights (1 - lam) lam^(n-1). The sum telescopes into  A_t = sum_l (gamma lam)^l delta_{t+l}, one backward
-pass over the residuals. lam = 0 is the TD residual, lam = 1 is Monte Carlo, and 0.95 is a common place between.
+Between them. n rewards and then the critic: the n-step estimate, one for every n. Rather than choose an n, mix them all
+with weights (1 - lam) lam^(n-1). delta_{t+l} occurs in every estimate with n > l, and the weights of those add up to
+lam^l. Hence  A_t = sum_l (gamma lam)^l delta_{t+l}, one backward pass over the residuals. lam = 0 is the TD residual, the
+limit lam = 1 is Monte Carlo. People start from 0.95: high, since a critic is wrong at first.
 
-The change. w_t = A_t in the same policy_gradient_loss. The critic's own targets are A_t + V(s_t): what it should have
-said.
+The change. w_t = A_t in the same policy_gradient_loss. The critic's targets are y_t = A_t + V(s_t): what it should have
+said. For lam < 1 they contain its own later values, so its errors fade over several batches and not at once.
 
-A response is over after its last True slot, by EOS or by reaching T: the value there is 0, in every function below.
+A response is over after its last True slot, by EOS (the end-of-sequence token) or by reaching T: the value there is 0, in
+every function below. Other code puts V(s_T) after a response that was cut off.
 
-What is still wrong. The gradient is right for one small step at the policy that made the samples. How small, it does
-not say, and a step too long can ruin the policy that all later samples come from. The next stage, trpo, measures
-steps by how much the policy changes.
+What is still wrong. All this holds at the policy that made the samples, so for a small step. How small, it does not say,
+and a step too long can ruin the policy that all later samples come from. The next stage, trpo, measures steps by how much
+the policy changes.
 """
 
 import torch
@@ -45,7 +47,7 @@ def td_residuals(*, rewards, values, response_mask, gamma):
     check_batch(response_mask, data={"rewards": rewards, "values": values})
     check_range("[0, 1]", gamma=gamma)
     rewards = zero_padding(values=rewards, mask=response_mask)
-    values = zero_padding(values=values, mask=response_mask)  # this also makes V(s_end) = 0
+    values = zero_padding(values=values, mask=response_mask)  # V(s_end) = 0 for short rows; _next sees to full ones
     return zero_padding(values=rewards + gamma * _next(values) - values, mask=response_mask)
 
 
@@ -93,7 +95,7 @@ def gae_advantages(*, rewards, values, response_mask, gamma, lam):
 def value_targets(*, advantages, values, response_mask):
     """What the critic should have said: its own value plus the advantage that was found.
 
-    Equation (4.4)  R_t = A_t + V(s_t)
+    Equation (4.4)  y_t = A_t + V(s_t)
     Source   common practice; with the advantages of (4.3) this is the lambda-return of TD(lambda).
     Shapes   advantages, values [B,T] float; response_mask [B,T] bool -> [B,T]; 0 where masked.
     Gradient none: all arguments are data.

@@ -2,8 +2,8 @@
 
 Responses have different lengths, so a [B,T] tensor has slots that belong to nobody. Multiplying by a mask does not
 remove them (0 * NaN is NaN); selecting does, in the value and in the gradient. These functions take a mask of any
-pattern, as long as one position is True. Inside a module, select before the non-linear step as well: the gradient of
-a square at a NaN is NaN even when its result is thrown away.
+pattern, as long as one position is True. Inside a loss, select before squaring as well: where(mask, x**2, 0) has a NaN
+gradient at a NaN in the padding, although its value is right.
 """
 
 import torch

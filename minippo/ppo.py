@@ -1,15 +1,25 @@
 """Stage 6, proximal policy optimisation: several cheap steps on one batch, without going far.
 
-What stage 5 leaves. Samples are dear, and TRPO takes one step from each batch; the step needs second derivatives and
+What stage 5 leaves. Samples are expensive, and TRPO takes one step from each batch; the step needs second derivatives and
 a line search.
 
-The change. Keep the surrogate -mean ratio_t A_t, with ratio_t = pi(a_t|s_t) / pi_old(a_t|s_t), and take ordinary
-gradient steps on it: several passes of minibatches over one batch, with pi_old the policy that sampled it. The ratio
-corrects for the policy having moved since, but nothing in the surrogate stops it from growing. Three answers:
+The change. Keep the surrogate -mean ratio_t A_t, with ratio_t = pi(a_t|s_t) / pi_old(a_t|s_t), and take ordinary gradient
+steps on it: several passes of minibatches over one batch, with pi_old the policy that sampled it. The ratio corrects for
+the changed probability of the token, not of the state it is in, and nothing in the surrogate stops it from growing. Three
+answers:
 
     unclipped       none: more steps go further, until the surrogate no longer says anything about J
     KL-penalised    a price on KL(pi_old || pi), fixed or adapted to a target
-    clipped         no reward for a ratio beyond 1 +- cliprange
+    clipped         no reward for a ratio beyond 1 +- cliprange, with cliprange about 0.2
+
+One iteration:
+
+    1. sample responses with pi_old; keep old_logprobs, and the critic's old_values
+    2. rewards, gae_advantages and value_targets (stage 4); often the advantages are whitened (masked.whiten: mean 0,
+       standard deviation 1), so that one learning rate suits all scales of reward
+    3. for a few passes (3 to 10), for each minibatch: one optimiser step on
+       clipped_surrogate_loss + coefficient * clipped_value_loss
+    4. throw the batch away; the policy of now is the next pi_old
 
 The clip, in four cases. An advantage above 0 wants the ratio to rise, one below 0 wants it to fall.
 
@@ -18,14 +28,20 @@ The clip, in four cases. An advantage above 0 wants the ratio to rise, one below
     A > 0, ratio < 1 - cliprange     it went the wrong way: the ordinary gradient brings it back
     A < 0, ratio > 1 + cliprange     the same: the ordinary gradient
 
-That is what the minimum in (6.2) does; clipping without it would cut the gradient in the last two cases too. The clip
-is not a wall. It takes away the wish to go further; other tokens, which share the parameters, can still carry a ratio
-out of the range.
+That is what the minimum in (6.2) does; clipping without it would cut the gradient in the last two cases too. The clip is
+not a wall. It takes away the wish to go further; other tokens, which share the parameters, can still carry a ratio out of
+the range.
 
-At the first step of a batch every ratio is 1 and nothing is clipped: the gradient is that of stage 4. The clip
-matters from the second step on.
+At the first step of a batch every ratio is 1 and nothing is clipped: the gradient is that of stage 4, up to the factor of
+(6.1). The clip matters from the second step on.
 
-All losses here are means over the True tokens of the batch, and all are minimised.
+Two KLs. The one here is to pi_old, the policy of a moment ago, and limits a step. RLHF has another, to a frozen reference
+policy, which is part of the reward (shaped_reward) and limits the whole training.
+
+All losses here are means over the True tokens of the minibatch passed in, and all are minimised.
+
+What is still wrong. Nothing ensures that the policy stays near, and no theorem says that J rises. Watch the ratios and
+the KL (ppo_diagnostics): where they are large, take fewer passes or smaller steps.
 """
 
 import torch
@@ -77,7 +93,8 @@ def kl_penalised_surrogate_loss(*, logprobs, old_logprobs, advantages, response_
     Source   Schulman et al. 2017, arXiv:1707.06347, equation 8 (L^KLPEN, there maximised, with the exact KL).
     Shapes   logprobs, old_logprobs, advantages [B,T] float; response_mask [B,T] bool -> scalar.
     Gradient to logprobs: -(ratio_t A_t + kl_old_coef) / (number of Trues); exactly 0 where masked. The rest is data.
-             The tokens are samples of the old policy, so with responses of one length the second part is on average the
+             The penalty raises every token that the old policy chose, which holds the policy near to it. The tokens are
+             samples of the old policy, so with responses of one length the second part is on average the
              gradient of KL(old || new). With ragged ends the mean over tokens lets short responses weigh more.
     Limits   kl_old_coef=0: (6.1). A single sampled penalty can be negative.
     Raises   ValueError: shapes differ, old_logprobs or advantages require grad, a bad mask, kl_old_coef outside [0,
@@ -96,6 +113,7 @@ def adapt_kl_coef(*, kl_coef, kl, target):
     """The next coefficient of the KL penalty, after an update that moved the policy by `kl`.
 
     Equation (6.4)  kl > 1.5 target: 2 kl_coef;  kl < target / 1.5: kl_coef / 2;  otherwise kl_coef
+                    (kl_old_coef of (6.3) is the coefficient that it is used for here)
     Source   Schulman et al. 2017, arXiv:1707.06347, section 4.
     Shapes   three numbers -> one number.
     Gradient none: these are plain numbers.
@@ -116,11 +134,13 @@ def clipped_value_loss(*, values, old_values, value_targets, response_mask, clip
 
     Equation (6.5)  L = 1/2 mean_{True t} max((V - R)^2, (V_clip - R)^2),
                     V_clip = clip(V, V_old - cliprange_value, V_old + cliprange_value)
-    Source   not in the paper; the PPO code of OpenAI baselines (ppo2), see Engstrom et al. 2020, arXiv:2005.12729.
+    Source   not in Schulman et al. 2017; the PPO code of OpenAI baselines (ppo2), see Engstrom et al. 2020,
+             arXiv:2005.12729.
     Shapes   values, old_values, value_targets [B,T] float; response_mask [B,T] bool -> scalar.
-    Gradient to values: that of the plain value loss (3.2) of baseline, but 0 where the clipped error is the larger one;
-             exactly 0 where masked. The rest is data.
-    Limits   cliprange_value=inf: the plain value loss. Never below the plain value loss.
+    Gradient to values: that of the plain value loss (3.2) of baseline, but 0 where the clipped error is the larger
+             one, which happens only outside the range; exactly 0 where masked. The rest is data.
+    Limits   cliprange_value=inf: the plain value loss. Never below the plain value loss. old_values are those of the
+             critic when the batch was sampled, and cliprange_value is in units of the reward.
     Raises   ValueError: shapes differ, old_values or value_targets require grad, a bad mask, cliprange_value <= 0.
     """
     errors, clipped_errors = _value_errors(values, old_values, value_targets, response_mask, cliprange_value)
@@ -138,7 +158,8 @@ def ppo_diagnostics(*, logprobs, old_logprobs, advantages, response_mask, clipra
     Source   the names are those of Hugging Face TRL; the definitions above are over True tokens only.
     Shapes   logprobs, old_logprobs, advantages [B,T] float; response_mask [B,T] bool -> dict of floats.
     Gradient none: it runs without a graph.
-    Limits   theta = theta_old: 0, 0, 1, 0, 0. A token with advantage 0 never counts as clipped.
+    Limits   theta = theta_old: 0, 0, 1, 0, 0. A token with advantage 0 never counts as clipped. approxkl is the KL to
+             second order: large values mean that a batch was used for too many steps.
     Raises   ValueError: shapes differ, old_logprobs or advantages require grad, a bad mask, cliprange <= 0.
     """
     check_range("(0, inf]", cliprange=cliprange)
@@ -163,8 +184,8 @@ def value_diagnostics(*, values, old_values, value_targets, response_mask, clipr
     Source   the first name is that of Hugging Face TRL; the definitions above are over True tokens only.
     Shapes   values, old_values, value_targets [B,T] float; response_mask [B,T] bool -> dict of floats.
     Gradient none: it runs without a graph.
-    Limits   a critic that is right: explained variance 1. A constant critic: 0. Worse than a constant: below 0.
-             Targets with a standard deviation below 1e-8 leave nothing to explain: 0.0, not NaN.
+    Limits   a critic that is right, but for a constant: explained variance 1. A constant critic: 0. Worse than that:
+             below 0. Targets with a standard deviation below 1e-8 leave nothing to explain: 0.0, not NaN.
     Raises   ValueError: shapes differ, old_values or value_targets require grad, a bad mask, cliprange_value <= 0.
     """
     errors, clipped_errors = _value_errors(values, old_values, value_targets, response_mask, cliprange_value)

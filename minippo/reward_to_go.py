@@ -1,26 +1,30 @@
 """Stage 2, reward-to-go: a token answers only for what comes after it.
 
-What stage 1 leaves. Its weight for token t is the whole return, and part of that return had been received before
-token t was chosen. No choice at t can change it. In the gradient it is a random number times grad log pi(a_t|s_t).
+What stage 1 leaves. Its weight for token t is the whole return, and part of that return had been received before token t
+was chosen. No choice at t can change it. In the gradient it is a random number times grad log pi(a_t|s_t).
 
-Why it may go. For any number b that is settled before a_t is drawn,
+Why it may go. Let b be any number that is known before a_t is drawn. Then
 
     E[ b grad log pi(a_t|s_t) | s_t ] = b sum_a pi(a|s_t) grad log pi(a|s_t) = b grad sum_a pi(a|s_t) = b grad 1 = 0.
 
-The rewards r_0 ... r_{t-1} are such a number. Without them the expectation is as before.
+The rewards r_0 ... r_{t-1} are such numbers. Without them the expectation is as before.
 
 The change. w_t = sum_{k>=t} gamma^(k-t) r_k in place of R(tau). The loss stays policy_gradient_loss.
 
 A word on gamma. From R(tau) the derivation gives gamma^t times this weight: the discount counts from the start of the
-response. Everybody leaves the factor gamma^t out, else late tokens would hardly learn. With gamma = 1 it makes no
-difference; with gamma < 1 the gradient is no longer that of the discounted J.
+response. Most implementations leave the factor gamma^t out, else late tokens would hardly learn. With gamma = 1 it makes
+no difference; with gamma < 1 the gradient is no longer that of the discounted J. People take gamma < 1 all the same
+where rewards far ahead are mostly noise.
 
-What it does not do. It often lowers the variance, but not always: a past reward that cancels a future one kept the
-sum quiet. And when the only reward is a score at the end, as in RLHF without the KL penalty, nothing comes before it
-and the weights (gamma = 1) are those of stage 1. `python -m minippo.exact` shows all three cases.
+When it helps (`python -m minippo.exact` shows the three cases):
 
-What is still wrong. If all returns lie between 5 and 7, every token of every sample is pushed up, good or bad, and
-only the difference between the pushes teaches. The next stage, baseline, subtracts what was to be expected.
+1. Rewards on many tokens: it lowers the variance, from 32.9 to 17.3 there.
+2. A past reward that tends to cancel a later one: their sum varies less than the later one alone, and reward-to-go
+   raises the variance, from 0 to 0.07 there.
+3. A reward at the end only: nothing comes before it, and with gamma = 1 the weights are those of stage 1.
+
+What is still wrong. If all returns lie between 5 and 7, every token of every sample is pushed up, good or bad, and only
+the difference between the pushes teaches. The next stage, baseline, subtracts what was to be expected.
 """
 
 import torch
@@ -33,7 +37,7 @@ def rewards_to_go(*, rewards, response_mask, gamma):
     """The return from each token on.
 
     Equation (2.1)  G_t = sum_{k>=t} gamma^(k-t) r_k = r_t + gamma G_{t+1},  G_end = 0
-    Source   Sutton and Barto 2018, Reinforcement Learning, section 3.3 (the return G_t).
+    Source   Sutton and Barto 2018, Reinforcement Learning, section 3.3 (the return G_t; their R_{t+1} is our r_t).
     Shapes   rewards [B,T] float; response_mask [B,T] bool -> [B,T]; 0 where masked.
     Gradient none: rewards are data.
     Limits   gamma=0: the rewards themselves. A reward on the last True slot alone, gamma=1: trajectory_returns of
