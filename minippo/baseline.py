@@ -10,7 +10,8 @@ learned from earlier batches and wrong. What it must not depend on is a_t and wh
 Words. V(s) = E[G_t | s_t = s] is the value of a state: the return to be expected from it. A critic is a network that
 estimates it; values[b,t] is its V(s_t), before a_t is drawn. At this stage it is trained on the rewards-to-go of the
 batch, with value_loss, after the policy's step. G_t - V(s_t) is a sample of the advantage: how much better a_t turned
-out than what the policy does on average in s_t.
+out than what the policy does on average in s_t. V is written for the value and for the critic's estimate of it; where it
+matters, the former is called the exact V.
 
 Which b. Each of these goes into `baseline_advantages` as `values`, a number as a [B,T] tensor filled with it:
 
@@ -21,11 +22,11 @@ Which b. Each of these goes into `baseline_advantages` as `values`, a number as 
     a critic's V(s_t)           the only one that knows the state
 
 The first four are about returns of whole responses. Where rewards come on the way, they are too high for late tokens
-when rewards are positive, which costs variance and brings no bias. The variance here is the sum over all components of
-the gradient.
+when rewards are positive, which costs variance and brings no further bias. The variance here is the sum over all
+components of the gradient.
 
 V is the usual choice, and not the one with the least variance: that one weighs each action by the size of its gradient.
-In 289 of 1,000 random one-step worlds V is worse than no baseline (`python -m minippo.exact.qualifications`).
+In 289 of 1,000 random problems of one token V is worse than no baseline (`python -m minippo.exact.qualifications`).
 
 What is still wrong. G_t is one sample of all that followed, and usually the noisier the more tokens are still to come.
 The critic estimates its mean. The next stage, gae, lets the critic stand in for the far end.
@@ -79,7 +80,7 @@ def batch_mean_baseline(*, rewards, response_mask, gamma):
     Shapes   rewards [B,T] float; response_mask [B,T] bool -> [B,T]; 0 where masked.
     Gradient none: rewards are data.
     Limits   a row's own return is in its baseline. With gamma=1 and independent rows the expected gradient is (B-1)/B of
-             the true one; for B=1 and whole returns as weights it is 0.
+             the true one. For B=1 and whole returns every weight is 0.
     Raises   ValueError: shapes differ, rewards require grad, a bad mask, gamma outside [0, 1].
     """
     returns = trajectory_returns(rewards=rewards, response_mask=response_mask, gamma=gamma)

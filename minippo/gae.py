@@ -1,7 +1,8 @@
 """Stage 4, generalised advantage estimation: how far to look before trusting the critic.
 
 What stage 3 leaves. The weight G_t - V(s_t) waits for all rewards up to the end of the response, and each sampled token
-on the way adds noise. It has no bias, whatever the critic says, and much variance. It is called the Monte Carlo estimate
+on the way adds noise. As a weight it brings no bias to the gradient, whatever the critic says, and much variance. It is
+called the Monte Carlo estimate
 of the advantage A(s_t,a_t) = Q(s_t,a_t) - V(s_t), with Q the return to be expected from t on when a_t is chosen, r_t
 included. `baseline_advantages` of stage 3 computes it. A_t below is always an estimate of A(s_t,a_t).
 
@@ -9,23 +10,25 @@ The other end. Look at one reward, then let the critic say what the rest is wort
 
     delta_t = r_t + gamma V(s_{t+1}) - V(s_t)        the TD residual (temporal difference)
 
-The noise of later tokens is gone, and the error of the critic has come in: little variance, and as much bias as V is
-wrong. With the exact V its mean, given s_t and a_t, is the advantage.
+The noise of later tokens is gone, and the error of the critic has come in. An error in V(s_t) is harmless, as in
+stage 3; one in V(s_{t+1}), which depends on a_t, is a bias. With the exact V the mean of delta_t, given s_t and a_t,
+is the advantage.
 
-Between them. n rewards and then the critic: the n-step estimate, one for every n. Rather than choose an n, mix them all
-with weights (1 - lam) lam^(n-1). delta_{t+l} occurs in every estimate with n > l, and the weights of those add up to
-lam^l. Hence  A_t = sum_l (gamma lam)^l delta_{t+l}, one backward pass over the residuals. lam = 0 is the TD residual, the
-limit lam = 1 is Monte Carlo. People start from 0.95: high, since a critic is wrong at first.
+Between them. n rewards and then the critic: the n-step estimate, one for every n. It is sum_{l<n} gamma^l
+delta_{t+l}: the values in between cancel. Rather than choose an n, mix them all with weights (1 - lam) lam^(n-1).
+delta_{t+l} occurs in every estimate with n > l, and the weights of those add up to lam^l. Hence  A_t = sum_l (gamma
+lam)^l delta_{t+l}, one backward pass over the residuals. lam = 0 is the TD residual, the limit lam = 1 is Monte
+Carlo. People start from 0.95: high, since a critic is wrong at first.
 
 The change. w_t = A_t in the same policy_gradient_loss. The critic's targets are y_t = A_t + V(s_t): what it should have
 said. For lam < 1 they contain its own later values, so its errors fade over several batches and not at once.
 
-A response is over after its last True slot, by EOS (the end-of-sequence token) or by reaching T: the value there is 0, in
-every function below. Other code puts V(s_T) after a response that was cut off.
+A response is over after its last True slot, by EOS (the end-of-sequence token) or by reaching T: the value there is
+0, in every function below. Other code puts V(s_T) after a response that was cut off.
 
-What is still wrong. All this holds at the policy that made the samples, so for a small step. How small, it does not say,
-and a step too long can ruin the policy that all later samples come from. The next stage, trpo, measures steps by how much
-the policy changes.
+What is still wrong. All this holds at the policy that made the samples, so for a small step. How small, it does not
+say, and a step too long can ruin the policy that all later samples come from. The next stage, trpo, measures steps by
+how much the policy changes.
 """
 
 import torch
@@ -99,7 +102,7 @@ def value_targets(*, advantages, values, response_mask):
     Source   common practice; with the advantages of (4.3) this is the lambda-return of TD(lambda).
     Shapes   advantages, values [B,T] float; response_mask [B,T] bool -> [B,T]; 0 where masked.
     Gradient none: all arguments are data.
-    Limits   lam=1: the reward-to-go, whatever the critic says. Take the advantages before they are whitened.
+    Limits   lam=1: the reward-to-go, whatever the critic says. Take the advantages before they are whitened (stage 6).
     Raises   ValueError: shapes differ, advantages or values require grad, a bad mask.
     """
     check_batch(response_mask, data={"advantages": advantages, "values": values})

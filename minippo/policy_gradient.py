@@ -1,17 +1,18 @@
 """Stage 1, the plain policy gradient: make what was rewarded more likely.
 
-Where we are. The policy pi is a language model with parameters theta. It answers a prompt token by token: in state s_t
-(the prompt and the tokens so far) it draws the action a_t (the next token) with probability pi(a_t|s_t), and receives a
-reward r_t. In RLHF most rewards are 0 and the last is a score of the whole response. Prompt and response together are
-the trajectory tau; its return is R(tau) = sum_t gamma^t r_t. gamma, the discount, is 1 for most of this project; less
-makes late rewards count less. We want the expected return to rise, over prompts and draws: J(theta) = E[R(tau)].
+Where we are. The policy pi is a language model with parameters theta. It answers a prompt token by token: in state
+s_t (the prompt and the tokens so far) it draws the action a_t (the next token) with probability pi(a_t|s_t), and
+receives a reward r_t. In RLHF (reinforcement learning from human feedback) most rewards are 0 and the last is a score
+of the whole response. Prompt and response together are the trajectory tau; its return is R(tau) = sum_t gamma^t r_t.
+gamma, the discount, is 1 for most of this project; less makes late rewards count less. We want the expected return to
+rise, over prompts and draws: J(theta) = E[R(tau)].
 
 A batch is B responses, padded to T tokens: every tensor is [B,T], logprobs[b,t] = log pi(a_t|s_t), and response_mask is
 True on real tokens.
 
 The problem. Theta decides only the probabilities of the draw. A reward has no derivative with respect to theta.
 
-The idea. J is a sum over all responses, J = sum_tau p(tau) R(tau), and theta is only in p. As grad p = p grad log p,
+The idea. J is a sum over all trajectories, J = sum_tau p(tau) R(tau), and theta is only in p. As grad p = p grad log p,
 
     grad J = sum_tau p(tau) R(tau) grad log p(tau) = E[ R(tau) grad log p(tau) ].
 
@@ -23,10 +24,10 @@ product, and the prompt's part does not depend on theta:
 An expectation over samples of the policy itself can be estimated: sample B responses and take the mean. The estimate has
 no bias (its mean is the gradient); how far one sample lies from the mean is its variance, and the next stages lower it.
 
-The loss. Autograd wants a scalar that has this gradient. It is sum_t w_t log pi_t with the weights w_t = R(tau) taken as
-plain numbers, and a minus sign because optimisers minimise. Its value means nothing: it is no measure of success, and it
-can rise while the policy gets better. Its gradient is right at the policy that made the samples, hence for one step; then
-draw new samples. That is called on-policy.
+The loss. Autograd wants a scalar that has this gradient. It is sum_t w_t log pi_t with the weights w_t = R(tau) taken
+as plain numbers, and a minus sign because optimisers minimise. Its value means nothing: it is no measure of success,
+and it can rise while the policy gets better. Its gradient is right at the policy that made the samples, hence for one
+step; then draw new samples. That is called on-policy.
 
 Stages 2, 3 and 4 keep this loss and change only the weights.
 

@@ -1,12 +1,12 @@
 """Stage 6, proximal policy optimisation: several cheap steps on one batch, without going far.
 
-What stage 5 leaves. Samples are expensive, and TRPO takes one step from each batch; the step needs second derivatives and
-a line search.
+What stage 5 leaves. Samples are expensive, and TRPO takes one step from each batch; the step needs second derivatives
+and a line search.
 
-The change. Keep the surrogate -mean ratio_t A_t, with ratio_t = pi(a_t|s_t) / pi_old(a_t|s_t), and take ordinary gradient
-steps on it: several passes of minibatches over one batch, with pi_old the policy that sampled it. The ratio corrects for
-the changed probability of the token, not of the state it is in, and nothing in the surrogate stops it from growing. Three
-answers:
+The change. Keep the surrogate -mean ratio_t A_t, with ratio_t = pi(a_t|s_t) / pi_old(a_t|s_t), and take ordinary
+gradient steps on it: several passes of minibatches over one batch, with pi_old the policy that sampled it. The ratio
+corrects for the changed probability of the token, not of the state it is in, and nothing in the surrogate stops it
+from growing. Three answers:
 
     unclipped       none: more steps go further, until the surrogate no longer says anything about J
     KL-penalised    a price on KL(pi_old || pi), fixed or adapted to a target
@@ -18,7 +18,7 @@ One iteration:
     2. rewards, gae_advantages and value_targets (stage 4); often the advantages are whitened (masked.whiten: mean 0,
        standard deviation 1), so that one learning rate suits all scales of reward
     3. for a few passes (3 to 10), for each minibatch: one optimiser step on
-       clipped_surrogate_loss + coefficient * clipped_value_loss
+       clipped_surrogate_loss + coefficient * clipped_value_loss, the coefficient weighing critic against policy
     4. throw the batch away; the policy of now is the next pi_old
 
 The clip, in four cases. An advantage above 0 wants the ratio to rise, one below 0 wants it to fall.
@@ -28,15 +28,15 @@ The clip, in four cases. An advantage above 0 wants the ratio to rise, one below
     A > 0, ratio < 1 - cliprange     it went the wrong way: the ordinary gradient brings it back
     A < 0, ratio > 1 + cliprange     the same: the ordinary gradient
 
-That is what the minimum in (6.2) does; clipping without it would cut the gradient in the last two cases too. The clip is
-not a wall. It takes away the wish to go further; other tokens, which share the parameters, can still carry a ratio out of
-the range.
+That is what the minimum in (6.2) does; clipping without it would cut the gradient in the last two cases too. The clip
+is not a wall. It takes away the wish to go further; other tokens, which share the parameters, can still carry a ratio
+out of the range.
 
-At the first step of a batch every ratio is 1 and nothing is clipped: the gradient is that of stage 4, up to the factor of
-(6.1). The clip matters from the second step on.
+At the first step of a batch every ratio is 1 and nothing is clipped: the gradient is that of stage 4, up to the
+factor of (6.1). The clip matters from the second step on.
 
-Two KLs. The one here is to pi_old, the policy of a moment ago, and limits a step. RLHF has another, to a frozen reference
-policy, which is part of the reward (shaped_reward) and limits the whole training.
+Two KLs. The one here is to pi_old, the policy of a moment ago, and limits a step. RLHF has another, to a frozen
+reference policy, which is part of the reward (shaped_reward, not needed here) and limits the whole training.
 
 All losses here are means over the True tokens of the minibatch passed in, and all are minimised.
 
@@ -53,7 +53,7 @@ from minippo.trpo import sampled_kl, surrogate_loss
 
 
 def unclipped_surrogate_loss(*, logprobs, old_logprobs, advantages, response_mask):
-    """The importance-weighted policy loss with nothing to hold it: surrogate_loss of stage 5, by its name in PPO.
+    """The ratio-weighted policy loss with nothing to hold it: surrogate_loss of stage 5, by its name in PPO.
 
     Equation (6.1)  L = -mean_{True t} ratio_t A_t,  ratio_t = exp(log pi - log pi_old)
     Source   Schulman et al. 2017, arXiv:1707.06347, equation 6 (L^CPI, there maximised).
@@ -93,9 +93,10 @@ def kl_penalised_surrogate_loss(*, logprobs, old_logprobs, advantages, response_
     Source   Schulman et al. 2017, arXiv:1707.06347, equation 8 (L^KLPEN, there maximised, with the exact KL).
     Shapes   logprobs, old_logprobs, advantages [B,T] float; response_mask [B,T] bool -> scalar.
     Gradient to logprobs: -(ratio_t A_t + kl_old_coef) / (number of Trues); exactly 0 where masked. The rest is data.
-             The penalty raises every token that the old policy chose, which holds the policy near to it. The tokens are
-             samples of the old policy, so with responses of one length the second part is on average the
-             gradient of KL(old || new). With ragged ends the mean over tokens lets short responses weigh more.
+             The penalty raises every token that the old policy chose, which holds the policy near to it. The tokens
+             are samples of the old policy, so with responses of one length the second part is on average kl_old_coef
+             times the gradient of KL(old || new). With ragged ends the mean over tokens lets short responses weigh
+             more.
     Limits   kl_old_coef=0: (6.1). A single sampled penalty can be negative.
     Raises   ValueError: shapes differ, old_logprobs or advantages require grad, a bad mask, kl_old_coef outside [0,
              inf).
@@ -132,8 +133,8 @@ def adapt_kl_coef(*, kl_coef, kl, target):
 def clipped_value_loss(*, values, old_values, value_targets, response_mask, cliprange_value):
     """Squared error of a critic that is not rewarded for moving far in one batch; the mean over True tokens.
 
-    Equation (6.5)  L = 1/2 mean_{True t} max((V - R)^2, (V_clip - R)^2),
-                    V_clip = clip(V, V_old - cliprange_value, V_old + cliprange_value)
+    Equation (6.5)  L = 1/2 mean_{True t} max((V - y)^2, (V_clip - y)^2),
+                    y = value_targets, V_clip = clip(V, V_old - cliprange_value, V_old + cliprange_value)
     Source   not in Schulman et al. 2017; the PPO code of OpenAI baselines (ppo2), see Engstrom et al. 2020,
              arXiv:2005.12729.
     Shapes   values, old_values, value_targets [B,T] float; response_mask [B,T] bool -> scalar.
@@ -179,8 +180,8 @@ def ppo_diagnostics(*, logprobs, old_logprobs, advantages, response_mask, clipra
 def value_diagnostics(*, values, old_values, value_targets, response_mask, cliprange_value):
     """What the critic of a batch looks like, as numbers for a log.
 
-    Equation (6.7)  val/clipfrac_avg        = share of tokens with (V_clip - R)^2 > (V - R)^2
-                    val/explained_variance  = 1 - Var(R - V) / Var(R)
+    Equation (6.7)  val/clipfrac_avg        = share of tokens with (V_clip - y)^2 > (V - y)^2
+                    val/explained_variance  = 1 - Var(y - V) / Var(y)
     Source   the first name is that of Hugging Face TRL; the definitions above are over True tokens only.
     Shapes   values, old_values, value_targets [B,T] float; response_mask [B,T] bool -> dict of floats.
     Gradient none: it runs without a graph.
@@ -206,7 +207,7 @@ def _ratios(logprobs, old_logprobs, advantages, response_mask):
 
 
 def _value_errors(values, old_values, value_targets, response_mask, cliprange_value):
-    """V - R and V_clip - R, both 0 in the padding."""
+    """V - y and V_clip - y, both 0 in the padding; y = value_targets."""
     check_range("(0, inf]", cliprange_value=cliprange_value)
     check_batch(response_mask, data={"old_values": old_values, "value_targets": value_targets}, values=values)
     values, old_values, targets = (

@@ -3,16 +3,20 @@
 What stage 4 leaves. A gradient says which way, not how far. The same step of theta may leave pi as it was or turn it
 over.
 
-The surrogate. How much better than pi_old, the policy that made the samples, would a policy pi nearby be? For a fixed
-state, sum_a pi(a|s) A(s,a) = E_old[ pi(a|s) / pi_old(a|s) A(s,a) ]. The mean over the sampled tokens estimates this gain:
+The surrogate. How much better than pi_old, the policy that made the samples, would a policy pi nearby be? In a fixed
+state, the gain from choosing this token by pi and all later ones by pi_old is sum_a pi(a|s) A(s,a), and that equals
+E_old[ pi(a|s) / pi_old(a|s) A(s,a) ]. The mean over the sampled tokens estimates it:
 
     L = -mean ratio_t A_t,  ratio_t = pi(a_t|s_t) / pi_old(a_t|s_t)
 
 At pi = pi_old the ratio is 1 and grad ratio = grad log pi, so its gradient is that of stage 4, but for the mean over
-tokens in place of the sum: a step should not grow with the length of the responses. Away from pi_old it leaves out that
+tokens in place of the sum. (Here that factor does not matter, the constraint sets the length of the step; in stage 6 it
+keeps steps from growing with the responses.) Away from pi_old it leaves out that
 other tokens lead to other states, so it may be trusted only while the policy is near.
 
-The constraint. Near is measured on the distributions, not on theta: KL(pi_old || pi) <= delta, averaged over the tokens.
+The constraint. Near is measured on the distributions, not on theta, by the Kullback-Leibler divergence
+KL(pi_old || pi) = sum_v pi_old(v|s) log(pi_old(v|s) / pi(v|s)), which is 0 when they agree: its average over the sampled
+tokens' states is to be at most delta.
 (This delta is a bound; it has nothing to do with the TD residual of stage 4.)
 
 The step. Let s be the step in theta and g = dL/dtheta. Near theta_old, L changes by g.s. The KL is 0 there and at its
@@ -27,18 +31,18 @@ are parameters and is never built:
     fisher_vector_product    F v from two derivatives of the KL, in the time of a few backward passes
     conjugate_gradient       solves F x = g with such products only
     natural_gradient_step    scales x to the edge of the constraint
-    line_search              both orders are approximations: shorten the step until KL and surrogate are right
+    line_search              g.s and 1/2 s.F s are approximations: shorten the step until the true KL and surrogate fit
     trpo_step                all of it
 
-On a first reading, surrogate_loss, mean_kl and trpo_step are enough; the solver between them may be skipped.
+On a first reading, surrogate_loss, mean_kl, sampled_kl and trpo_step are enough; the solver may be skipped.
 
-`loss` and `kl` below are functions without arguments that evaluate the surrogate and the KL at the present parameters.
-The module does not know which model these belong to. `token_ratios`, imported from logprobs, is exp(log pi - log pi_old),
-0 in the padding, where no gradient passes; it refuses old_logprobs that require grad.
+`loss` and `kl` below are functions without arguments that evaluate the surrogate and the KL at the present
+parameters. The module does not know which model these belong to. `token_ratios`, imported from logprobs, is exp(log
+pi - log pi_old), 0 in the padding, where no gradient passes; it refuses old_logprobs that require grad.
 
 What it does not promise. The paper proves that J rises when L + C max_s KL is minimised, with a large C and exact
 advantages. The method uses neither C nor the maximum. A step with KL at most delta can lower J: from batches of 16
-responses, at delta = 0.1, in 14 of 50 worlds (`python -m minippo.exact.qualifications`).
+responses, at delta = 0.1, in 14 of 50 small problems (`python -m minippo.exact.qualifications`).
 
 What is still wrong. Second derivatives, a linear solver and a line search for one step per batch. The next stage, ppo,
 gets most of it with ordinary gradients.
@@ -159,7 +163,7 @@ def conjugate_gradient(matvec, b, *, iterations, tolerance):
 
 
 def natural_gradient_step(*, gradient, matvec, delta, iterations, tolerance):
-    """The step that lowers the loss most, to first order, within the KL, to second order, as far as F x = g is solved.
+    """The step that lowers the loss most within the bound on the KL: to first and second order, as far as F x = g is solved.
 
     Equation (5.6)  s = -sqrt(2 delta / x.F x) x,  F x = g
     Source   Kakade 2001, A natural policy gradient; Schulman et al. 2015, arXiv:1502.05477, appendix C (the scaling).
@@ -208,7 +212,7 @@ def line_search(*, loss, kl, parameters, step, delta, backtracks, shrink=0.5):
         for k in range(backtracks):
             for parameter, old, piece in zip(parameters, before, pieces):
                 parameter.copy_(old + shrink**k * piece)
-            if -torch.inf < loss() < loss_before and kl() <= delta:
+            if -torch.inf < loss() < loss_before and -torch.inf < kl() <= delta:
                 taken = shrink**k
                 break
     finally:
@@ -221,14 +225,15 @@ def line_search(*, loss, kl, parameters, step, delta, backtracks, shrink=0.5):
 def trpo_step(*, loss, kl, parameters, delta, damping, iterations=10, tolerance=1e-10, backtracks=10):
     """One step of trust region policy optimisation, in place; returns the share of the full step that was taken.
 
-    Equation (5.8)  theta <- theta + shrink^k s, with s of (5.6) for g = dL/dtheta and F of (5.4), and k of (5.7)
+    Equation (5.8)  theta <- theta + 0.5^k s, with s of (5.6) for g = dL/dtheta and F of (5.4), and k of (5.7)
     Source   Schulman et al. 2015, arXiv:1502.05477, appendix C.
     Shapes   loss, kl: functions of no arguments -> scalar with gradient to the parameters, kl twice differentiable and
              0 where the parameters stand now; parameters: tensors -> a number.
     Gradient none: the parameters are changed in place.
     Limits   KL(old || new) <= delta afterwards, and the surrogate is lower than before, or nothing has changed and it
              returns 0.0.
-    Raises   ValueError: a number out of range; a loss, KL or gradient that is not finite.
+    Raises   ValueError: a number out of range; a loss, KL or gradient that is not finite; p.F p <= 0
+             (conjugate_gradient).
     """
     parameters = list(parameters)
     loss_now, kl_now = loss(), kl()

@@ -351,11 +351,11 @@ SLIPS = [
     ("the damping does not reach the step", trpo, "vector=vector, damping=damping)", "vector=vector, damping=0.0)",
      test_trpo.test_trpo_step_by_hand, 0.5, 0.04),
     # TRPO: the line search
-    ("accepted without improvement", trpo, "-torch.inf < loss() < loss_before and kl() <= delta", "kl() <= delta",
+    ("accepted without improvement", trpo, "-torch.inf < loss() < loss_before and -torch.inf < kl() <= delta", "-torch.inf < kl() <= delta",
      test_trpo.test_line_search_halves_twice_because_of_the_loss),
     ("as high as before is accepted", trpo, "loss() < loss_before", "loss() <= loss_before",
      test_trpo.test_line_search_halves_twice_because_of_the_loss),
-    ("accepted at any KL", trpo, "loss() < loss_before and kl() <= delta", "loss() < loss_before",
+    ("accepted at any KL", trpo, "loss() < loss_before and -torch.inf < kl() <= delta", "loss() < loss_before",
      test_trpo.test_line_search_halves_twice_because_of_the_kl),
     ("a loss of NaN is accepted", trpo, "-torch.inf < loss() < loss_before", "not loss() >= loss_before",
      test_trpo.test_a_step_of_nan_is_not_taken),

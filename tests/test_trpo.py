@@ -820,6 +820,13 @@ def test_a_loss_that_falls_without_end_is_not_accepted():
     assert share == 0.0 and torch.equal(theta, f64([1.0]))
 
 
+def test_a_kl_of_minus_infinity_is_not_accepted():
+    theta = tracked([1.0])
+    share = trpo.line_search(loss=lambda: theta.sum(), kl=lambda: f64(-INF), parameters=[theta], step=f64([-1.0]), delta=0.1,
+                             backtracks=3)
+    assert share == 0.0 and torch.equal(theta, f64([1.0]))
+
+
 def test_when_the_loss_fails_the_old_parameters_are_put_back():
     theta = tracked([1.0])
 
