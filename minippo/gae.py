@@ -1,10 +1,10 @@
 """Stage 4, generalised advantage estimation: how far to look before trusting the critic.
 
-What stage 3 leaves. The weight G_t - V(s_t) waits for all rewards up to the end of the response, and each sampled token
-on the way adds noise. As a weight it brings no bias to the gradient, whatever the critic says, and much variance. It is
-called the Monte Carlo estimate
-of the advantage A(s_t,a_t) = Q(s_t,a_t) - V(s_t), with Q the return to be expected from t on when a_t is chosen, r_t
-included. `baseline_advantages` of stage 3 computes it. A_t below is always an estimate of A(s_t,a_t).
+What stage 3 leaves. The weight G_t - V(s_t) waits for all rewards up to the end of the response, and each sampled
+token on the way adds noise. As a weight it brings no bias to the gradient, whatever the critic says, and much
+variance. It is called the Monte Carlo estimate of the advantage A(s_t,a_t) = Q(s_t,a_t) - V(s_t), with Q the return
+to be expected from t on when a_t is chosen, r_t included. `baseline_advantages` of stage 3 computes it. A_t below is
+always an estimate of A(s_t,a_t).
 
 The other end. Look at one reward, then let the critic say what the rest is worth:
 

@@ -10,14 +10,13 @@ E_old[ pi(a|s) / pi_old(a|s) A(s,a) ]. The mean over the sampled tokens estimate
     L = -mean ratio_t A_t,  ratio_t = pi(a_t|s_t) / pi_old(a_t|s_t)
 
 At pi = pi_old the ratio is 1 and grad ratio = grad log pi, so its gradient is that of stage 4, but for the mean over
-tokens in place of the sum. (Here that factor does not matter, the constraint sets the length of the step; in stage 6 it
-keeps steps from growing with the responses.) Away from pi_old it leaves out that
-other tokens lead to other states, so it may be trusted only while the policy is near.
+tokens in place of the sum. (Here that factor does not matter, the constraint sets the length of the step; in stage 6
+it keeps steps from growing with the responses.) Away from pi_old it leaves out that other tokens lead to other
+states, so it may be trusted only while the policy is near.
 
-The constraint. Near is measured on the distributions, not on theta, by the Kullback-Leibler divergence
-KL(pi_old || pi) = sum_v pi_old(v|s) log(pi_old(v|s) / pi(v|s)), which is 0 when they agree: its average over the sampled
-tokens' states is to be at most delta.
-(This delta is a bound; it has nothing to do with the TD residual of stage 4.)
+The constraint. Near is measured on the distributions, not on theta, by the Kullback-Leibler divergence KL(pi_old ||
+pi) = sum_v pi_old(v|s) log(pi_old(v|s) / pi(v|s)), which is 0 when they agree: its average over the sampled tokens'
+states is to be at most delta. (This delta is a bound; it has nothing to do with the TD residual of stage 4.)
 
 The step. Let s be the step in theta and g = dL/dtheta. Near theta_old, L changes by g.s. The KL is 0 there and at its
 minimum, so it has no first-order part: it is about 1/2 s.F s, with F, the Fisher matrix, its second derivative. Minimise
@@ -163,7 +162,7 @@ def conjugate_gradient(matvec, b, *, iterations, tolerance):
 
 
 def natural_gradient_step(*, gradient, matvec, delta, iterations, tolerance):
-    """The step that lowers the loss most within the bound on the KL: to first and second order, as far as F x = g is solved.
+    """The step that lowers the loss most within the bound on the KL, as far as F x = g is solved.
 
     Equation (5.6)  s = -sqrt(2 delta / x.F x) x,  F x = g
     Source   Kakade 2001, A natural policy gradient; Schulman et al. 2015, arXiv:1502.05477, appendix C (the scaling).
