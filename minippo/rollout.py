@@ -75,7 +75,7 @@ def _check_sampling(model, prompt_mask, response_length, temperature, samples_pe
     if not bool(prompt_mask[:, -1].all()):
         raise ValueError("prompt_mask: a prompt ends before the last column; prompts are padded on the left")
     if pad_id == eos_id:
-        raise ValueError(f"pad_id and eos_id are both {pad_id}: the end of a response could not be told from padding")
+        raise ValueError(f"P004 pad-eos: pad_id and eos_id are both {pad_id}: the end of a response could not be told from padding")
     if isinstance(model, GPT) and model.training and model.config.dropout > 0:
         raise ValueError("model: in training mode with dropout; what is sampled would not be what is scored")
 

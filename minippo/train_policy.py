@@ -18,17 +18,20 @@ The trainer knows nothing of tasks and texts: prompts come from a function, scor
 tests/test_train_policy.py are small worlds made of two such functions.
 """
 
+from torch.nn.utils import parameters_to_vector
+
 from minippo import updates
 from minippo.baseline import baseline_advantages
 from minippo.errors import TrainingError
 from minippo.gae import gae_advantages, value_targets
 from minippo.kl import kl_k1
-from minippo.masked import masked_mean, masked_sum, masked_variance, scale_to_unit_std, whiten
+from minippo.masked import masked_mean, masked_variance, scale_to_unit_std, whiten, zero_padding
 from minippo.policy_gradient import trajectory_returns
 from minippo.ppo import value_diagnostics
 from minippo.reward_to_go import rewards_to_go
 from minippo.rollout import make_rollout
 from minippo.shaped_reward import shaped_rewards
+from minippo.train_sft import check_finite, named_parameters
 from minippo.training_state import restore_training, training_tensors
 
 DEGENERATE = 1e-12  # variance of advantages or rewards that are all equal: there is nothing to divide by
@@ -60,7 +63,7 @@ def train_policy(*, policy, reference, critic, score_function, draw_prompts, con
     score_function(tokens [B,S], mask [B,S]) -> scores [B]; draw_prompts(n) -> (tokens [n,P], mask [n,P]);
     gold_function(rollout) -> mean gold score, for the metrics only. on_update(row, rollout, minibatch, state) after each
     update; state() -> (tensors, numbers) is all that the rest of the training depends on. start: such a pair, to go on from.
-    TrainingError when a score, a loss or a gradient is not finite.
+    TrainingError, with the tensor's name, when a score, a reward, a loss or a gradient is not finite.
     """
     policy.eval(), reference.eval(), critic.eval()  # no dropout: the ratio of the first minibatch must be 1
     update_on_rollout = UPDATES[algorithm](policy, critic, config, generator)
@@ -74,16 +77,19 @@ def train_policy(*, policy, reference, critic, score_function, draw_prompts, con
     for update in progress(range(done_before + 1, config.num_updates + 1)):
         done = (update - 1) / max(1, config.num_updates - 1)
         learning_rate = config.learning_rate * (1 - (1 - config.final_learning_rate) * done)
-        rollout = make_rollout(policy=policy, reference=reference, critic=critic, score_function=score_function,
-                               prompts=draw_prompts(config.batch_size), config=config, generator=generator,
-                               eos_id=eos_id, pad_id=pad_id)
-        if not bool(rollout.scores.isfinite().all()):
-            raise TrainingError(f"policy, update {update}: a score is not finite; look at the reward model")
+        where = f"policy, update {update}"
+        rollout = finite_rollout(where, policy=policy, reference=reference, critic=critic, score_function=score_function,
+                                 prompts=draw_prompts(config.batch_size), config=config, generator=generator,
+                                 eos_id=eos_id, pad_id=pad_id)
         rewards, advantages, targets = estimate_advantages(rollout, config, algorithm)
-        updated, minibatch = update_on_rollout(rollout, advantages, targets, learning_rate=learning_rate,
-                                               where=f"policy, update {update}")
+        check_finite(where, rewards=rewards, advantages=advantages)
+        head_before = head_of(critic)
+        updated, minibatch = update_on_rollout(rollout, advantages, targets, learning_rate=learning_rate, where=where)
+        check_weights(where, policy=policy, critic=critic)
         row = {"update": update, "episode": update * config.batch_size, "lr": learning_rate}
         row |= rollout_metrics(rollout, rewards, targets, config) | updated
+        row["val/critic_head_change"] = None if targets is None else (head_of(critic) - head_before).norm().item()
+        row["policy/without_gradient"] = without_gradient(update_on_rollout.optimizers())
         row["policy/kl_old"] = updates.kl_from_old(policy, rollout, config)
         row["objective/gold"] = None if gold_function is None else gold_function(rollout)
         rows.append(row)
@@ -91,6 +97,23 @@ def train_policy(*, policy, reference, critic, score_function, draw_prompts, con
             on_update(row, rollout, minibatch, lambda update=update: (
                 training_tensors(**parts), {"update": update, **update_on_rollout.numbers()}))
     return rows
+
+
+def finite_rollout(where, **arguments):
+    """make_rollout(**arguments), whose scores, log-probabilities and values are numbers; TrainingError when they are not."""
+    try:
+        rollout = make_rollout(**arguments)
+    except TrainingError as error:  # the sampler does not know which update it works for
+        raise TrainingError(f"{where}: {error}") from error
+    check_finite(where, "look at the reward model", scores=rollout.scores)
+    check_finite(where, old_logprobs=rollout.old_logprobs, ref_logprobs=rollout.ref_logprobs, old_values=rollout.old_values)
+    return rollout
+
+
+def check_weights(where, **models):
+    """TrainingError, with the parameter's name, when the last step has left a model with a NaN or an infinity."""
+    for model_name, model in models.items():
+        check_finite(where, **{f"{model_name}.{name}": weights for name, weights in model.named_parameters()})
 
 
 def estimate_advantages(rollout, config, algorithm="ppo"):
@@ -109,10 +132,23 @@ def estimate_advantages(rollout, config, algorithm="ppo"):
     return rewards, advantages, targets
 
 
+def head_of(critic):
+    """A copy of the weights of the critic's last layer, as one vector."""
+    return parameters_to_vector(critic.head.parameters()).detach().clone()
+
+
+def without_gradient(optimizers):
+    """Names of the parameters that an optimiser was to change and that no gradient has reached; None when there is none."""
+    names = [name for optimizer in optimizers if optimizer.state
+             for name, parameter in named_parameters(optimizer) if parameter.grad is None]
+    return ", ".join(names) or None
+
+
 def rollout_metrics(rollout, rewards, targets, config):
     """What a rollout says about the policy that made it, and about the critic before it has seen these targets."""
     mask, n = rollout.response_mask, len(rollout)
-    kl = masked_sum(values=kl_k1(logprobs=rollout.old_logprobs, ref_logprobs=rollout.ref_logprobs), mask=mask) / n
+    k1 = zero_padding(values=kl_k1(logprobs=rollout.old_logprobs, ref_logprobs=rollout.ref_logprobs), mask=mask)
+    kl, kl_error = k1.sum() / n, (k1 - rollout.exact_kl).sum(dim=1)  # the error has mean 0: k1 is the exact KL and noise
     score, gap = rollout.scores.mean().item(), (rollout.sample_logprobs - rollout.old_logprobs).abs()
     critic = {"val/explained_variance": None} if targets is None else value_diagnostics(
         values=rollout.old_values, old_values=rollout.old_values, value_targets=targets, response_mask=mask,
@@ -121,6 +157,7 @@ def rollout_metrics(rollout, rewards, targets, config):
         "objective/scores": score,
         "objective/kl": kl.item(),
         "objective/kl_exact": (rollout.exact_kl.sum() / n).item(),
+        "objective/kl_se": kl_error.std(correction=0).item() / n**0.5,
         "objective/entropy": (-rollout.old_logprobs.sum() / n).item(),
         "objective/non_score_reward": -config.kl_coef * kl.item(),
         "objective/rlhf_reward": score - config.kl_coef * kl.item(),
@@ -129,6 +166,7 @@ def rollout_metrics(rollout, rewards, targets, config):
         "val/eos_rate": rollout.ended.float().mean().item(),
         "val/response_length": mask.sum(dim=1).float().mean().item(),
         "val/explained_variance": critic["val/explained_variance"],
+        "val/score_std": rollout.scores.std(correction=0).item(),
         "val/reward_avg": masked_mean(values=rewards, mask=mask).item(),
         "sample/logp_gap": masked_mean(values=gap, mask=mask).item(),
     }

@@ -41,7 +41,7 @@ def train_reward_model(reward_model, comparisons, *, config, generator, progress
     when a loss or a gradient is not finite.
     """
     device = next(reward_model.parameters()).device
-    optimizer = torch.optim.AdamW(reward_model.parameters(), lr=config.reward_learning_rate, betas=(0.9, 0.98),
+    optimizer = torch.optim.AdamW(reward_model.named_parameters(), lr=config.reward_learning_rate, betas=(0.9, 0.98),
                                   weight_decay=config.reward_weight_decay)
     losses = []
     batches = [batch for _ in range(config.reward_epochs)

@@ -39,7 +39,7 @@ def train_next_token(model, draw_examples, *, steps, learning_rate, pad_id, stag
     draw_examples(step) -> the Examples of that step. The learning rate warms up over 50 steps (or a tenth of them all)
     and falls along a cosine to a tenth. TrainingError when a loss or a gradient is not finite.
     """
-    optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
+    optimizer = torch.optim.AdamW(model.named_parameters(), lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
     losses = []
     for step in progress(range(steps)):
         loss = next_token_loss(model, draw_examples(step), pad_id)
@@ -52,19 +52,37 @@ def train_next_token(model, draw_examples, *, steps, learning_rate, pad_id, stag
 def take_step(optimizer, loss, learning_rate, *, where, max_grad_norm=1.0):
     """One optimiser step at this learning rate, with the gradient's norm held down; returns the norm it had.
 
-    TrainingError names the stage and the step when the loss or the gradient is not finite: nothing is skipped over.
+    TrainingError names the stage, the step and the tensor when the loss or a gradient is not finite: nothing is skipped
+    over. The optimiser must have been made with named parameters.
     """
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    check_finite(where, loss=loss)
     optimizer.zero_grad()
     loss.backward()
-    norm = torch.nn.utils.clip_grad_norm_(parameters, max_grad_norm).item()
-    for what, value in (("loss", loss.item()), ("gradient's norm", norm)):
-        if not math.isfinite(value):
-            raise TrainingError(f"{where}: the {what} is {value}; try a smaller learning rate")
+    named = [(name, parameter) for name, parameter in named_parameters(optimizer) if parameter.grad is not None]
+    parameters = [parameter for _, parameter in named]
+    norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in parameters])
+    if not math.isfinite(norm):
+        check_finite(where, **{f"P010 grad-none: the gradient of {name}": parameter.grad for name, parameter in named})
+        check_finite(where, **{"the gradient's norm": norm})
+    torch.nn.utils.clip_grads_with_norm_(parameters, max_grad_norm, norm)
     for group in optimizer.param_groups:
         group["lr"] = learning_rate
     optimizer.step()
-    return norm
+    return norm.item()
+
+
+def named_parameters(optimizer):
+    """[(name, parameter)] of an optimiser that was made with named parameters."""
+    return [pair for group in optimizer.param_groups for pair in zip(group["param_names"], group["params"], strict=True)]
+
+
+def check_finite(where, advice="try a smaller learning rate", **tensors):
+    """TrainingError with stage, step and name of the first tensor that holds a NaN or an infinity."""
+    for name, tensor in tensors.items():
+        bad = ~tensor.detach().isfinite()
+        if bool(bad.any()):
+            places = f" in {int(bad.sum())} of {bad.numel()} places" if bad.numel() > 1 else ""
+            raise TrainingError(f"{where}: {name} is {tensor[bad][0].item()}{places}; {advice}")
 
 
 def warmup_then_cosine(step, steps):

@@ -37,6 +37,7 @@ from minippo.preferences import recorded_comparisons, simulated_comparisons
 from minippo.reward_head import RewardModel
 from minippo.rollout import Responses, make_rollout, response_logits, response_logprobs
 from minippo.runs import figures
+from minippo.runs.diagnostics import diagnose, never_asked
 from minippo.runs.folder import RunFolder
 from minippo.runs.screen import Screen, printable
 from minippo.runs.stats import matmul_loop_seconds, peak_memory_mib
@@ -56,7 +57,7 @@ class Run:
 
     def __init__(self, config, task, device, folder, screen, resume=False):
         self.config, self.task, self.device, self.folder, self.screen = config, task, device, folder, screen
-        self.resume, self.seconds = resume, {}
+        self.resume, self.seconds, self.findings = resume, {}, []
 
     @contextmanager
     def stage(self, name, seconds_before=0.0):
@@ -99,6 +100,22 @@ class Run:
         self.seconds |= info["seconds"]
         self.screen.note(f"{stage}: as it was saved")
         return model, info
+
+    def look_at(self, rows, loud=True):
+        """Ask the diagnostics about the last row of the policy's metrics; each of them speaks once in a run."""
+        ppo = self.config.ppo
+        silent = never_asked(algorithm=self.config.run.algorithm, num_ppo_epochs=ppo.num_ppo_epochs,
+                             num_mini_batches=ppo.num_mini_batches)
+        found = diagnose(rows, silent={*silent, *(finding.code for finding in self.findings)})
+        self.findings += found
+        for finding in found if loud else ():
+            self.screen.note(str(finding))
+
+    def circumstances(self):
+        """What helps to understand a fault: the diagnostics that fired before it, and the last good checkpoint."""
+        fired = ", ".join(f"{finding.code} {finding.name}" for finding in self.findings) or "none"
+        last = max((self.folder.path / "checkpoints").glob("[!.]*"), key=lambda path: path.stat().st_mtime_ns, default="none")
+        return f"; diagnostics that fired: {fired}; last good checkpoint: {last}"
 
     def saved_state(self):
         """((tensors, numbers) or None) of the policy's training: the newest state that is whole."""
@@ -243,6 +260,8 @@ def optimise_policy(run, sft, reward_model):
         rng, kept, begin = run.rng("policy prompts"), {}, time.perf_counter()
         clock = [begin]
         if start is not None:
+            for end in range(1, len(rows) + 1):
+                run.look_at(rows[:end], loud=False)  # what has been said is not said again
             rng.setstate(as_tuples(numbers["rng"]))
             kept["minibatch"] = numbers["minibatch"]
 
@@ -260,12 +279,14 @@ def optimise_policy(run, sft, reward_model):
                 kept["minibatch"] = minibatch  # for the figure of the clip: later ratios hardly leave the range
             run.folder.append_metrics(row)
             run.screen.update_line(row)
+            rows.append(row)
+            run.look_at(rows)
             if asked or row["update"] % config.run.save_every == 0 or row["update"] == config.ppo.num_updates:
                 save_state(state)
             if asked:
                 raise KeyboardInterrupt
 
-        rows += train_policy(
+        train_policy(
             policy=policy, reference=sft, critic=critic, score_function=reward_model,
             draw_prompts=lambda n: run.prompt_tensors(task.training_prompts(n, rng=rng)), config=config.ppo,
             algorithm=config.run.algorithm,
@@ -353,6 +374,7 @@ def make_summary(run, sft, policy, *, before, after, draws, report):
         "optimality": (own["objective"] - reference["objective"]) / room if has_room else None,
         "win_rate": win_rate(before, after, has_gold=task.gold_max is not None),
         "answers": watched_answers(run, sft, policy),
+        "diagnostics": [finding._asdict() for finding in run.findings],
     }
 
 
@@ -410,7 +432,7 @@ def draw_figures(run, policy, sft, critic, reward_model, tensors, *, rows, minib
 
 
 def run_all(config, *, task, folder, screen, resume=False):
-    """Every stage in its order, but those that a resumed run had finished; returns the summary."""
+    """The whole run, from config.json to summary.json; returns the summary. TrainingError says what had been reached."""
     torch.set_num_threads(config.run.threads)
     device = find_device(config.run.device)
     run = Run(config, task, device, folder, screen, resume)
@@ -418,6 +440,18 @@ def run_all(config, *, task, folder, screen, resume=False):
         folder.save_config(config.to_dict() | {"versions": versions(device)})
     for note in task.notes:
         screen.note(note)
+    try:
+        summary, shown = train_and_evaluate(run)
+        folder.save_summary(summary)
+    except TrainingError as error:
+        raise TrainingError(f"{error}{run.circumstances()}") from error
+    screen.samples(shown)
+    screen.table(summary, extras=more_lines(summary), folder=folder.path)
+    return summary
+
+
+def train_and_evaluate(run):
+    """(summary, samples for the screen) of every stage in its order; a resumed run takes from disk what is there."""
     sft, _ = run.saved("sft", lambda path: load_gpt(path, "sft"))
     if sft is None:
         pretrained, _ = run.saved("pretrain", lambda path: load_gpt(path, "pretrain"))
@@ -429,11 +463,7 @@ def run_all(config, *, task, folder, screen, resume=False):
     else:
         reward_model, report = reward_model.requires_grad_(False), info["report"]
     policy, critic, rows, minibatch = optimise_policy(run, sft, reward_model)
-    summary, shown = evaluate(run, sft, policy, critic, reward_model, report, rows, minibatch)
-    folder.save_summary(summary)
-    screen.samples(shown)
-    screen.table(summary, extras=more_lines(summary), folder=folder.path)
-    return summary
+    return evaluate(run, sft, policy, critic, reward_model, report, rows, minibatch)
 
 
 def more_lines(summary):

@@ -20,13 +20,18 @@ from minippo.policy_gradient import policy_gradient_loss
 from minippo.ppo import adapt_kl_coef, clipped_surrogate_loss, clipped_value_loss, kl_penalised_surrogate_loss
 from minippo.ppo import ppo_diagnostics, unclipped_surrogate_loss, value_diagnostics
 from minippo.rollout import response_logits, response_logprobs, response_values
-from minippo.train_sft import take_step
+from minippo.train_sft import check_finite, take_step
 from minippo.trpo import mean_kl, surrogate_loss, trpo_step
 
 
-def adam(parameters, config):
-    """eps as in the PPO implementations of OpenAI: it keeps the steps small where the gradients are tiny."""
-    return torch.optim.Adam(parameters, lr=config.learning_rate, eps=1e-5)
+def adam(config, **models):
+    """One optimiser for these models; its parameters are named "policy.wte.weight" and so on.
+
+    eps as in the PPO implementations of OpenAI: it keeps the steps small where the gradients are tiny.
+    """
+    named = [(f"{model_name}.{name}", parameter) for model_name, model in models.items()
+             for name, parameter in model.named_parameters()]
+    return torch.optim.Adam(named, lr=config.learning_rate, eps=1e-5)
 
 
 def minibatches(rollout, config, generator):
@@ -53,7 +58,7 @@ class PolicyGradientUpdate(Update):
 
     def __init__(self, policy, critic, config, generator):
         self.policy, self.config = policy, config
-        self.optimizer = adam(policy.parameters(), config)
+        self.optimizer = adam(config, policy=policy)
         self.critic = CriticPasses(critic, config, generator)
 
     def __call__(self, rollout, advantages, targets, *, learning_rate, where):
@@ -111,7 +116,7 @@ class PPOUpdate(Update):
 
     def __init__(self, policy, critic, config, generator):
         self.policy, self.critic, self.config, self.generator = policy, critic, config, generator
-        self.optimizer = adam([*policy.parameters(), *critic.parameters()], config)
+        self.optimizer = adam(config, policy=policy, critic=critic)
 
     def optimizers(self):
         return [self.optimizer]
@@ -133,6 +138,7 @@ class PPOUpdate(Update):
                                                advantages=advantages[index], response_mask=mask)
                 value_loss, entropy = clipped_value_loss(**value_terms), masked_mean(
                     values=token_entropy(logits=logits), mask=mask)
+                check_finite(where, policy_loss=policy_loss, value_loss=value_loss, entropy=entropy)
                 loss = policy_loss + config.vf_coef * value_loss - config.ent_coef * entropy
                 norm = take_step(self.optimizer, loss, learning_rate, where=where, max_grad_norm=config.max_grad_norm)
                 steps.append(step_metrics(batch, advantages[index], logits.detach(), logprobs.detach(), policy_loss, norm,
@@ -189,7 +195,7 @@ class CriticPasses:
 
     def __init__(self, critic, config, generator):
         self.critic, self.config, self.generator = critic, config, generator
-        self.optimizer = adam(critic.parameters(), config)
+        self.optimizer = adam(config, critic=critic)
 
     def __call__(self, rollout, targets, *, learning_rate, where):
         if targets is None:

@@ -16,7 +16,7 @@ ORDER = (  # floor by floor; a module imports only what stands before it, "" is 
     *DERIVATION,
     *MODELS,
     "tasks.base", "tasks.read_files", "tasks.tldr", "tasks.capitals", "tasks.files", "tasks",
-    "runs", "runs.files", "runs.checkpoints", "runs.stats", "runs.screen", "runs.figures", "runs.folder",
+    "runs", "runs.files", "runs.read", "runs.checkpoints", "runs.stats", "runs.screen", "runs.figures", "runs.folder", "runs.diagnostics",
     "rollout", "train_sft", "preferences", "train_reward", "updates", "training_state", "train_policy", "optimum", "evaluate", "load",
     "command_line", "train_toy", "measure", "profile_update",
     "exact", "exact.world", "exact.oracle", "exact.estimators", "exact.ladder", "exact.training", "exact.qualifications",

@@ -142,5 +142,5 @@ def test_a_reward_model_that_is_not_finite_stops_the_training():
     reward_model = model()
     with torch.no_grad():
         reward_model.head.weight[0, 0] = float("nan")
-    with pytest.raises(TrainingError, match="reward model, step 1: the loss is nan"):
+    with pytest.raises(TrainingError, match="reward model, step 1: loss is nan"):
         train_reward_model(reward_model, comparisons(), config=RewardConfig(), generator=torch.Generator())

@@ -7,7 +7,7 @@ import torch
 
 from minippo.errors import TrainingError
 from minippo.tasks.base import Example
-from minippo.train_sft import next_token_loss, take_step, train_next_token, warmup_then_cosine
+from minippo.train_sft import check_finite, next_token_loss, take_step, train_next_token, warmup_then_cosine
 from tests.helpers import assert_close, small_gpt
 
 PAD = 0
@@ -72,21 +72,38 @@ def test_a_loss_that_is_not_finite_stops_the_training_and_names_the_step():
     model = small_gpt(dtype=torch.float32)
     with torch.no_grad():
         model.ln_f.weight[0] = float("nan")
-    with pytest.raises(TrainingError, match="pretrain, step 1: the loss is nan; try a smaller learning rate"):
+    with pytest.raises(TrainingError, match="pretrain, step 1: loss is nan; try a smaller learning rate"):
         train_next_token(model, two_word_world, steps=3, learning_rate=1e-2, pad_id=PAD, stage="pretrain")
 
 
 def test_a_gradient_that_is_not_finite_stops_too_and_the_weights_stay_as_they_were():
     weight = torch.nn.Parameter(torch.zeros(1))
-    optimizer = torch.optim.SGD([weight], lr=1.0)
-    with pytest.raises(TrainingError, match="here: the gradient's norm is (inf|nan)"):
+    optimizer = torch.optim.SGD([("weight", weight)], lr=1.0)
+    with pytest.raises(TrainingError, match="^here: P010 grad-none: the gradient of weight is inf; try"):
         take_step(optimizer, weight.sqrt().sum(), 1.0, where="here")  # the slope of sqrt at 0 is infinite
     assert weight.item() == 0.0
 
 
+def test_a_norm_that_overflows_is_noticed_where_no_gradient_is_infinite():
+    weight = torch.nn.Parameter(torch.ones(2))
+    optimizer = torch.optim.SGD([("weight", weight)], lr=1.0)
+    with pytest.raises(TrainingError, match="^here: the gradient's norm is inf; try"):
+        take_step(optimizer, (1e30 * weight).sum(), 1.0, where="here")
+    assert weight.tolist() == [1.0, 1.0]
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+def test_what_is_not_finite_is_named_and_counted(bad):
+    check_finite("here", fine=torch.ones(2), also=torch.zeros(()))
+    with pytest.raises(TrainingError, match=f"^here: scores is {bad} in 1 of 3 places; look there$"):
+        check_finite("here", "look there", fine=torch.ones(2), scores=torch.tensor([1.0, bad, 2.0]))
+    with pytest.raises(TrainingError, match=f"^here: loss is {bad}; try a smaller learning rate$"):
+        check_finite("here", loss=torch.tensor(bad))
+
+
 def test_the_gradient_is_scaled_down_to_the_norm_and_its_own_norm_is_returned():
     weight = torch.nn.Parameter(torch.tensor([3.0, 4.0]))
-    optimizer = torch.optim.SGD([weight], lr=123.0)
+    optimizer = torch.optim.SGD([("weight", weight)], lr=123.0)
     norm = take_step(optimizer, 0.5 * (weight**2).sum(), 1.0, where="here", max_grad_norm=1.0)
     assert norm == pytest.approx(5.0)  # the gradient is [3, 4]; scaled to norm 1 it is [0.6, 0.8]
     assert weight.tolist() == pytest.approx([2.4, 3.2], abs=1e-5)

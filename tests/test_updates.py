@@ -65,9 +65,10 @@ def test_all_see_the_same_first_rollout_and_then_go_their_own_ways():
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_the_metrics_are_the_same_for_all(algorithm):
-    wanted = {*NAMES, "policy/kl_old", "val/reward_avg"} | OWN.get(algorithm, set())
-    none = {"objective/gold"} | {name for name in ("loss/value_avg", "val/clipfrac_avg", "val/explained_variance")
-                                 if algorithm in WITHOUT_CRITIC} | ({"policy/grad_norm"} if algorithm == "trpo" else set())
+    wanted = {*NAMES, "policy/kl_old", "val/reward_avg", "policy/without_gradient"} | OWN.get(algorithm, set())
+    none = {"objective/gold", "policy/without_gradient"} | {
+        name for name in ("loss/value_avg", "val/clipfrac_avg", "val/explained_variance", "val/critic_head_change")
+        if algorithm in WITHOUT_CRITIC} | ({"policy/grad_norm"} if algorithm == "trpo" else set())
     for row, _, tokens in records_of(ragged(), algorithm=algorithm):
         assert set(row) == wanted
         assert {name for name, value in row.items() if value is None} == none
@@ -98,7 +99,7 @@ def test_the_same_seed_gives_the_same_bits(algorithm):
 def test_a_score_that_breaks_stops_the_run_and_names_the_update(algorithm):
     world, scores = ragged(), iter((1.0, math.nan))
     world.score_function = lambda tokens, mask: tokens[:, -1] * next(scores)
-    with pytest.raises(TrainingError, match="^policy, update 2: a score is not finite"):
+    with pytest.raises(TrainingError, match="^policy, update 2: scores is nan in 32 of 32 places; look at the reward model$"):
         world.train(algorithm=algorithm)
 
 
