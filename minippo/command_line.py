@@ -2,12 +2,13 @@
 
 import argparse
 import difflib
-import json
+import os
 import sys
 from pathlib import Path
 
 from minippo.config import FIELDS, SECTIONS, check_used, kind_of, may_be_none, resolve
 from minippo.errors import InputError
+from minippo.runs.read import first_words, read_json
 
 OWN_FLAGS = {"out": "folder of the run; without it runs/<task>-<algorithm>-<preset>-<seed>",
              "resume": "go on with the run in --out, from its last checkpoint", "quiet": "print the result only"}
@@ -43,15 +44,13 @@ def config_of_run(out, settings):
     if out is None:
         raise InputError("--resume: name the folder of the run with --out")
     path = Path(out) / "config.json"
-    if not path.exists():
+    if not os.path.lexists(path):
         raise InputError(f"--resume: {out} holds no run; leave --resume out to start one there")
+    stored = read_json(path)
     try:
-        stored = json.loads(path.read_bytes())
         config = resolve({name: stored[section][name] for name, (section, _) in FIELDS.items()})
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror or error}") from error
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise InputError(f"{path}: not the configuration of a run of this version ({error})") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: not the configuration of a run of this version ({first_words(error)})") from error
     for name, value in settings.items():
         was = getattr(getattr(config, FIELDS[name][0]), name)
         if value != was:

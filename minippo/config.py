@@ -81,12 +81,15 @@ class RunConfig(Checked):
 
     task: str = setting("tldr", "the world of the run", choices=("tldr", "capitals", "files"))
     data: "str | None" = setting(None, "the folder of your own text and preferences, for --task files")
+    start_from: "str | None" = setting(None, "the folder of a GPT-2 in Hugging Face's files, in the place of pretraining, "
+                                       "for --task files")
     truncate: bool = setting(False, "cut texts that are longer than the context, at a word")
     algorithm: str = setting("ppo", "how the policy is trained", choices=ALGORITHMS)
     preset: str = setting("default", "quick: the same job, smaller (capitals: the same)", choices=("default", "quick"))
     seed: int = setting(0, "every random number follows from it", low=0, high=2**31 - 1)
     device: str = setting("auto", "auto takes CUDA when there is one", choices=("auto", "cpu", "cuda"))
     threads: int = setting(2, "threads of the CPU", low=1, high=256)
+    tensorboard: bool = setting(False, "write the metrics as TensorBoard events too; needs the package tensorboard")
     save_every: int = count(10, "updates of the policy between two states that --resume can go on from")
 
 
@@ -95,8 +98,8 @@ class TaskConfig(Checked):
     """The size of the world."""
 
     tldr_values: int = setting(5, "tldr: different jobs, cities and hobbies", low=3, high=6)
-    prompt_length: int = count(160, "files: the longest prompt, in bytes", low=4, high=4096)
-    completion_length: int = count(320, "files: the longest completion, in bytes, one for EOS included", low=5, high=4096)
+    prompt_length: int = count(160, "files: the longest prompt, in tokens (bytes, without --start_from)", low=4, high=4096)
+    completion_length: int = count(320, "files: the longest completion, in tokens, one for EOS included", low=5, high=4096)
 
 
 @dataclass(frozen=True)
@@ -265,9 +268,11 @@ def resolve(settings):
 
 
 def check_used(settings):
-    """Refuse what was set and would change nothing: the algorithm does not read it. ValueError names the field."""
+    """Refuse what was set and would change nothing: this algorithm, or this start, does not read it. ValueError names it."""
     algorithm = settings.get("algorithm", FIELDS["algorithm"][1].default)
     for name in settings:
         only = FIELDS[name][1].metadata["only"]
         if only is not None and algorithm not in only:
             raise ValueError(f"{name}: --algorithm {algorithm} does not use it; it is for {', '.join(only)}")
+        if settings.get("start_from") is not None and FIELDS[name][0] in ("model", "pretrain"):
+            raise ValueError(f"{name}: --start_from takes a model as it is, and does not pretrain it")

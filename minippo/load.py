@@ -18,12 +18,18 @@ question. response_length and temperature of a run stand in its config.json, und
 
 from pathlib import Path
 
+import torch
+
 from minippo.critic_head import Critic
 from minippo.errors import InputError
 from minippo.gpt import GPT, GPTConfig
 from minippo.reward_head import RewardModel
-from minippo.runs.folder import load_checkpoint
+from minippo.runs.read import LARGEST_TOKENIZER, declared_tensors, first_words, is_count, is_number, load_tensors
+from minippo.runs.read import read_json, refuse_links
 from minippo.tokenizer import tokenizer_from_dict
+
+COUNTS = ("vocab_size", "context_length", "n_layer", "n_head", "n_embd")
+REPORT = ("heldout_accuracy", "heldout_low", "heldout_high", "heldout_pairs", "annotator_ceiling", "skill")
 
 
 def load_gpt(run, stage="policy"):
@@ -43,19 +49,58 @@ def load_critic(run):
 
 def load_tokenizer(run, stage="policy"):
     """The tokenizer that the run's models were trained with."""
-    path = Path(run) / "checkpoints" / stage
+    path = _folder(run, stage) / "tokenizer.json"
     try:
-        return tokenizer_from_dict(load_checkpoint(path)[2])
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path}/tokenizer.json: not a tokenizer ({error})") from error
+        return tokenizer_from_dict(read_json(path, LARGEST_TOKENIZER))
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path}: not a tokenizer ({first_words(error)})") from error
+
+
+def load_report(run):
+    """What the reward model's held-out test gave: numbers, and None for what the task does not know."""
+    path = _folder(run, "reward_model") / "info.json"
+    report = read_json(path).get("report")
+    if not isinstance(report, dict) or not all(name in report for name in REPORT):
+        raise InputError(f"{path}, field report: wanted an object with {', '.join(REPORT)}")
+    for name, value in report.items():
+        if not (value is None and name in ("annotator_ceiling", "skill") or is_number(value)):
+            raise InputError(f"{path}, field report: wanted a number for each name in it")
+    return report
+
+
+def _folder(run, stage):
+    path = Path(run) / "checkpoints" / stage
+    refuse_links(path.parent, path)
+    return path
 
 
 def _load(run, stage, wrap):
-    path = Path(run) / "checkpoints" / stage
-    tensors, config, _ = load_checkpoint(path)
+    """The model of a stage. It is built without memory first: the file must hold just its tensors before any is made."""
+    path = _folder(run, stage)
+    config, declared = read_json(path / "config.json"), declared_tensors(path / "model.safetensors")
     try:
-        model = wrap(GPT(GPTConfig(**config)))
-        model.load_state_dict(tensors)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise InputError(f"{path}: not a checkpoint of this stage ({str(error).splitlines()[0]})") from error
+        model = _without_memory(config, wrap, most_layers=len(declared))
+        _check_declared(declared, {name: (tuple(x.shape), "F32") for name, x in model.state_dict().items()})
+        model.to_empty(device="cpu").load_state_dict(load_tensors(path / "model.safetensors"))
+        for name, tensor in model.state_dict().items():
+            if not bool(tensor.isfinite().all()) or name == "scale" and not bool(tensor > 0):
+                raise ValueError(f"{name}: not the numbers of a model")
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        raise InputError(f"{path}: not a checkpoint of this stage ({first_words(error)})") from error
     return model.eval()
+
+
+def _without_memory(config, wrap, most_layers):
+    """The model of a config, on torch's device "meta": shapes, but no numbers."""
+    if not all(is_count(config.get(name)) for name in COUNTS) or config["n_layer"] > most_layers:
+        raise ValueError("config.json: wanted the size of the model in this folder")
+    with torch.device("meta"):
+        return wrap(GPT(GPTConfig(**config)))
+
+
+def _check_declared(declared, wanted):
+    """ValueError unless the file declares the tensors that the model has."""
+    for name in sorted(declared.keys() | wanted.keys()):
+        if declared.get(name) != wanted.get(name):
+            shown = [None if item is None else list(item[0]) for item in (wanted.get(name), declared.get(name))]
+            raise ValueError(f"{name[:100]}: config.json wants the shape {shown[0]}, the file has {shown[1]}")

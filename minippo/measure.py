@@ -8,7 +8,6 @@ that an interrupted run has left must be deleted first.
 """
 
 import argparse
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +15,7 @@ from pathlib import Path
 from minippo.command_line import parse_arguments
 from minippo.errors import InputError
 from minippo.runs.files import write_text_whole
+from minippo.runs.read import read_json
 
 COLUMNS = (  # header, how to get it from a summary, which of two values is the worse one, decimals
     ("seconds", lambda s: s["seconds"]["total"], max, 0),
@@ -60,9 +60,9 @@ def _right(summary, when):
 
 def has_settings(out, arguments):
     """Was the run in this folder made with these arguments?"""
-    found = json.loads((out / "config.json").read_text(encoding="utf-8"))
-    found.pop("versions", None)
     try:
+        found = read_json(out / "config.json")
+        found.pop("versions", None)
         return found == parse_arguments(arguments)[0].to_dict()
     except InputError:
         return False
@@ -90,7 +90,10 @@ def main(arguments=None):
                 return status
         elif not has_settings(out, arguments):
             parser.error(f"{out}: holds a run with other settings; name another --root")
-        summaries.append(json.loads((out / "summary.json").read_text(encoding="utf-8")))
+        try:
+            summaries.append(read_json(out / "summary.json"))
+        except InputError as error:
+            parser.error(str(error))
     lines = table(summaries)
     write_text_whole(own.root / "table.md", "\n".join(lines) + "\n")
     print("\n".join(lines))

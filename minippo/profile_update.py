@@ -8,7 +8,6 @@ on the CPU: once to time the parts, and then once more, from where that ended, t
 
 import argparse
 import copy
-import json
 import random
 import sys
 import time
@@ -23,7 +22,8 @@ from minippo.command_line import Parser
 from minippo.config import FIELDS, resolve
 from minippo.critic_head import Critic
 from minippo.errors import InputError, TrainingError
-from minippo.load import load_gpt, load_reward_model
+from minippo.load import load_gpt, load_reward_model, load_tokenizer
+from minippo.runs.read import read_json
 from minippo.tasks import make_task
 
 KINDS = {  # kind -> what the names of its operators contain; the first that fits counts
@@ -39,7 +39,8 @@ def profile_updates(run, updates):
     """({part: seconds}, {kind of operation: seconds}, seconds in all) of some updates."""
     config = run_config(run, updates)
     torch.set_num_threads(config.run.threads)
-    task = make_task(config, generator=torch.Generator().manual_seed(0))
+    tokenizer = None if config.run.start_from is None else load_tokenizer(run, "sft")
+    task = make_task(config, generator=torch.Generator().manual_seed(0), tokenizer=tokenizer)
     reference, reward_model = (model.requires_grad_(False) for model in (load_gpt(run, "sft"), load_reward_model(run)))
     rng, tokenizer = random.Random(0), task.tokenizer
     settings = dict(
@@ -63,11 +64,11 @@ def profile_updates(run, updates):
 def run_config(run, updates):
     """The configuration of a run, with another number of updates."""
     path = Path(run) / "config.json"
+    sections = read_json(path)
     try:
-        sections = json.loads(path.read_text(encoding="utf-8"))
         settings = {name: sections[section][name] for name, (section, _) in FIELDS.items()}
         return resolve(settings | {"num_updates": updates})
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: not the configuration of a run ({error})") from error
 
 

@@ -156,6 +156,7 @@ class Rollout(Responses):
     scores: torch.Tensor           # [B] after the EOS rule
     old_logits: torch.Tensor       # [B,T,V] of the policy: the distributions that the tokens were drawn from
     exact_kl: torch.Tensor         # [B,T] KL(policy || reference) of those distributions
+    k1_variance: torch.Tensor      # [B,T] the variance of k1 under the policy: how far one token may be from that KL
 
 
 @torch.no_grad()
@@ -174,4 +175,12 @@ def make_rollout(*, policy, reference, critic, score_function, prompts, config, 
         *prompts, tokens, mask, ended=ended, sample_logprobs=sample_logprobs,
         old_logprobs=response_logprobs(logits, batch), ref_logprobs=response_logprobs(ref_logits, batch),
         old_values=response_values(critic, batch), scores=scores, old_logits=logits,
-        exact_kl=zero_padding(values=exact_kl(logits=logits, ref_logits=ref_logits), mask=mask))
+        exact_kl=zero_padding(values=exact_kl(logits=logits, ref_logits=ref_logits), mask=mask),
+        k1_variance=zero_padding(values=k1_variance(logits, ref_logits), mask=mask))
+
+
+def k1_variance(logits, ref_logits):
+    """sum_v pi_v (d_v - KL)^2 with d = log pi - log pi_ref, [B,T,V] -> [B,T]; tokens without probability do not count."""
+    pi = logits.softmax(dim=-1)
+    d = torch.where(pi > 0, logits.log_softmax(dim=-1) - ref_logits.log_softmax(dim=-1), 0.0)
+    return (pi * (d - (pi * d).sum(dim=-1, keepdim=True)) ** 2).sum(dim=-1)

@@ -148,7 +148,7 @@ def rollout_metrics(rollout, rewards, targets, config):
     """What a rollout says about the policy that made it, and about the critic before it has seen these targets."""
     mask, n = rollout.response_mask, len(rollout)
     k1 = zero_padding(values=kl_k1(logprobs=rollout.old_logprobs, ref_logprobs=rollout.ref_logprobs), mask=mask)
-    kl, kl_error = k1.sum() / n, (k1 - rollout.exact_kl).sum(dim=1)  # the error has mean 0: k1 is the exact KL and noise
+    kl = k1.sum() / n
     score, gap = rollout.scores.mean().item(), (rollout.sample_logprobs - rollout.old_logprobs).abs()
     critic = {"val/explained_variance": None} if targets is None else value_diagnostics(
         values=rollout.old_values, old_values=rollout.old_values, value_targets=targets, response_mask=mask,
@@ -157,7 +157,7 @@ def rollout_metrics(rollout, rewards, targets, config):
         "objective/scores": score,
         "objective/kl": kl.item(),
         "objective/kl_exact": (rollout.exact_kl.sum() / n).item(),
-        "objective/kl_se": kl_error.std(correction=0).item() / n**0.5,
+        "objective/kl_se": rollout.k1_variance.sum().sqrt().item() / n,  # the errors of two tokens are not correlated
         "objective/entropy": (-rollout.old_logprobs.sum() / n).item(),
         "objective/non_score_reward": -config.kl_coef * kl.item(),
         "objective/rlhf_reward": score - config.kl_coef * kl.item(),

@@ -1,6 +1,6 @@
 """All of RLHF with one command: python -m minippo.train_toy
 
-    pretrain      a fresh GPT on the task's text
+    pretrain      a fresh GPT on the task's text (with --start_from: a GPT-2 of yours, as it is)
     sft           the same GPT on demonstrations, which are imperfect
     preferences   its responses in pairs, and an annotator who chooses
     reward_model  a copy of the GPT with a scalar head learns what the annotator prefers
@@ -21,17 +21,19 @@ import subprocess
 import sys
 import time
 import zlib
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 
 import torch
 
 from minippo.command_line import parse_arguments
+from minippo.config import ModelConfig
 from minippo.critic_head import Critic
 from minippo.errors import InputError, TrainingError
 from minippo.evaluate import answer, gold_report, mean, win_rate
 from minippo.gpt import GPT, GPTConfig
-from minippo.load import load_gpt, load_reward_model
+from minippo.hugging_face import read_gpt2
+from minippo.load import load_gpt, load_report, load_reward_model, load_tokenizer
 from minippo.optimum import best_of_n, draw_from_both, estimate_optimum, optimal_frontier, policy_and_reference
 from minippo.preferences import recorded_comparisons, simulated_comparisons
 from minippo.reward_head import RewardModel
@@ -41,13 +43,15 @@ from minippo.runs.diagnostics import diagnose, never_asked
 from minippo.runs.folder import RunFolder
 from minippo.runs.screen import Screen, printable
 from minippo.runs.stats import matmul_loop_seconds, peak_memory_mib
+from minippo.runs.tensorboard import Events, summary_writer
 from minippo.tasks import make_task
 from minippo.tokenizer import pad_right
 from minippo.train_policy import estimate_advantages, train_policy
 from minippo.train_reward import all_scores, heldout_report, set_zero_and_unit, train_reward_model
 from minippo.train_sft import train_next_token
+from minippo.training_state import check_numbers
 
-FORMAT = 1  # of the checkpoints; another number is refused by --resume
+FORMAT = 2  # of the checkpoints; another number is refused by --resume
 SAMPLES_SHOWN, SAMPLES_SAVED, CENTRING_DEMONSTRATIONS = 3, 100, 500
 NO_ROOM = 1e-3  # of a standard deviation of the score: an optimum this near to the reference leaves nothing to reach for
 
@@ -58,6 +62,7 @@ class Run:
     def __init__(self, config, task, device, folder, screen, resume=False):
         self.config, self.task, self.device, self.folder, self.screen = config, task, device, folder, screen
         self.resume, self.seconds, self.findings = resume, {}, []
+        self.seconds_of_writing = 0.0  # checkpoints, states and metrics
 
     @contextmanager
     def stage(self, name, seconds_before=0.0):
@@ -66,6 +71,13 @@ class Run:
         yield text
         self.seconds[name] = time.perf_counter() - begin
         self.screen.stage(name, ", ".join(text), self.seconds[name])
+
+    @contextmanager
+    def writing(self):
+        """Times what is written so that the run can be taken up again."""
+        begin = time.perf_counter()
+        yield
+        self.seconds_of_writing += time.perf_counter() - begin
 
     def generator(self, name, device="cpu"):
         return torch.Generator(device=device).manual_seed(stage_seed(self.config.run.seed, name))
@@ -82,8 +94,9 @@ class Run:
 
     def save(self, stage, model, **info):
         trunk = getattr(model, "trunk", model)
-        self.folder.save_checkpoint(stage, model, model_config=asdict(trunk.config),
-                                    tokenizer=self.task.tokenizer.to_dict(), info={"seconds": self.seconds, **info})
+        with self.writing():
+            self.folder.save_checkpoint(stage, model, model_config=asdict(trunk.config),
+                                        tokenizer=self.task.tokenizer.to_dict(), info={"seconds": self.seconds, **info})
 
     def saved(self, stage, load):
         """(model, info) of a stage that a resumed run had finished; (None, None) when it had not, or its files are damaged."""
@@ -94,6 +107,10 @@ class Run:
             if path is None:
                 return None, None
             model = load(self.folder.path).to(self.device)
+            size = getattr(model, "trunk", model).config
+            if (size.vocab_size != self.task.tokenizer.vocab_size
+                    or size.context_length < context_needed(self.config, self.task)):
+                raise InputError(f"{path / 'config.json'}: not the size of this run's models")
         except InputError as error:
             self.screen.note(f"{error}; the stage {stage} is done again")
             return None, None
@@ -111,6 +128,14 @@ class Run:
         for finding in found if loud else ():
             self.screen.note(str(finding))
 
+    def look_back(self, rows):
+        """The same about the updates that were made before; what has been said is not said again."""
+        try:
+            for end in range(1, len(rows) + 1):
+                self.look_at(rows[:end], loud=False)
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"{self.folder.path}/metrics.jsonl: not the metrics of this run ({error})") from error
+
     def circumstances(self):
         """What helps to understand a fault: the diagnostics that fired before it, and the last good checkpoint."""
         fired = ", ".join(f"{finding.code} {finding.name}" for finding in self.findings) or "none"
@@ -122,6 +147,7 @@ class Run:
         for update, read in self.folder.states() if self.resume else ():
             try:
                 state = read()
+                check_numbers(state[1], update, also=("kl_old_coef",) if "_kl" in self.config.run.algorithm else ())
             except InputError as error:
                 self.screen.note(f"{error}; going back to the state before it, or to the stage's beginning")
                 continue
@@ -139,11 +165,12 @@ def stage_seed(seed, name):
 
 
 def pretrain(run):
-    """A GPT that has read the task's text."""
+    """A GPT that has read the task's text; with --start_from one that has read others."""
     config, task = run.config.pretrain, run.task
+    if run.config.run.start_from is not None:
+        return take_over(run)
     with run.stage("pretrain") as text:
-        context_length = max(task.document_length, task.prompt_length + run.config.ppo.response_length)
-        model = GPT(GPTConfig(vocab_size=task.tokenizer.vocab_size, context_length=context_length,
+        model = GPT(GPTConfig(vocab_size=task.tokenizer.vocab_size, context_length=context_needed(run.config, task),
                               **asdict(run.config.model)), generator=run.generator("weights")).to(run.device)
         rng = run.rng("pretrain")
         losses = train_next_token(
@@ -151,6 +178,15 @@ def pretrain(run):
             steps=config.pretrain_steps, learning_rate=config.pretrain_learning_rate, pad_id=task.tokenizer.pad_id,
             stage="pretrain", progress=run.bar("pretrain"))
         text.append(f"loss {losses[0]:.3f} -> {mean(losses[-20:]):.3f}")
+    run.save("pretrain", model)
+    return model
+
+
+def take_over(run):
+    """The model that --start_from names. The stages that follow find it in the checkpoint of the pretraining."""
+    with run.stage("pretrain") as text:
+        model = read_gpt2(run.config.run.start_from)[0].to(run.device)
+        text.append(f"none: {sum(p.numel() for p in model.parameters())} parameters from {run.config.run.start_from}")
     run.save("pretrain", model)
     return model
 
@@ -258,18 +294,18 @@ def optimise_policy(run, sft, reward_model):
         policy, critic = copy.deepcopy(sft), Critic.from_reward_model(reward_model)
         sft.requires_grad_(False)
         rng, kept, begin = run.rng("policy prompts"), {}, time.perf_counter()
-        clock = [begin]
+        clock, events = [begin], Events(run.folder.path, numbers["update"]) if config.run.tensorboard else None
         if start is not None:
-            for end in range(1, len(rows) + 1):
-                run.look_at(rows[:end], loud=False)  # what has been said is not said again
+            run.look_back(rows)
             rng.setstate(as_tuples(numbers["rng"]))
             kept["minibatch"] = numbers["minibatch"]
 
         def save_state(state):
-            tensors, changing = state()
-            seconds = numbers["stage_seconds"] + time.perf_counter() - begin
-            run.folder.save_state(changing["update"], tensors, changing | {
-                "rng": rng.getstate(), "minibatch": kept["minibatch"], "stage_seconds": seconds})
+            with run.writing():
+                tensors, changing = state()
+                seconds = numbers["stage_seconds"] + time.perf_counter() - begin
+                run.folder.save_state(changing["update"], tensors, changing | {
+                    "rng": rng.getstate(), "minibatch": kept["minibatch"], "stage_seconds": seconds})
 
         def on_update(row, rollout, minibatch, state):
             clock.append(time.perf_counter())
@@ -277,10 +313,13 @@ def optimise_policy(run, sft, reward_model):
             row["eps"] = config.ppo.batch_size / row["seconds"]  # episodes per second
             if row["update"] <= max(1, config.ppo.num_updates // 10):
                 kept["minibatch"] = minibatch  # for the figure of the clip: later ratios hardly leave the range
-            run.folder.append_metrics(row)
+            with run.writing():
+                run.folder.append_metrics(row)
             run.screen.update_line(row)
             rows.append(row)
             run.look_at(rows)
+            if events is not None:
+                events.add(row)
             if asked or row["update"] % config.run.save_every == 0 or row["update"] == config.ppo.num_updates:
                 save_state(state)
             if asked:
@@ -364,7 +403,7 @@ def make_summary(run, sft, policy, *, before, after, draws, report):
         "threads": torch.get_num_threads(), "device": str(run.device),
         "parameters": sum(parameter.numel() for parameter in policy.parameters()),
         "peak_memory_mib": None, "seconds": None, "matmul_loop_seconds": matmul_loop_seconds(),
-        "seconds_in_matmul_loops": None,
+        "seconds_in_matmul_loops": None, "seconds_of_writing": run.seconds_of_writing,
         "reward_model": report,
         "sft": {"gold": gold_before, "score": reference["score"], "objective": reference["objective"], **about["sft"]},
         "policy": {"gold": gold_after, **own, **about["policy"]},
@@ -431,13 +470,48 @@ def draw_figures(run, policy, sft, critic, reward_model, tensors, *, rows, minib
 # -- the whole
 
 
+def prepare(config, resumed=None):
+    """(config, task); the size and the tokenizer of a model to start from are its own, and a resumed run has kept them."""
+    model, tokenizer = starting_point(config, resumed)
+    if model is not None:
+        try:
+            sizes = ModelConfig(**{name: getattr(model.config, name) for name in ("n_layer", "n_head", "n_embd")})
+        except ValueError as error:
+            raise InputError(f"--start_from {config.run.start_from}: {error}") from error
+        config = replace(config, model=sizes)
+    generator = torch.Generator().manual_seed(stage_seed(config.run.seed, "split"))
+    task = make_task(config, generator=generator, tokenizer=tokenizer)
+    needed = context_needed(config, task)
+    if model is not None and model.config.context_length < needed:
+        raise InputError(f"--start_from {config.run.start_from}: its context has {model.config.context_length} tokens, "
+                         f"this run needs {needed}; lower --prompt_length, --completion_length or --response_length")
+    return config, task
+
+
+def starting_point(config, resumed):
+    """(model, tokenizer) of --start_from; (None, tokenizer) for a run that has taken over the model already."""
+    if config.run.start_from is None or config.run.task != "files":
+        return None, None
+    if resumed is not None:
+        with suppress(InputError):  # no checkpoint yet, or a damaged one: the model is taken over again
+            return None, load_tokenizer(resumed, "pretrain")
+    return read_gpt2(config.run.start_from)
+
+
+def context_needed(config, task):
+    """Tokens of the longest sequence that any stage will read."""
+    return max(task.document_length, task.prompt_length + config.ppo.response_length)
+
+
 def run_all(config, *, task, folder, screen, resume=False):
     """The whole run, from config.json to summary.json; returns the summary. TrainingError says what had been reached."""
     torch.set_num_threads(config.run.threads)
     device = find_device(config.run.device)
+    if config.run.tensorboard:
+        summary_writer()  # a missing package is told now, not after the other stages
     run = Run(config, task, device, folder, screen, resume)
     if not resume:
-        folder.save_config(config.to_dict() | {"versions": versions(device)})
+        folder.save_config(config.to_dict() | {"versions": versions(device, task)})
     for note in task.notes:
         screen.note(note)
     try:
@@ -456,12 +530,12 @@ def train_and_evaluate(run):
     if sft is None:
         pretrained, _ = run.saved("pretrain", lambda path: load_gpt(path, "pretrain"))
         sft = fine_tune(run, pretrain(run) if pretrained is None else pretrained)
-    reward_model, info = run.saved("reward_model", load_reward_model)
+    reward_model, _ = run.saved("reward_model", load_reward_model)
     if reward_model is None:
         training, heldout = collect_preferences(run, sft)
         reward_model, report = make_reward_model(run, sft, training, heldout)
     else:
-        reward_model, report = reward_model.requires_grad_(False), info["report"]
+        reward_model, report = reward_model.requires_grad_(False), load_report(run.folder.path)
     policy, critic, rows, minibatch = optimise_policy(run, sft, reward_model)
     return evaluate(run, sft, policy, critic, reward_model, report, rows, minibatch)
 
@@ -485,7 +559,7 @@ def find_device(name):
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
-def versions(device):
+def versions(device, task):
     """What the numbers may depend on besides the seed."""
     where = os.path.dirname(os.path.abspath(__file__))
     try:
@@ -494,12 +568,15 @@ def versions(device):
     except (OSError, subprocess.SubprocessError):
         commit = None
     return {"format": FORMAT, "python": platform.python_version(), "torch": torch.__version__, "device": device.type,
-            "commit": commit}
+            "commit": commit, "data": task.fingerprint}
 
 
-def check_versions(folder, device):
-    """Refuse to go on where the same bits cannot be had: another format of checkpoints, another torch, another device."""
-    was, now = folder.read_config().get("versions", {}), versions(device)
+def check_versions(folder, device, task):
+    """Refuse to go on where the same bits cannot be had: another format of checkpoints, torch, device, or other texts."""
+    was, now = folder.read_config().get("versions", {}), versions(device, task)
+    if was.get("data") != now["data"]:
+        raise InputError(f"--resume: the files of the run in {folder.path} have changed since it began; put them back, or "
+                         "start a new run")
     for name in ("format", "torch", "device"):
         if was.get(name) != now[name]:
             raise InputError(f"--resume: the run in {folder.path} was made with {name} {was.get(name)}, this is {now[name]}")
@@ -511,13 +588,13 @@ def main(arguments=None):
     try:
         config, out, resume, quiet = parse_arguments(arguments)
         device = find_device(config.run.device)
-        task = make_task(config, generator=torch.Generator().manual_seed(stage_seed(config.run.seed, "split")))
+        config, task = prepare(config, out if resume else None)
         name = f"{config.run.task}-{config.run.algorithm}-{config.run.preset}-{config.run.seed}"
         folder, screen = RunFolder.create(out, default_name=name, resume=resume), Screen(quiet=quiet)
         with folder.lock():
             if resume:
                 folder.remove_leftovers()
-                check_versions(folder, device)
+                check_versions(folder, device, task)
                 if folder.is_finished():
                     screen.note(f"{folder.path}: this run is finished; there is nothing to go on with")
                     return 0

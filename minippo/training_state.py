@@ -7,6 +7,10 @@ coefficient the next loss. With all of them a training that was stopped goes on 
 import torch
 
 from minippo.errors import InputError
+from minippo.runs.read import first_words, is_number
+
+OF_ADAM = {"step", "exp_avg", "exp_avg_sq"}
+WORDS = 624  # of the state of a random.Random; then the place where the next number is read
 
 
 def training_tensors(*, policy, critic, optimizers, generator):
@@ -27,19 +31,69 @@ def restore_training(tensors, *, policy, critic, optimizers, generator):
         for prefix, model in (("policy.", policy), ("critic.", critic)):
             model.load_state_dict({name.removeprefix(prefix): tensor for name, tensor in tensors.items()
                                    if name.startswith(prefix)})
+            _check_finite(prefix, model)
         for number, optimizer in enumerate(optimizers):
             for index, parameter in enumerate(_parameters(optimizer)):
                 prefix = f"optimizer {number}.{index}."
                 own = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
                 for name, tensor in own.items():
-                    if name != "step" and tensor.shape != parameter.shape:
-                        raise ValueError(f"{prefix}{name}: got shape {list(tensor.shape)}, wanted {list(parameter.shape)}")
+                    _check_average(prefix, name, tensor, parameter)
                     own[name] = tensor.clone() if name == "step" else tensor.to(parameter.device, copy=True)
+                if own and own.keys() != OF_ADAM:
+                    raise ValueError(f"{prefix}*: wanted {', '.join(sorted(OF_ADAM))}")
                 if own:
                     optimizer.state[parameter] = own
         generator.set_state(tensors["generator"])
     except (KeyError, RuntimeError, TypeError, ValueError) as error:
-        raise InputError(f"not the state of this training ({str(error).splitlines()[0]})") from error
+        raise InputError(f"tensors.safetensors: not the state of this training ({first_words(error)})") from error
+
+
+def _check_finite(prefix, model):
+    for name, tensor in model.state_dict().items():
+        if not bool(tensor.isfinite().all()):
+            raise ValueError(f"{prefix}{name}: not a finite number")
+
+
+def _check_average(prefix, name, tensor, parameter):
+    """ValueError unless the tensor is one that Adam keeps for this parameter."""
+    shape = () if name == "step" else parameter.shape
+    if tensor.shape != shape:
+        raise ValueError(f"{prefix}{name}: got shape {list(tensor.shape)}, wanted {list(shape)}")
+    if tensor.dtype != parameter.dtype or not bool(tensor.isfinite().all()):
+        raise ValueError(f"{prefix}{name}: not finite numbers of type {parameter.dtype}")
+    if name == "step" and tensor < 1 or name == "exp_avg_sq" and bool((tensor < 0).any()):
+        raise ValueError(f"{prefix}{name}: less than Adam ever has")
+
+
+def check_numbers(numbers, update, also=()):
+    """InputError, with the field, unless these are the plain numbers of a state after this update.
+
+    also: names of more numbers above 0 that the algorithm goes on from.
+    """
+    minibatch = numbers.get("minibatch")
+    good = {
+        "update": type(numbers.get("update")) is int and numbers["update"] == update,
+        "stage_seconds": is_number(numbers.get("stage_seconds")) and numbers["stage_seconds"] >= 0,
+        "rng": _is_random_state(numbers.get("rng")),
+        "minibatch": isinstance(minibatch, dict) and _are_pairs(minibatch.get("ratios"), minibatch.get("advantages")),
+    } | {name: is_number(numbers.get(name)) and numbers[name] > 0 for name in also}
+    for name, is_good in good.items():
+        if not is_good:
+            raise InputError(f"update-{update:07}/numbers.json, field {name}: not that of a training after update {update}")
+
+
+def _is_random_state(state):
+    """The state of a random.Random as JSON has it. Words that are all 0 would give the same number for ever."""
+    if not (isinstance(state, list) and len(state) == 3 and state[0] == 3 and isinstance(state[1], list)):
+        return False
+    *words, place = state[1] or [None]
+    return (len(words) == WORDS and all(type(word) is int and 0 <= word < 2**32 for word in words) and any(words[1:])
+            and type(place) is int and 0 <= place <= WORDS and (state[2] is None or is_number(state[2])))
+
+
+def _are_pairs(ratios, advantages):
+    return (isinstance(ratios, list) and isinstance(advantages, list) and len(ratios) == len(advantages) > 0
+            and all(map(is_number, ratios)) and all(map(is_number, advantages)))
 
 
 def _parameters(optimizer):

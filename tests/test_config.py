@@ -65,7 +65,7 @@ def test_none_is_refused_where_the_annotation_does_not_allow_it(name):
 
 
 def test_the_fields_that_may_be_none():
-    assert {name for name in NAMES if may_be_none(FIELDS[name][1])} == {"data", "no_eos_score", "target_kl"}
+    assert {name for name in NAMES if may_be_none(FIELDS[name][1])} == {"data", "start_from", "no_eos_score", "target_kl"}
 
 
 @pytest.mark.parametrize("name", [name for name in NUMBERS if limits_of(name)[0] is not None])

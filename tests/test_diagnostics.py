@@ -1,6 +1,7 @@
 """Each diagnostic of the trainer: provoked by a planted cause, and silent where there is none."""
 
 import itertools
+import math
 import re
 from pathlib import Path
 
@@ -155,14 +156,19 @@ def test_p010_a_parameter_takes_no_part():
 
 @pytest.mark.parametrize("errors, fires", [([4, 4], True), ([-4, -4], True), ([4, -4], False), ([4, 2], False), ([2, 4], False)])
 def test_p003_needs_three_standard_errors_twice_on_one_side(errors, fires):
-    rows = [{"update": i, "objective/kl": 1 + 0.01 * z, "objective/kl_exact": 1.0, "objective/kl_se": 0.01}
+    rows = [{"update": i, "objective/kl": 1 + 0.05 * z, "objective/kl_exact": 1.0, "objective/kl_se": 0.05}
             for i, z in enumerate(errors)]
     assert (diagnostics.kl_biased(rows) is not None) == fires
+    for row in rows:
+        row["objective/kl_exact"] += 10  # the same errors are now a small share of the KL
+        row["objective/kl"] += 10
+    assert diagnostics.kl_biased(rows) is None
 
 
 def test_the_standard_error_of_k1_is_that_of_the_samples():
     """k1 minus the exact KL, over its standard error, is a standard normal number: its mean square over many rollouts is 1."""
     rows = healthy(num_updates=100, learning_rate=3e-4, batch_size=32).train()[20:]
+    assert min(row["objective/kl"] for row in rows) > 0
     z = [(row["objective/kl"] - row["objective/kl_exact"]) / row["objective/kl_se"] for row in rows]
     assert sum(x * x for x in z) / len(z) == pytest.approx(1.0, abs=0.35)
 
@@ -245,3 +251,11 @@ def test_what_fired_before_a_stop_is_not_said_again_and_stands_in_the_summary(tm
     assert "P009" not in capsys.readouterr().out
     whole, stopped = (read_json(tmp_path / name / "summary.json")["diagnostics"] for name in ("whole", "stopped"))
     assert [finding["code"] for finding in whole] == ["P009"] and whole == stopped
+
+
+def test_the_variance_of_k1_by_hand():
+    """pi = (1/2, 1/2), ref = (1/5, 4/5): d = (log 5/2, log 5/8), so the variance is ((log 5/2 - log 5/8) / 2)^2 = (log 2)^2."""
+    logits, ref_logits = torch.zeros(1, 1, 2, dtype=torch.float64), torch.tensor([[[1.0, 4.0]]], dtype=torch.float64).log()
+    assert rollout.k1_variance(logits, ref_logits).item() == pytest.approx(math.log(2) ** 2, abs=1e-12)
+    certain = torch.tensor([[[0.0, -float("inf")]]], dtype=torch.float64)
+    assert rollout.k1_variance(certain, certain).item() == 0.0

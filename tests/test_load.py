@@ -51,4 +51,4 @@ def test_the_profile_gives_shares_of_parts_and_of_kinds_of_operations(folder, ca
 
 def test_the_profile_of_what_is_no_run_is_refused(tmp_path, capsys):
     assert profile_main(["--run", str(tmp_path)]) == 2
-    assert capsys.readouterr().err.startswith(f"error: {tmp_path}/config.json: not the configuration of a run")
+    assert capsys.readouterr().err.startswith(f"error: {tmp_path}/config.json: No such file or directory")

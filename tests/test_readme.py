@@ -13,7 +13,8 @@ import pytest
 import minippo
 from minippo.command_line import parse_arguments
 from minippo.train_toy import main
-from tests.test_train_toy import CAPITALS, TINY, data  # noqa: F401  (data is a fixture)
+from tests.test_export import FILES_RUN, bytes_folder  # noqa: F401  (bytes_folder and data are fixtures)
+from tests.test_train_toy import CAPITALS, TINY, data  # noqa: F401
 
 ROOT = Path(minippo.__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -29,10 +30,10 @@ def test_the_two_commands_of_the_set_up_stand_in_the_readme():
 
 
 @pytest.mark.parametrize("arguments", RUNS, ids=[arguments or "plain" for arguments in RUNS])
-def test_every_quoted_run_runs(arguments, tmp_path, monkeypatch, data):  # noqa: F811
+def test_every_quoted_run_runs(arguments, tmp_path, monkeypatch, data, bytes_folder):  # noqa: F811
     """As it stands but for its size, and for DIR and DIR2, which are the reader's own folders."""
     monkeypatch.chdir(tmp_path)
-    words = [str(data) if word == "DIR" else word for word in shlex.split(arguments)]
+    words = [{"DIR": str(data), "DIR2": str(bytes_folder)}.get(word, word) for word in shlex.split(arguments)]
     if "--help" in words:
         with pytest.raises(SystemExit) as exit:
             main(words)
@@ -41,7 +42,8 @@ def test_every_quoted_run_runs(arguments, tmp_path, monkeypatch, data):  # noqa:
     parse_arguments(words)  # the flags as they are quoted
     if "cuda" in words:
         pytest.importorskip("torch").cuda.is_available() or pytest.skip("needs a CUDA device")
-    assert main([*TINY, *words, *(CAPITALS if "capitals" in words else ()), "--quiet"]) == 0
+    size = FILES_RUN if "--start_from" in words else TINY  # the model that one starts from has a size
+    assert main([*size, *words, *(CAPITALS if "capitals" in words else ()), "--quiet"]) == 0
 
 
 @pytest.mark.parametrize("arguments", [arguments for module, arguments in QUOTED if module == "measure"])

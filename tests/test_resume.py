@@ -11,12 +11,15 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 import minippo
 from minippo import train_toy
+from minippo.gpt import GPT, GPTConfig
 from minippo.runs import files
-from minippo.runs.folder import RunFolder
+from minippo.runs.folder import RunFolder, load_tensors, tensors_to_bytes
 from minippo.train_toy import main
+from tests.hostile import reseal
 from tests.test_train_toy import STAGES, TIMES, TINY, read_json, read_rows
 
 SMALL = [*TINY, "--num_updates", "6", "--save_every", "2", "--pretrain_steps", "20"]
@@ -34,7 +37,8 @@ def resume(out):
 def content(folder):
     """Everything of a run that does not tell the time."""
     rows = [{name: value for name, value in row.items() if name not in TIMES} for row in read_rows(folder / "metrics.jsonl")]
-    volatile = ("seconds", "peak_memory_mib", "matmul_loop_seconds", "seconds_in_matmul_loops")
+    volatile = ("seconds", "peak_memory_mib", "matmul_loop_seconds", "seconds_in_matmul_loops",
+                "seconds_of_writing")
     summary = {name: value for name, value in read_json(folder / "summary.json").items() if name not in volatile}
     models = {stage: (folder / f"checkpoints/{stage}/model.safetensors").read_bytes() for stage in STAGES}
     names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
@@ -247,6 +251,94 @@ def test_both_states_damaged_the_stage_begins_again(stopped, undisturbed):
     assert resume(stopped) == 0 and content(stopped)[:4] == content(undisturbed)[:4]
 
 
+@pytest.fixture(scope="module")
+def stopped_once(tmp_path_factory):
+    """The same once for many tests, each of which takes a copy."""
+    out = tmp_path_factory.mktemp("once") / "stopped"
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Stopped):
+        patch.setattr(RunFolder, "append_metrics", stop_after(RunFolder.append_metrics, 5))
+        run(out)
+    return out
+
+
+STATE = "checkpoints/update-0000004/numbers.json"
+
+
+def without(name):
+    return lambda content: {key: value for key, value in content.items() if key != name}
+
+
+@pytest.mark.parametrize("name, change", [
+    *((STATE, without(field)) for field in ("update", "rng", "minibatch", "stage_seconds")),
+    (STATE, lambda content: content | {"update": 2}), (STATE, lambda content: content | {"rng": [3, [0] * 625, None]}),
+    (STATE, lambda content: content | {"minibatch": {"ratios": [None], "advantages": [0.5]}}),
+    ("checkpoints/sft/info.json", without("seconds")),
+    ("checkpoints/reward_model/info.json", lambda content: {"seconds": {"sft": "1"}}),
+    ("checkpoints/sft/config.json", lambda content: content | {"n_layer": 10**6})])
+def test_what_is_changed_and_sealed_again_is_done_again(name, change, stopped_once, undisturbed, tmp_path, capsys):
+    out = Path(shutil.copytree(stopped_once, tmp_path / "run"))
+    (out / name).write_text(json.dumps(change(read_json(out / name))))
+    reseal((out / name).parent)
+    assert main(["--resume", "--out", str(out)]) == 0
+    screen = capsys.readouterr().out
+    assert "going back" in screen or "is done again" in screen
+    assert content(out)[:4] == content(undisturbed)[:4]
+
+
+def shrink_the_vocabulary(out):
+    """A model that is whole and sealed, and too small for the texts of the run."""
+    path, size = out / "checkpoints/sft", GPTConfig(vocab_size=5, context_length=64, n_layer=1, n_head=2, n_embd=8)
+    (path / "config.json").write_text(json.dumps(vars(size)))
+    (path / "model.safetensors").write_bytes(tensors_to_bytes(GPT(size).state_dict()))
+    reseal(path)
+
+
+def change_state(**tensors):
+    def change(out):
+        path = out / "checkpoints/update-0000004"
+        whole = load_tensors(path / "tensors.safetensors")
+        (path / "tensors.safetensors").write_bytes(tensors_to_bytes(whole | tensors))
+        reseal(path)
+    return change
+
+
+def change_report(out):
+    path = out / "checkpoints/reward_model"
+    (path / "info.json").write_text(json.dumps(read_json(path / "info.json") | {"report": {"skill": "high"}}))
+    reseal(path)
+
+
+def forget_a_metric(out):
+    rows = [without("val/score_std")(row) for row in read_rows(out / "metrics.jsonl")]
+    files.write_jsonl(out / "metrics.jsonl", rows)
+
+
+def replace_by_a_pipe(out):
+    (out / "config.json").unlink()
+    os.mkfifo(out / "config.json")
+
+
+@pytest.mark.parametrize("damage, status", [
+    (shrink_the_vocabulary, 0), (change_report, 2), (forget_a_metric, 2), (replace_by_a_pipe, 2),
+    (lambda out: (out / "metrics.jsonl").unlink(), 0),
+    (lambda out: (out / "metrics.jsonl").write_text('{"update": 4}\n'), 0),
+    (lambda out: (out / "metrics.jsonl").write_text('{"update": "4"}\n'), 2),
+    (lambda out: (out / "samples.jsonl").mkdir(), 1),
+    (lambda out: (out / "figures").symlink_to(out), 2),
+    (lambda out: (out / "figures").write_text("no folder"), 1),
+    (change_state(generator=torch.zeros(7, dtype=torch.uint8)), 2),
+    (change_state(**{"policy.ln_f.weight": torch.full((8,), torch.nan)}), 2)])
+def test_whatever_was_changed_it_goes_on_or_ends_in_one_line(damage, status, stopped_once, undisturbed, tmp_path, capsys):
+    out = Path(shutil.copytree(stopped_once, tmp_path / "run"))
+    damage(out)
+    assert main(["--resume", "--out", str(out), "--quiet"]) == status
+    error = capsys.readouterr().err
+    if status:
+        assert error.startswith("error: ") and len(error.splitlines()) == 1
+    else:
+        assert content(out)[:4] == content(undisturbed)[:4]
+
+
 @pytest.mark.parametrize("flags, message", [
     (["--seed", "7"], "error: --seed: the run in {out} was made with 0, got 7; --resume changes nothing"),
     (["--threads", "2"], "error: --threads: the run in {out} was made with 1, got 2; --resume changes nothing"),
@@ -277,7 +369,8 @@ def test_a_configuration_that_cannot_be_read_is_refused(text, stopped, capsys):
     (stopped / "config.json").write_text(text)
     assert main(["--resume", "--out", str(stopped)]) == 2
     line, = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"error: {stopped}/config.json: not the configuration of a run")
+    assert line.startswith((f"error: {stopped}/config.json: not JSON that can be read (",
+                            f"error: {stopped}/config.json: not the configuration of a run"))
 
 
 def test_resume_needs_a_run(tmp_path, capsys):

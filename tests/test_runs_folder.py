@@ -182,10 +182,10 @@ class TestCheckpoints:
     def test_the_files_of_a_checkpoint(self, tmp_path, gpt):
         run = create(tmp_path)
         plain = save(run, gpt)
-        more = save(run, gpt, "policy", info={"seconds": 3})
+        more = save(run, gpt, "policy", info={"seconds": {"sft": 3}})
         assert sorted(os.listdir(plain)) == ["config.json", "model.safetensors", "sha256.json", "tokenizer.json"]
         assert sorted(os.listdir(more)) == ["config.json", "info.json", "model.safetensors", "sha256.json", "tokenizer.json"]
-        assert run.whole_checkpoint("policy") == (more, {"seconds": 3}) and run.whole_checkpoint("no") == (None, None)
+        assert run.whole_checkpoint("policy") == (more, {"seconds": {"sft": 3}}) and run.whole_checkpoint("no") == (None, None)
         assert sorted(os.listdir(tmp_path / "checkpoints")) == ["policy", "sft"]
 
     def test_saving_again_replaces(self, tmp_path, gpt):
@@ -239,8 +239,10 @@ class TestCheckpoints:
 class TestStates:
     def test_the_last_two_are_kept_and_read_newest_first(self, tmp_path):
         run = create(tmp_path)
-        for update in (1, 2, 10):
-            run.save_state(update, {"x": torch.tensor([float(update)])}, {"update": update})
+        for update in range(1, 11):
+            run.append_metrics({"update": update, "objective/scores": 0.0, "objective/kl": 0})
+            if update in (1, 2, 10):
+                run.save_state(update, {"x": torch.tensor([float(update)])}, {"update": update})
         assert [update for update, _ in run.states()] == [10, 2]
         tensors, numbers = run.states()[0][1]()
         assert numbers == {"update": 10} and torch.equal(tensors["x"], torch.tensor([10.0]))
@@ -260,6 +262,23 @@ class TestStates:
         run.save_state(3, {"x": torch.zeros(1)}, {})
         (tmp_path / "checkpoints" / "update-0000003" / "sha256.json").write_bytes(seal)
         with pytest.raises(InputError):
+            run.states()[0][1]()
+
+    def test_states_of_later_updates_go_when_an_earlier_one_is_made_again(self, tmp_path):
+        run = create(tmp_path)
+        for update in (4, 6, 2):
+            run.save_state(update, {"x": torch.zeros(1)}, {})
+        assert [update for update, _ in run.states()] == [2]
+
+    @pytest.mark.parametrize("rows", [
+        [], [{"update": 1}], [{"update": 2}, {"update": 1}], [{"update": 1}, {"update": 1}],
+        [{"update": 1}, {"update": 2, "objective/scores": None}], [{"update": 1, "objective/kl": "0"}, {"update": 2}]])
+    def test_a_state_without_the_metrics_before_it_is_of_no_use(self, tmp_path, rows):
+        run = create(tmp_path)
+        run.save_state(2, {"x": torch.zeros(1)}, {})
+        for row in rows:
+            run.append_metrics({"objective/scores": 0.0, "objective/kl": 0.0} | row)
+        with pytest.raises(InputError, match=r"metrics\.jsonl: (has not one row for each update up to 2|no number objective)"):
             run.states()[0][1]()
 
     def test_no_states_where_there_are_none(self, tmp_path):

@@ -123,7 +123,7 @@ def test_a_byte_tokenizer_survives_json():
 
 @pytest.mark.parametrize("kind", ["subword", "", None])
 def test_an_unknown_kind_is_refused(kind):
-    with pytest.raises(ValueError, match=f"kind: a tokenizer is 'word' or 'byte', got {kind!r}"):
+    with pytest.raises(ValueError, match=f"kind: a tokenizer is 'word', 'byte' or 'hf', got {kind!r}"):
         tokenizer_from_dict({"kind": kind})
-    with pytest.raises(ValueError, match="kind: a tokenizer is 'word' or 'byte', got None"):
+    with pytest.raises(ValueError, match="kind: a tokenizer is 'word', 'byte' or 'hf', got None"):
         tokenizer_from_dict({})

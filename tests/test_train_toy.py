@@ -7,6 +7,7 @@ import torch
 
 from minippo.config import ALGORITHMS
 from minippo.runs.folder import load_checkpoint
+from minippo.runs.folder import RunFolder
 from minippo.train_toy import main, stage_seed
 
 TINY = """--n_layer 1 --n_head 2 --n_embd 8 --pretrain_steps 3 --pretrain_batch_size 4 --sft_steps 2 --sft_batch_size 4
@@ -49,7 +50,7 @@ def test_the_same_seed_gives_the_same_run_bit_for_bit(folders):
     rows = [[{name: value for name, value in row.items() if name not in TIMES} for row in read_rows(f / "metrics.jsonl")]
             for f in folders]
     assert rows[0] == rows[1] and len(rows[0]) == 2
-    volatile = ("seconds", "peak_memory_mib", "matmul_loop_seconds", "seconds_in_matmul_loops")
+    volatile = ("seconds", "peak_memory_mib", "matmul_loop_seconds", "seconds_in_matmul_loops", "seconds_of_writing")
     summaries = [{k: v for k, v in read_json(f / "summary.json").items() if k not in volatile} for f in folders]
     assert summaries[0] == summaries[1]
 
@@ -112,7 +113,7 @@ def test_samples_and_metrics_have_their_keys(folders):
 def test_the_configuration_is_written_as_it_was_resolved(folders):
     config = read_json(folders[0] / "config.json")
     assert config["run"]["seed"] == 5 and config["ppo"]["num_updates"] == 2 and config["ppo"]["lam"] == 0.95
-    assert set(config["versions"]) == {"format", "python", "torch", "device", "commit"}
+    assert set(config["versions"]) == {"format", "python", "torch", "device", "commit", "data"}
 
 
 def test_a_checkpoint_can_be_loaded_into_its_model(folders):
@@ -202,6 +203,27 @@ def test_an_interrupt_ends_with_status_130_and_says_where_the_run_is(tmp_path, c
 def test_stages_draw_from_generators_of_their_own():
     seeds = {stage_seed(seed, name) for seed in range(50) for name in ("pretrain", "sft", "policy")}
     assert len(seeds) == 150
+
+
+def test_a_resumed_run_must_find_the_texts_that_it_began_with(data, tmp_path, monkeypatch, capsys):
+    out, append = tmp_path / "run", RunFolder.append_metrics
+
+    def stops(self, row):
+        append(self, row)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "append_metrics", stops)
+        assert main([*TINY, "--task", "files", "--data", str(data), "--completion_length", "40", "--response_length", "20",
+                     "--preference_heldout", "4", "--out", str(out), "--quiet"]) == 130
+    pairs = (data / "preferences.jsonl").read_text()
+    (data / "preferences.jsonl").write_text(pairs.replace("a", "e"))
+    capsys.readouterr()
+    assert main(["--resume", "--out", str(out), "--quiet"]) == 2
+    assert capsys.readouterr().err == (f"error: --resume: the files of the run in {out} have changed since it began; put "
+                                       "them back, or start a new run\n")
+    (data / "preferences.jsonl").write_text(pairs)
+    assert main(["--resume", "--out", str(out), "--quiet"]) == 0
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

@@ -7,18 +7,17 @@ mixed up with another run's is noticed before a number is read from it.
 
 import contextlib
 import hashlib
-import json
 import os
 import re
 import shutil
-from pathlib import Path
 
 from minippo.errors import InputError
 from minippo.runs.files import temporary_beside, write_json
+from minippo.runs.read import open_plain, read_json, refuse_links
 
 SEAL = "sha256.json"
-LARGEST_SEAL = 100_000  # bytes; ours have a few hundred
-UPDATE = re.compile(r"update-(\d{7})")
+PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")  # leads nowhere else
+UPDATE = re.compile(r"update-([0-9]{7})")
 
 
 @contextlib.contextmanager
@@ -33,21 +32,27 @@ def whole_folder(path):
         temporary.mkdir()
         yield temporary
         write_json(temporary / SEAL, {file.name: digest(file) for file in sorted(temporary.iterdir())})
-        if path.exists():
+        if os.path.lexists(path):
             os.replace(path, aside)
         os.replace(temporary, path)
     except BaseException:
-        if aside.exists() and not path.exists():
+        if os.path.lexists(aside) and not os.path.lexists(path):
             os.rename(aside, path)
         raise
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-        if path.exists():
-            shutil.rmtree(aside, ignore_errors=True)
+        remove(temporary)
+        if os.path.lexists(path):
+            remove(aside)
+
+
+def remove(path):
+    """Remove a file, a folder with all in it, or a link and nothing behind it; what cannot be removed stays."""
+    with contextlib.suppress(OSError, RecursionError):  # Recursion: folders in folders, a thousand deep
+        shutil.rmtree(path) if os.path.isdir(path) and not os.path.islink(path) else os.unlink(path)
 
 
 def digest(path):
-    with open(path, "rb") as file:
+    with open_plain(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(file)
 
 
@@ -59,19 +64,18 @@ def _digest(file):
     return state.hexdigest()
 
 
-def check_seal(path):
-    """Refuse a checkpoint that is not as it was written. InputError names the file."""
-    try:
-        if (path / SEAL).stat().st_size > LARGEST_SEAL:
-            raise InputError(f"{path / SEAL}: too large for what it should be")
-        wanted = json.loads((path / SEAL).read_bytes())
-        for name in wanted:
-            if Path(name).name != name or digest(path / name) != wanted[name]:
-                raise InputError(f"{path / name}: is not as it was written")
-    except OSError as error:
-        raise InputError(f"{error.filename or path}: {error.strerror or error}") from error
-    except (ValueError, TypeError, RecursionError) as error:
-        raise InputError(f"{path / SEAL}: not JSON that can be read") from error
+def check_seal(path, *names):
+    """Refuse a checkpoint without these files, or with one that is not as it was written. InputError names the file."""
+    refuse_links(path.parent, path)
+    wanted = read_json(path / SEAL)
+    for name in names:
+        if name not in wanted:
+            raise InputError(f"{path / SEAL}: does not seal {name}")
+    for name in wanted:
+        if not PLAIN_NAME.fullmatch(name):
+            raise InputError(f"{path / SEAL}: {name[:40]!r} is not the name of a file in this folder")
+        if digest(path / name) != wanted[name]:
+            raise InputError(f"{path / name}: is not as it was written")
 
 
 def updates_below(path):
@@ -81,7 +85,13 @@ def updates_below(path):
     return [(number, path / f"update-{number:07}") for number in sorted(numbers, reverse=True)]
 
 
-def remove_leftovers(path):
-    """Temporary files and folders that a kill has left, here and below."""
-    for leftover in sorted(Path(path).rglob(".*.tmp"), reverse=True):
-        shutil.rmtree(leftover, ignore_errors=True) if leftover.is_dir() else leftover.unlink(missing_ok=True)
+def remove_leftovers(path, depth=3):
+    """Temporary files and folders that a kill has left, here and in the folders below; links are not followed."""
+    entries = []
+    with contextlib.suppress(OSError), os.scandir(path) as found:
+        entries = list(found)
+    for entry in entries:
+        if entry.name.startswith(".") and entry.name.endswith(".tmp"):
+            remove(entry.path)
+        elif depth > 1 and entry.is_dir(follow_symlinks=False):
+            remove_leftovers(entry.path, depth - 1)

@@ -12,15 +12,19 @@ import io
 import itertools
 import json
 import os
-import shutil
 from pathlib import Path
 
 from minippo.errors import InputError, TrainingError
-from minippo.runs.checkpoints import check_seal, remove_leftovers, updates_below, whole_folder
+from minippo.runs.checkpoints import check_seal, remove, remove_leftovers, updates_below, whole_folder
 from minippo.runs.files import temporary_beside, write_bytes_whole, write_json, write_jsonl
+from minippo.runs.read import LARGEST_NUMBERS, LARGEST_TOKENIZER, is_number, load_tensors, read_json, read_rows
+from minippo.runs.read import reason, refuse_links
 
 MARKS_OF_A_RUN = ("config.json", "summary.json", "metrics.jsonl", "checkpoints")
+OF_A_CHECKPOINT = ("model.safetensors", "config.json", "tokenizer.json", "info.json")
+OF_A_STATE = ("tensors.safetensors", "numbers.json")
 STATES_KEPT = 2  # the newest, and the one before in case the newest is damaged
+DRAWN = ("objective/scores", "objective/kl")  # no figure can be made of a row without them
 
 
 class RunFolder:
@@ -28,7 +32,7 @@ class RunFolder:
 
     def __init__(self, path):
         self.path = Path(path)
-        self._metrics = _read_jsonl(self.path / "metrics.jsonl")  # empty, unless a run is taken up again
+        self._metrics = read_rows(self.path / "metrics.jsonl")  # empty, unless a run is taken up again
 
     @classmethod
     def create(cls, out=None, *, default_name, root="runs", resume=False):
@@ -48,7 +52,12 @@ class RunFolder:
 
     def read_config(self):
         """config.json as it was saved. InputError when it cannot be read."""
-        return _read_json(self.path / "config.json")
+        path = self.path / "config.json"
+        config = read_json(path)
+        versions = config.get("versions", {})
+        if not isinstance(versions, dict) or any(len(str(value)) > 100 for value in versions.values()):
+            raise InputError(f"{path}, field versions: wanted an object of short texts and numbers")
+        return config
 
     def is_finished(self):
         """Has the run written its summary, which comes last?"""
@@ -125,10 +134,14 @@ class RunFolder:
     def whole_checkpoint(self, stage):
         """(path, info) of a stage's checkpoint, or (None, None) when there is none. InputError when it is damaged."""
         path = self.path / "checkpoints" / stage
-        if not path.exists():
+        if not os.path.lexists(path):
             return None, None
-        check_seal(path)
-        return path, _read_json(path / "info.json")
+        check_seal(path, *OF_A_CHECKPOINT)
+        info = read_json(path / "info.json")
+        seconds = info.get("seconds")
+        if not isinstance(seconds, dict) or not all(is_number(value) for value in seconds.values()):
+            raise InputError(f"{path / 'info.json'}, field seconds: wanted a number for each stage")
+        return path, info
 
     def save_state(self, update, tensors, numbers):
         """checkpoints/update-<number>/ with the state of the policy's training; all but the last two are removed."""
@@ -137,24 +150,38 @@ class RunFolder:
             with whole_folder(path) as temporary:
                 write_bytes_whole(temporary / "tensors.safetensors", tensors_to_bytes(tensors))
                 write_json(temporary / "numbers.json", numbers)
+        for newer, path in updates_below(self.path / "checkpoints"):
+            if newer > update:  # of a training that went on from a damaged state, and is being made again
+                remove(path)
         self._remove_old_states()
 
     def _remove_old_states(self):
         for _, old in updates_below(self.path / "checkpoints")[STATES_KEPT:]:
-            shutil.rmtree(old, ignore_errors=True)
+            remove(old)
 
     def states(self):
         """The states of the policy's training, the newest first: (update, function that reads it).
 
-        The function returns (tensors, numbers), or raises InputError when a file of that state is damaged.
+        The function returns (tensors, numbers), or raises InputError when a file of that state is damaged, or when the
+        metrics of the updates before it are not all there.
         """
-        def reader(path):
+        def reader(update, path):
             def read():
-                check_seal(path)
-                return load_tensors(path / "tensors.safetensors"), _read_json(path / "numbers.json")
+                check_seal(path, *OF_A_STATE)
+                self._check_metrics(update)
+                return load_tensors(path / "tensors.safetensors"), read_json(path / "numbers.json", LARGEST_NUMBERS)
             return read
 
-        return [(update, reader(path)) for update, path in updates_below(self.path / "checkpoints")]
+        return [(update, reader(update, path)) for update, path in updates_below(self.path / "checkpoints")]
+
+    def _check_metrics(self, update):
+        rows = [row for row in self._metrics if row["update"] <= update]
+        if any(row["update"] != wanted for row, wanted in zip(rows, range(1, update + 1))) or len(rows) != update:
+            raise InputError(f"{self.path / 'metrics.jsonl'}: has not one row for each update up to {update}")
+        for row in rows:
+            for name in DRAWN:
+                if not is_number(row.get(name)):
+                    raise InputError(f"{self.path / 'metrics.jsonl'}: no number {name} of update {row['update']}")
 
 
 def load_checkpoint(path):
@@ -162,7 +189,8 @@ def load_checkpoint(path):
 
     Raises InputError, naming the file, when one of the three is missing or cannot be read.
     """
-    config, tokenizer = (_read_json(Path(path) / name) for name in ("config.json", "tokenizer.json"))
+    refuse_links(Path(path).parent, path)
+    config, tokenizer = read_json(Path(path) / "config.json"), read_json(Path(path) / "tokenizer.json", LARGEST_TOKENIZER)
     return load_tensors(Path(path) / "model.safetensors"), config, tokenizer
 
 
@@ -185,21 +213,6 @@ def tensors_to_bytes(tensors):
     return save(written, metadata={"same_as": json.dumps(same_as)})
 
 
-def load_tensors(path):
-    """The tensors of one file that tensors_to_bytes made, on the CPU. Nothing in the file is ever executed."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
-            same_as = json.loads((file.metadata() or {}).get("same_as", "{}"))
-        return tensors | {name: tensors[first] for name, first in same_as.items()}
-    except OSError as error:
-        raise InputError(f"{path}: {_reason(error)}") from error
-    except (SafetensorError, ValueError, KeyError) as error:
-        raise InputError(f"{path}: not a checkpoint that can be read ({error})") from error
-
-
 def _new_folder(root, name):
     """Make root/name, or the first of name-2, name-3 ... that is free.
 
@@ -213,7 +226,7 @@ def _new_folder(root, name):
                 path.mkdir()
                 return path
     except OSError as error:
-        raise InputError(f"no run folder can be made in {root}: {_reason(error)}; name a place with --out") from error
+        raise InputError(f"no run folder can be made in {root}: {reason(error)}; name a place with --out") from error
 
 
 def _named_folder(out, resume):
@@ -227,7 +240,7 @@ def _named_folder(out, resume):
     except FileExistsError as error:
         raise InputError(f"--out {path}: exists and is not a folder") from error
     except OSError as error:
-        raise InputError(f"--out {path}: cannot be used: {_reason(error)}") from error
+        raise InputError(f"--out {path}: cannot be used: {reason(error)}") from error
     holds_a_run = any(mark in names for mark in MARKS_OF_A_RUN)
     if holds_a_run and not resume:
         raise InputError(f"--out {path}: holds a run already; name another folder, nothing was written over")
@@ -235,6 +248,7 @@ def _named_folder(out, resume):
         raise InputError(f"--out {path}: is not empty; name another folder, nothing was written over")
     if resume and not holds_a_run:
         raise InputError(f"--resume: {path} holds no run; leave --resume out to start one there")
+    refuse_links(path / "checkpoints", path / "figures")
     return path
 
 
@@ -247,7 +261,7 @@ def _check_writable(path, what):
     except OSError as error:
         with contextlib.suppress(OSError):
             probe.unlink(missing_ok=True)
-        raise InputError(f"{what} {path}: cannot be written: {_reason(error)}") from error
+        raise InputError(f"{what} {path}: cannot be written: {reason(error)}") from error
 
 
 @contextlib.contextmanager
@@ -256,31 +270,4 @@ def _one_line(path):
     try:
         yield path
     except OSError as error:
-        raise TrainingError(f"cannot write {path}: {_reason(error)}") from error
-
-
-def _read_json(path):
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: {_reason(error)}") from error
-    except ValueError as error:  # broken JSON, or bytes that are not UTF-8
-        raise InputError(f"{path}: not JSON that can be read ({error})") from error
-
-
-def _read_jsonl(path):
-    """The rows of a file, none where there is no file."""
-    if not path.exists():
-        return []
-    rows = []
-    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
-        try:
-            rows.append(json.loads(line))
-        except ValueError as error:
-            raise InputError(f"{path}, line {number}: not JSON that can be read ({error})") from error
-    return rows
-
-
-def _reason(error):
-    """The system's own words, without the error number and the path that str(error) puts around them."""
-    return error.strerror or str(error) or type(error).__name__
+        raise TrainingError(f"cannot write {path}: {reason(error)}") from error

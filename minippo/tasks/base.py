@@ -34,6 +34,7 @@ class Task:
     document_length = None      # no document that it trains on has more tokens
     prompt_length = None        # tokens of the longest prompt, BOS included
     gold_max = None             # the best possible mean gold score; None where there is no rule
+    fingerprint = None          # of the files that it was made from; None where there are none
     notes = ()                  # lines for the screen: what was derived, dropped or cut
 
     def pretraining_examples(self, n, *, step, rng):

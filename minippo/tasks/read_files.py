@@ -11,6 +11,7 @@ In this order: a cut can make two prompts equal, so pairs are split after it. Fi
 import json
 import os
 import stat
+from bisect import bisect_right
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -180,7 +181,9 @@ def read_bytes(path, name):
         if status.st_size > MAX_BYTES:
             raise fault(name, what=f"has {status.st_size} bytes, more than the {MAX_BYTES} that are read")
         with open(full, "rb") as file:
-            data = file.read()
+            data = file.read(MAX_BYTES + 1)
+        if len(data) > MAX_BYTES:  # it has grown since
+            raise fault(name, what=f"has more than the {MAX_BYTES} bytes that are read")
     except OSError as error:
         raise fault(name, what=f"can't be read ({reason(error)})") from None
     if not data:
@@ -292,7 +295,7 @@ def example(name):
 
 
 class LongText(NamedTuple):
-    """A text that has no room: where it stands, its bytes, and the bytes that there is room for."""
+    """A text that has no room: where it stands, its size, and the size that there is room for."""
 
     line: int
     field: str
@@ -300,8 +303,12 @@ class LongText(NamedTuple):
     room: int
 
 
-def check_lengths(data, *, prompt_length, completion_length, truncate):
-    """The data with every text within its room, in tokens, which are bytes; a response also needs one for its EOS.
+def size_in_bytes(text):
+    return len(text.encode())
+
+
+def check_lengths(data, *, prompt_length, completion_length, truncate, size=size_in_bytes, unit="bytes"):
+    """The data with every text within its room, in tokens, which size(text) counts; a response also needs one for its EOS.
 
     Too long and `truncate` False: InputError with the count and the longest. True: a prompt loses its beginning and a
     response its end, at a word where there is one; pairs that become equal are dropped; `notes` says how many.
@@ -309,12 +316,12 @@ def check_lengths(data, *, prompt_length, completion_length, truncate):
     """
     check_room(prompt_length=prompt_length, completion_length=completion_length)
     rooms = {"prompt": prompt_length} | dict.fromkeys(("completion", "chosen", "rejected"), completion_length - 1)
-    too_long = find_long_texts(data, rooms)
+    too_long = find_long_texts(data, rooms, size)
     if not too_long:
         return data
     if not truncate:
-        raise InputError(describe_long_texts(data, too_long))
-    return cut_texts(data, rooms, too_long)
+        raise InputError(describe_long_texts(data, too_long, unit))
+    return cut_texts(data, rooms, too_long, size)
 
 
 def check_room(*, prompt_length, completion_length):
@@ -325,13 +332,13 @@ def check_room(*, prompt_length, completion_length):
         raise InputError(f"--completion_length must be at least {LONGEST_CHARACTER + 1}, got {completion_length}")
 
 
-def find_long_texts(data, rooms):
+def find_long_texts(data, rooms, size_of):
     """{file: its LongTexts}; what was derived from the preferences is not counted a second time."""
     too_long = {}
     for name in ("preferences.jsonl", "demonstrations.jsonl", "prompts.jsonl"):
         for source, texts in own_items(data, name):
             for field, text in zip(FIELDS[name], texts):
-                size = len(text.encode())
+                size = size_of(text)
                 if size > rooms[field]:
                     too_long.setdefault(name, []).append(LongText(source.line, field, size, rooms[field]))
     return too_long
@@ -344,7 +351,7 @@ def own_items(data, name):
             for source, item in zip(data.sources[kind], getattr(data, kind)) if source.file == name]
 
 
-def describe_long_texts(data, too_long):
+def describe_long_texts(data, too_long, unit):
     """One line: per file how many and the longest, then what to do about it."""
     parts, flags = [], set()
     for name, texts in too_long.items():
@@ -352,7 +359,7 @@ def describe_long_texts(data, too_long):
         longest = max(texts, key=lambda text: text.size - text.room)  # the one that most room is missing for
         room = f"{longest.room}" if longest.field == "prompt" else f"{longest.room} and the EOS"
         parts.append(f"{name}: {share(data, name, texts)} {'is' if len(texts) == 1 else 'are'} longer than the context "
-                     f"(longest: {longest.size} bytes at line {longest.line}, field {longest.field}; room for {room})")
+                     f"(longest: {longest.size} {unit} at line {longest.line}, field {longest.field}; room for {room})")
     return f"{'; '.join(parts)}; pass --truncate to cut them at a word, or raise {' and '.join(sorted(flags))}"
 
 
@@ -361,10 +368,10 @@ def share(data, name, texts):
     return f"{len(texts)} of {len(own_items(data, name)) * len(FIELDS[name])} texts"
 
 
-def cut_texts(data, rooms, too_long):
+def cut_texts(data, rooms, too_long, size):
     """A new FolderData without a text that is too long."""
     notes = [f"{name}: {share(data, name, texts)} cut at a word" for name, texts in too_long.items()]
-    pairs, demonstrations = cut_items(data.preferences, rooms), cut_items(data.demonstrations, rooms)
+    pairs, demonstrations = (cut_items(items, rooms, size) for items in (data.preferences, data.demonstrations))
     different = [not same_answer(pair) for pair in pairs]
     equal = different.count(False)
     if equal == len(pairs):
@@ -373,37 +380,37 @@ def cut_texts(data, rooms, too_long):
     if equal:
         notes.append(f"preferences.jsonl: {equal} of {len(pairs)} pairs dropped, their answers equal after the cut")
     sources = data.sources | {"preferences": keep(data.sources["preferences"], different)}
-    prompts = [cut_front(prompt, rooms["prompt"]) for prompt in data.prompts]
+    prompts = [cut_front(prompt, rooms["prompt"], size) for prompt in data.prompts]
     if data.sources["prompts"][0].file == "preferences.jsonl":  # derived, and so each one once
         prompts, sources["prompts"] = first_of_each(prompts, data.sources["prompts"], key=str.strip)
     return replace(data, preferences=keep(pairs, different), demonstrations=demonstrations, prompts=prompts,
                    notes=data.notes + notes, sources=sources)
 
 
-def cut_items(items, rooms):
+def cut_items(items, rooms, size):
     """Tuples of a prompt and one or two answers, each text cut to its room."""
-    return [(cut_front(prompt, rooms["prompt"]), *(cut_end(answer, rooms["completion"]) for answer in answers))
+    return [(cut_front(prompt, rooms["prompt"], size), *(cut_end(answer, rooms["completion"], size) for answer in answers))
             for prompt, *answers in items]
 
 
-def cut_end(text, room):
-    """The beginning of a text in at most `room` bytes, up to a white space where there is one."""
-    if len(text.encode()) <= room:
+def cut_end(text, room, size=size_in_bytes):
+    """The beginning of a text of at most the size `room`, up to a white space where there is one."""
+    if size(text) <= room:
         return text
     text = text.strip()
-    end = len(text.encode()[:room].decode(errors="ignore"))  # ignored: the bytes of a character cut in two
+    end = bisect_right(range(1, len(text) + 1), room, key=lambda length: size(text[:length]))  # characters that fit
     if end == len(text):
         return text
     # text[end], the first character that is out, counts too: with a space there, nothing was cut in two.
-    end = max((i for i in range(end + 1) if text[i].isspace()), default=end)
+    end = next((i for i in range(end, 0, -1) if text[i].isspace() and size(text[:i]) <= room), end)
     return text[:end].rstrip()
 
 
-def cut_front(text, room):
-    """The end of a text in at most `room` bytes, from a white space on where there is one."""
-    if len(text.encode()) <= room:
+def cut_front(text, room, size=size_in_bytes):
+    """The end of a text of at most the size `room`, from a white space on where there is one."""
+    if size(text) <= room:
         return text
-    return cut_end(text.strip()[::-1], room)[::-1]
+    return cut_end(text.strip()[::-1], room, lambda reversed_text: size(reversed_text[::-1]))[::-1]
 
 
 def keep(values, wanted):
