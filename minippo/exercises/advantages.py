@@ -1,0 +1,125 @@
+"""Exercise of notebook 04: reward-to-go minus a baseline."""
+
+import torch
+
+from minippo.baseline import baseline_advantages
+from minippo.exercises.engine import Exercise, Mistake
+from minippo.policy_gradient import trajectory_returns
+from minippo.reward_to_go import rewards_to_go
+
+
+def reference(rewards, values, response_mask, gamma):
+    """rewards, values, response_mask [B,T] -> [B,T], equation (3.1); 0 where masked, and no gradient to the values."""
+    return baseline_advantages(rewards=rewards, values=values.detach(), response_mask=response_mask, gamma=gamma)
+
+
+def cases():
+    """Two ragged batches, with gamma below 1 and 1; there are numbers in the padding of rewards and of values."""
+    generator = torch.Generator().manual_seed(1)
+    made = []
+    for lengths, gamma in (((4, 2), 0.5), ((1, 3, 2), 1.0)):
+        shape = (len(lengths), max(lengths))
+        made.append({"rewards": torch.randn(shape, generator=generator, dtype=torch.float64) + 0.5,
+                     "values": torch.randn(shape, generator=generator, dtype=torch.float64),
+                     "response_mask": torch.arange(shape[1]) < torch.tensor(lengths)[:, None], "gamma": gamma})
+    return made
+
+
+def masked(x, response_mask):
+    return torch.where(response_mask, x, 0.0)
+
+
+def to_go(rewards, response_mask, gamma):
+    return rewards_to_go(rewards=rewards, response_mask=response_mask, gamma=gamma)
+
+
+def without_mask(rewards, values, response_mask, gamma):
+    return reference(rewards, values, torch.ones_like(response_mask), gamma)
+
+
+def padding_is_paid(rewards, values, response_mask, gamma):
+    return masked(without_mask(rewards, values, response_mask, gamma), response_mask)
+
+
+def values_after_the_end(rewards, values, response_mask, gamma):
+    return to_go(rewards, response_mask, gamma) - values.detach()
+
+
+def values_not_detached(rewards, values, response_mask, gamma):
+    return masked(to_go(rewards, response_mask, gamma) - values, response_mask)
+
+
+def wrong_sign(rewards, values, response_mask, gamma):
+    return -reference(rewards, values, response_mask, gamma)
+
+
+def values_added(rewards, values, response_mask, gamma):
+    return reference(rewards, -values, response_mask, gamma)
+
+
+def without_values(rewards, values, response_mask, gamma):
+    return to_go(rewards, response_mask, gamma)
+
+
+def whole_returns(rewards, values, response_mask, gamma):
+    returns = trajectory_returns(rewards=rewards, response_mask=response_mask, gamma=gamma)
+    return masked(returns - values.detach(), response_mask)
+
+
+def rewards_so_far(rewards, values, response_mask, gamma):
+    sums = []
+    for reward in masked(rewards, response_mask).unbind(dim=1):
+        sums.append(reward + gamma * sums[-1] if sums else reward)
+    return masked(torch.stack(sums, dim=1) - values.detach(), response_mask)
+
+
+def without_gamma(rewards, values, response_mask, gamma):
+    return reference(rewards, values, response_mask, 1.0)
+
+
+def gamma_from_the_start(rewards, values, response_mask, gamma):
+    discounts = gamma ** torch.arange(rewards.shape[1], dtype=rewards.dtype)
+    return masked(to_go(rewards * discounts, response_mask, 1.0) - values.detach(), response_mask)
+
+
+def without_its_own_reward(rewards, values, response_mask, gamma):
+    ahead = to_go(rewards, response_mask, gamma)
+    return masked(torch.nn.functional.pad(gamma * ahead[:, 1:], (0, 1)) - values.detach(), response_mask)
+
+
+def next_value(rewards, values, response_mask, gamma):
+    later = torch.nn.functional.pad(masked(values.detach(), response_mask)[:, 1:], (0, 1))
+    return masked(to_go(rewards, response_mask, gamma) - later, response_mask)
+
+
+def reward_of_the_token_alone(rewards, values, response_mask, gamma):
+    return masked(rewards - values.detach(), response_mask)
+
+
+MISTAKES = (
+    Mistake("mask", "slots after the end of a response are used: neither rewards nor values of the padding count, "
+                    "and the result there is 0", without_mask),
+    Mistake("mask", "numbers from the padding of the rewards reach the real tokens: take them out before summing, not after",
+            padding_is_paid),
+    Mistake("value after the end", "after the end the result is minus a value of the padding; it has to be 0",
+            values_after_the_end),
+    Mistake("detach", "the numbers are right, but a gradient reaches the values: the policy's loss would train the critic",
+            values_not_detached),
+    Mistake("sign", "the sign is turned: better than expected has to be positive", wrong_sign),
+    Mistake("sign", "the values are added; they are what was expected, and the result is the surprise", values_added),
+    Mistake("baseline", "this is the reward-to-go; the baseline is still to be subtracted", without_values),
+    Mistake("formula", "this is the return of the whole response: a token does not answer for what was paid before it",
+            whole_returns),
+    Mistake("direction", "this adds up the rewards so far; the sum runs from the token to the end", rewards_so_far),
+    Mistake("discount", "gamma is not used: later rewards count less", without_gamma),
+    Mistake("discount", "the discount counts from the start of the response; here it counts from the token",
+            gamma_from_the_start),
+    Mistake("off by one", "the token's own reward is missing: the sum begins with the reward that its choice brought",
+            without_its_own_reward),
+    Mistake("shift", "the values are read one slot too late: they know the token already, and a baseline must not",
+            next_value),
+    Mistake("formula", "this is the reward of the token alone; all that comes after it belongs to its account as well",
+            reward_of_the_token_alone),
+)
+
+exercise = Exercise("advantages", reference, cases, MISTAKES, gradient_of=("values",))

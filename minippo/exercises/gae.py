@@ -1,0 +1,123 @@
+"""Exercise of notebook 07: generalised advantage estimates of ragged responses."""
+
+import torch
+
+from minippo.exercises.engine import Exercise, Mistake
+from minippo.gae import gae_advantages, td_residuals
+
+
+def reference(rewards, values, response_mask, gamma, lam):
+    """rewards, values [B,T] float, response_mask [B,T] bool, two numbers -> advantages [B,T], 0 where the mask is False."""
+    return gae_advantages(rewards=rewards, values=values, response_mask=response_mask, gamma=gamma, lam=lam)
+
+
+def cases():
+    """Two ragged batches with gamma and lam below 1; what stands in the padding is not 0."""
+    generator = torch.Generator().manual_seed(7)
+    made = []
+    for lengths, gamma, lam in (((4, 2), 0.9, 0.8), ((1, 3, 4), 0.97, 0.6)):
+        T = max(lengths)
+        made.append({"rewards": torch.randn(len(lengths), T, generator=generator, dtype=torch.float64),
+                     "values": 1 + torch.randn(len(lengths), T, generator=generator, dtype=torch.float64),
+                     "response_mask": torch.arange(T) < torch.tensor(lengths)[:, None], "gamma": gamma, "lam": lam})
+    return made
+
+
+def following(x):
+    """What stands in the next slot, and 0 in the last."""
+    return torch.nn.functional.pad(x[:, 1:], (0, 1))
+
+
+def discounted(deltas, factor):
+    """sum_l factor^l delta_{t+l}."""
+    sums = deltas
+    for _ in range(deltas.shape[1] - 1):
+        sums = deltas + factor * following(sums)
+    return sums
+
+
+def masked(x, mask):
+    return torch.where(mask, x, 0.0)
+
+
+def of_masked(make):
+    """An answer make(rewards, values, mask, gamma, lam) on inputs that are 0 in the padding, with a masked result."""
+    return lambda rewards, values, response_mask, gamma, lam: masked(
+        make(masked(rewards, response_mask), masked(values, response_mask), response_mask, gamma, lam), response_mask)
+
+
+def deltas_of(rewards, values, mask, gamma):
+    return td_residuals(rewards=rewards, values=values, response_mask=mask, gamma=gamma)
+
+
+def value_after_the_end(rewards, values, response_mask, gamma, lam):
+    deltas = masked(rewards + gamma * following(values) - values, response_mask)
+    return discounted(deltas, gamma * lam)
+
+
+def padding_everywhere(rewards, values, response_mask, gamma, lam):
+    return discounted(rewards + gamma * following(values) - values, gamma * lam)
+
+
+def padding_runs_back(rewards, values, response_mask, gamma, lam):
+    return masked(padding_everywhere(rewards, values, response_mask, gamma, lam), response_mask)
+
+
+def bootstrap_from_itself(rewards, values, mask, gamma, lam):
+    """V(s_T) for the value after the end of the last slot, as if the response had been cut off."""
+    last = torch.cat((values[:, 1:], values[:, -1:]), dim=1)
+    return discounted(masked(rewards + gamma * last - values, mask), gamma * lam)
+
+
+def back_by_one(rewards, values, mask, gamma, lam):
+    deltas = deltas_of(rewards, values, mask, gamma)
+    return deltas + gamma * lam * following(deltas)
+
+
+def forwards(rewards, values, mask, gamma, lam):
+    deltas = deltas_of(rewards, values, mask, gamma)
+    return discounted(deltas.flip(1), gamma * lam).flip(1)
+
+
+def values_changed_places(rewards, values, mask, gamma, lam):
+    return discounted(masked(rewards + gamma * values - following(values), mask), gamma * lam)
+
+
+def without_own_value(rewards, values, mask, gamma, lam):
+    return discounted(masked(rewards + gamma * following(values), mask), gamma * lam)
+
+
+MISTAKES = (
+    Mistake("value after the end", "after its last token a response is over and worth 0; yours takes what the critic says of a pad",
+            value_after_the_end),
+    Mistake("value after the end", "after its last token a response is over and worth 0; yours goes on with the value of the last slot",
+            of_masked(bootstrap_from_itself)),
+    Mistake("mask", "the padding is treated as tokens: its residuals run back into the response, and its slots are not 0",
+            padding_everywhere),
+    Mistake("mask", "the result is masked, but the residuals of the padding have run back into the response before",
+            padding_runs_back),
+    Mistake("discount", "lam is missing in the recursion: this is Monte Carlo, the reward-to-go minus V",
+            of_masked(lambda r, v, mask, gamma, lam: discounted(deltas_of(r, v, mask, gamma), gamma))),
+    Mistake("discount", "gamma is missing in the recursion: residuals further on are discounted by gamma and by lam",
+            of_masked(lambda r, v, mask, gamma, lam: discounted(deltas_of(r, v, mask, gamma), lam))),
+    Mistake("discount", "gamma is missing in the residual: the next value is worth gamma times as much now",
+            of_masked(lambda r, v, mask, gamma, lam: discounted(deltas_of(r, v, mask, 1.0), gamma * lam))),
+    Mistake("discount", "lam stands in the residual as well; there only gamma belongs to the next value",
+            of_masked(lambda r, v, mask, gamma, lam: discounted(deltas_of(r, v, mask, gamma * lam), gamma * lam))),
+    Mistake("formula", "these are the residuals alone, lam = 0: each must go back into the tokens before it", of_masked(
+        lambda r, v, mask, gamma, lam: deltas_of(r, v, mask, gamma))),
+    Mistake("formula", "each residual goes back to one token only; the recursion hands on what it has gathered",
+            of_masked(back_by_one)),
+    Mistake("direction", "the recursion runs forwards: a token gets the residuals before it instead of those after it",
+            of_masked(forwards)),
+    Mistake("baseline", "V(s_t) is not subtracted in the residual", of_masked(without_own_value)),
+    Mistake("baseline", "V(s_t) is added back: these are the critic's targets, not the advantages",
+            of_masked(lambda r, v, mask, gamma, lam: reference(r, v, mask, gamma, lam) + v)),
+    Mistake("shift", "V(s_t) and V(s_{t+1}) have changed places in the residual", of_masked(values_changed_places)),
+    Mistake("sign", "the sign is turned: what came, plus what is expected now, minus what was expected",
+            of_masked(lambda r, v, mask, gamma, lam: -reference(r, v, mask, gamma, lam))),
+    Mistake("off by one", "the sum begins with the residual of the next token; a token's own residual belongs to it",
+            of_masked(lambda r, v, mask, gamma, lam: following(reference(r, v, mask, gamma, lam)))),
+)
+
+exercise = Exercise("gae", reference, cases, MISTAKES)

@@ -1,0 +1,112 @@
+"""Exercise of notebook 08: from one score per response to one reward per token."""
+
+import torch
+
+from minippo.exercises.engine import Exercise, Mistake
+from minippo.kl import kl_k3
+from minippo.shaped_reward import shaped_rewards
+
+
+def reference(scores, logprobs, ref_logprobs, response_mask, kl_coef):
+    """scores [B]; logprobs, ref_logprobs [B,T]; response_mask [B,T] bool -> rewards [B,T], 0 where the mask is False.
+
+    The rewards are data: no gradient goes back to the log-probabilities.
+    """
+    return shaped_rewards(scores=scores, logprobs=logprobs.detach(), ref_logprobs=ref_logprobs, response_mask=response_mask,
+                          kl_coef=kl_coef)
+
+
+def cases():
+    """Two ragged batches; what stands in the padding is not 0."""
+    generator = torch.Generator().manual_seed(8)
+    made = []
+    for lengths, kl_coef in (((4, 2), 0.3), ((1, 3, 5), 0.05)):
+        shape = len(lengths), max(lengths)
+        logprobs, ref_logprobs = (-2 * torch.rand(shape, generator=generator, dtype=torch.float64) for _ in range(2))
+        made.append({"scores": 1 + torch.randn(shape[0], generator=generator, dtype=torch.float64), "logprobs": logprobs,
+                     "ref_logprobs": ref_logprobs, "response_mask": torch.arange(shape[1]) < torch.tensor(lengths)[:, None],
+                     "kl_coef": kl_coef})
+    return made
+
+
+def put(scores, mask, place):
+    """The scores at these slots [B], [B,T]; 0 elsewhere."""
+    return torch.zeros(mask.shape, dtype=scores.dtype).scatter(1, place.unsqueeze(1), scores.unsqueeze(1))
+
+
+def last_slot(mask):
+    return mask.sum(dim=1) - 1
+
+
+def with_parts(penalty=None, paid=None):
+    """An answer of a penalty (logprobs, ref_logprobs, mask, kl_coef) and of scores paid out (scores, mask)."""
+    def answer(scores, logprobs, ref_logprobs, response_mask, kl_coef):
+        logprobs = logprobs.detach()
+        costs = (penalty or usual_penalty)(logprobs, ref_logprobs, response_mask, kl_coef)
+        return costs + (paid or usual_pay)(scores, response_mask)
+    return answer
+
+
+def usual_penalty(logprobs, ref_logprobs, mask, kl_coef):
+    return torch.where(mask, -kl_coef * (logprobs - ref_logprobs), 0.0)
+
+
+def usual_pay(scores, mask):
+    return put(scores, mask, last_slot(mask))
+
+
+def penalty_at_the_end(logprobs, ref_logprobs, mask, kl_coef):
+    return put(usual_penalty(logprobs, ref_logprobs, mask, kl_coef).sum(dim=1), mask, last_slot(mask))
+
+
+def no_penalty_where_the_score_is(logprobs, ref_logprobs, mask, kl_coef):
+    return usual_penalty(logprobs, ref_logprobs, mask, kl_coef) * (1 - put(torch.ones(len(mask)), mask, last_slot(mask)))
+
+
+def all_scaled(scores, logprobs, ref_logprobs, response_mask, kl_coef):
+    return kl_coef * reference(scores, logprobs, ref_logprobs, response_mask, 1.0)
+
+
+def with_gradient(scores, logprobs, ref_logprobs, response_mask, kl_coef):
+    return usual_penalty(logprobs, ref_logprobs, response_mask, kl_coef) + usual_pay(scores, response_mask)
+
+
+MISTAKES = (
+    Mistake("wrong token", "the score is paid in the last column; a shorter response has ended before, and its score is paid on a pad",
+            with_parts(paid=lambda scores, mask: put(scores, mask, torch.full((len(mask),), mask.shape[1] - 1)))),
+    Mistake("wrong token", "the score is paid on a pad and then masked away: shorter responses get none", with_parts(
+        paid=lambda scores, mask: put(scores, mask, torch.full((len(mask),), mask.shape[1] - 1)) * mask)),
+    Mistake("wrong token", "every token is paid the whole score: a response of n tokens gets it n times",
+            with_parts(paid=lambda scores, mask: scores.unsqueeze(1) * mask)),
+    Mistake("wrong token", "the score is paid on the first token; it is known when the last one is there",
+            with_parts(paid=lambda scores, mask: put(scores, mask, torch.zeros(len(mask), dtype=torch.int64)))),
+    Mistake("mean for sum", "the score is shared out over the tokens; it is paid once, on the last real token",
+            with_parts(paid=lambda scores, mask: scores.unsqueeze(1) * mask / mask.sum(dim=1, keepdim=True))),
+    Mistake("off by one", "the score is paid one token before the last real one",
+            with_parts(paid=lambda scores, mask: put(scores, mask, (last_slot(mask) - 1).clamp(min=0)))),
+    Mistake("mask", "slots after the end of a response are not 0: padding costs nothing, use the mask", with_parts(
+        penalty=lambda logprobs, ref_logprobs, mask, kl_coef: -kl_coef * (logprobs - ref_logprobs))),
+    Mistake("sign", "the penalty has the wrong sign: a token that the policy likes more than the reference does must cost something",
+            with_parts(penalty=lambda *arguments: -usual_penalty(*arguments))),
+    Mistake("scale", "kl_coef is missing", with_parts(
+        penalty=lambda logprobs, ref_logprobs, mask, kl_coef: usual_penalty(logprobs, ref_logprobs, mask, 1.0))),
+    Mistake("scale", "kl_coef multiplies the score as well; it is the price of the distance only", all_scaled),
+    Mistake("sum for mean", "the penalties of all tokens stand on the last one; each token pays for its own distance, so that blame "
+                            "falls on the tokens that earned it", with_parts(penalty=penalty_at_the_end)),
+    Mistake("off by one", "the last token pays no penalty: the score is added to its penalty, it doesn't replace it",
+            with_parts(penalty=no_penalty_where_the_score_is)),
+    Mistake("formula", "this penalty is k3; as a reward it does not lead to the policy that is wanted, the plain log-ratio does",
+            with_parts(penalty=lambda logprobs, ref_logprobs, mask, kl_coef: torch.where(
+                mask, -kl_coef * kl_k3(logprobs=logprobs, ref_logprobs=ref_logprobs), 0.0))),
+    Mistake("formula", "the absolute log-ratio fines a token that the policy likes less than the reference; the plain one pays for it, "
+                       "and only so does the sum estimate the KL", with_parts(
+        penalty=lambda logprobs, ref_logprobs, mask, kl_coef: usual_penalty(logprobs, ref_logprobs, mask, kl_coef).abs() * -1)),
+    Mistake("ratio", "this takes the difference of probabilities; the distance is made of log-probabilities", with_parts(
+        penalty=lambda logprobs, ref_logprobs, mask, kl_coef: usual_penalty(logprobs.exp(), ref_logprobs.exp(), mask, kl_coef))),
+    Mistake("log", "this takes the ratio of the probabilities; the distance is its logarithm", with_parts(
+        penalty=lambda logprobs, ref_logprobs, mask, kl_coef: torch.where(
+            mask, -kl_coef * (logprobs - ref_logprobs).exp(), 0.0))),
+    Mistake("detach", "the values are right, but a gradient goes back to the log-probabilities: rewards are data", with_gradient),
+)
+
+exercise = Exercise("shaped_rewards", reference, cases, MISTAKES, gradient_of=("logprobs",))

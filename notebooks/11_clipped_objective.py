@@ -1,0 +1,312 @@
+# %% [markdown]
+# # 11 The clipped objective
+#
+# **Goal:** what PPO's clip does to the gradient of a token, and what it does not do to the ratio.
+#
+# Before you run anything, write down three predictions:
+#
+# 1. At the first minibatch of a batch every ratio is 1, and with whitened advantages the loss is 0. What is the gradient?
+# 2. cliprange is 0.2. A token with advantage -1 has the ratio 1.5, far outside. Does it still have a gradient?
+# 3. One batch is used for four passes with cliprange 0.2. What share of its tokens has a ratio outside 0.8 to 1.2 afterwards?
+
+# %%
+import functools
+import os
+
+import matplotlib.pyplot as plt
+import torch
+
+from minippo.exact.ladder import reward_functions
+from minippo.exact.oracle import objective, values_and_action_values
+from minippo.exact.qualifications import exact_advantages, sampled_batch
+from minippo.exact.world import GPTPolicy, World
+from minippo.logprobs import token_ratios
+from minippo.masked import whiten
+from minippo.policy_gradient import policy_gradient_loss
+from minippo.ppo import clipped_surrogate_loss, ppo_diagnostics, unclipped_surrogate_loss
+
+FAST = bool(os.environ.get("MINIPPO_FAST"))
+CLIPPED = functools.partial(clipped_surrogate_loss, cliprange=0.2)
+
+# %% [markdown]
+# ## One token
+#
+# PPO takes several gradient steps on one batch. The **ratio** of a token is its probability now over its probability when it was sampled, exp(logprobs -
+# old_logprobs). It starts at 1. The loss of one token with advantage A is (equation 6.2)
+#
+# L = -min(ratio A, clip(ratio, 1 - cliprange, 1 + cliprange) A)
+#
+# An advantage above 0 wants the ratio to rise, one below 0 wants it to fall. Both signs, over a range of ratios, from minippo's own loss; the gradient is to
+# the log-probability.
+
+# %%
+def one_token(ratio, advantage):
+    """(-loss, -its gradient to logprobs): what is maximised, and where it pulls."""
+    logprobs = torch.tensor([[ratio]], dtype=torch.float64).log().requires_grad_()
+    loss = CLIPPED(logprobs=logprobs, old_logprobs=torch.zeros_like(logprobs),
+                   advantages=torch.full_like(logprobs, advantage), response_mask=torch.ones(1, 1, dtype=torch.bool))
+    return -loss.item(), -torch.autograd.grad(loss, logprobs)[0].item()
+
+
+print("pull on the log-probability")
+some = (0.5, 0.79, 0.81, 1.0, 1.19, 1.21, 1.5)
+print("ratio   " + "".join(f"{ratio:7.2f}" for ratio in some))
+for advantage in (1.0, -1.0):
+    pulls = [one_token(ratio, advantage)[1] + 0.0 for ratio in some]
+    print(f"A = {advantage:+.0f}  " + "".join(f"{pull:7.2f}" for pull in pulls))
+
+# %% [markdown]
+# The pull is the gradient with the sign turned, the direction in which a step moves the log-probability. The same for all ratios:
+
+# %%
+ratios = torch.linspace(0.4, 1.8, 141).tolist()
+fig, axes = plt.subplots(1, 2, figsize=(7.4, 3.2), dpi=80, layout="constrained", sharex=True)
+for ax, advantage in zip(axes, (1.0, -1.0)):
+    rows = [one_token(ratio, advantage) for ratio in ratios]
+    ax.plot(ratios, [advantage * ratio for ratio in ratios], "k:", label="ratio A, unclipped")
+    ax.plot(ratios, [row[0] for row in rows], "k-", linewidth=2, label="clipped objective")
+    ax.plot(ratios, [row[1] for row in rows], "k--", linewidth=1, label="its pull on log pi")
+    ax.plot([1.0], [advantage], "ko")
+    ax.set(xlabel="ratio", title=f"A = {advantage:+.0f}", xticks=(0.5, 0.8, 1.0, 1.2, 1.5))
+    ax.grid(axis="x")
+axes[0].set_ylabel("value; the dot is the start")
+axes[0].legend(fontsize=8)
+plt.show()
+print("flat parts: A = +1 above ratio 1.2, value", one_token(1.6, 1.0)[0])
+print("            A = -1 below ratio 0.8, value", one_token(0.5, -1.0)[0])
+
+# %% [markdown]
+# *The picture in words: on the left, A above 0, the objective rises with the ratio and is flat from 1.2 on, where its pull drops to 0. On the right, A below
+# 0, it is flat up to 0.8 and falls from there; the pull is 0 up to 0.8 and below 0 everywhere else, also beyond 1.2.*
+#
+# Outside the range there are four cases, two with a gradient and two without:
+#
+# | | ratio below 0.8 | ratio above 1.2 |
+# | --- | --- | --- |
+# | A > 0 | went the wrong way: the ordinary gradient brings it back | far enough: no gradient |
+# | A < 0 | far enough: no gradient | went the wrong way: the ordinary gradient brings it back |
+#
+# Prediction 2: yes, a pull of -1.50, more than at ratio 1. The clip is one-sided for each sign. That is what the minimum does: it takes the clipped value
+# only where that is the worse one.
+#
+# ## A ratio of 1 is not "no gradient"
+#
+# Here is a batch: a one-layer GPT, a world of three tokens and at most four steps, 64 sampled responses, whitened advantages. Nothing has been trained yet.
+
+# %%
+def make_batch(seed, rows, noise=0.0):
+    """(world, policy, index of the sampled responses, the data of the loss); noise: added to the scores."""
+    generator = torch.Generator().manual_seed(seed)
+    world = World(reward_functions(seed)["outcome-only"], response_length=4)
+    policy = GPTPolicy(world, generator=generator)
+    index = sampled_batch(world, policy, rows, generator)
+    old_logits, mask = policy().detach(), world.response_mask[index]
+    advantages = exact_advantages(world, old_logits)[index]
+    if noise:                                        # sampled return - V, as a noisy score gives it
+        values, _ = values_and_action_values(world, old_logits)
+        added = noise * torch.randn(rows, 1, generator=generator, dtype=torch.float64)
+        advantages = world.response_rewards[index].sum(dim=1, keepdim=True) + added - world.along_responses(values)[index]
+    return world, policy, index, {"old_logprobs": world.logprobs(old_logits)[index], "response_mask": mask,
+                                  "advantages": whiten(values=advantages, mask=mask)}
+
+
+# %% [markdown]
+# Two losses of this batch, and their gradients to all parameters: PPO's, and that of the policy gradient with the same advantages as weights.
+
+# %%
+world, policy, index, data = make_batch(seed=1, rows=64)
+mask, parameters = data["response_mask"], list(policy.parameters())
+losses = {"clipped": CLIPPED(logprobs=world.logprobs(policy())[index], **data),
+          "policy gradient": mask.shape[0] / mask.sum() * policy_gradient_loss(
+              logprobs=world.logprobs(policy())[index], weights=data["advantages"], response_mask=mask)}
+for name, loss in losses.items():
+    gradient = torch.cat([g.flatten() for g in torch.autograd.grad(loss, parameters, materialize_grads=True)])
+    print(f"{name:<16} value {loss.item() + 0.0:8.4f}   gradient norm {gradient.norm():.6f}")
+
+# %% [markdown]
+# Prediction 1: it is the policy gradient. The value is -mean(A), 0 after whitening, and says nothing. The derivative of the ratio to the log-probability is
+# the ratio itself, 1, so the gradient of -ratio A is -A grad log pi, the same as that of -A log pi. The policy gradient's loss is divided by rows and PPO's
+# by tokens; with that factor put in by hand, above, the two have one gradient and different values.
+#
+# ## Ratios after each epoch
+#
+# Now the loop: four epochs (passes over the batch) of four minibatches, Adam, with the clip and without. `clipfrac` is the share of tokens beyond the side
+# that their advantage wants: with the clip they have no gradient.
+
+# %%
+def train(batch, loss, learning_rate, epochs=4, parts=4):
+    """After each epoch: the ratios of the real tokens, and the numbers of ppo_diagnostics."""
+    world, policy, index, data = batch
+    optimizer, records = torch.optim.Adam(policy.parameters(), lr=learning_rate), []
+    shuffle = torch.Generator().manual_seed(0)
+    for _ in range(epochs):
+        for part in torch.randperm(len(index), generator=shuffle).tensor_split(parts):
+            optimizer.zero_grad()
+            loss(logprobs=world.logprobs(policy())[index[part]], **{name: x[part] for name, x in data.items()}).backward()
+            optimizer.step()
+        with torch.no_grad():
+            records.append(ppo_diagnostics(logprobs=world.logprobs(policy())[index], cliprange=0.2, **data) | {
+                "ratios": token_ratios(logprobs=world.logprobs(policy())[index], old_logprobs=data["old_logprobs"],
+                                       response_mask=data["response_mask"])[data["response_mask"]]})
+    return records
+
+
+# %% [markdown]
+# The learning rate is large for this GPT, so that the ratios have somewhere to go.
+
+# %%
+runs = {}
+for name, loss in (("clipped", CLIPPED), ("unclipped", unclipped_surrogate_loss)):
+    runs[name] = train(make_batch(seed=1, rows=64), loss, learning_rate=0.003)
+    for epoch, row in enumerate(runs[name], start=1):
+        outside = ((row["ratios"] - 1).abs() > 0.2).double().mean()
+        print(f"{name:<10} epoch {epoch}: outside {outside:.2f}   clipfrac {row['policy/clipfrac_avg']:.2f}"
+              f"   ratios {row['ratios'].min():.2f} to {row['ratios'].max():.2f}")
+
+# %% [markdown]
+# The same as a picture: after each epoch, all ratios of the batch, sorted.
+
+# %%
+fig, axes = plt.subplots(1, 2, figsize=(7.4, 3.2), dpi=80, layout="constrained", sharey=True)
+for ax, (name, rows) in zip(axes, runs.items()):
+    for epoch, (row, style) in enumerate(zip(rows, (":", "-.", "--", "-")), start=1):
+        ratios = row["ratios"].sort().values
+        ax.plot(torch.linspace(0, 1, len(ratios)), ratios, "k" + style, label=f"epoch {epoch}")
+    ax.axhspan(0.8, 1.2, color="0.85")
+    ax.set(xlabel="share of tokens with a lower ratio", title=name, yscale="log", yticks=(0.4, 0.8, 1.2, 2.0))
+    ax.set_yticks([], minor=True)
+    ax.set_yticklabels(("0.4", "0.8", "1.2", "2.0"))
+axes[0].set_ylabel("ratio")
+axes[0].legend(fontsize=8)
+plt.show()
+
+# %% [markdown]
+# *The picture in words: two panels with the sorted ratios after each of four epochs and a grey band from 0.8 to 1.2. In both the curves get steeper from
+# epoch to epoch and leave the band at both ends. Without the clip they spread further.*
+#
+# Prediction 3: 0.79 of them, and without the clip 0.78. What the clip changes is how far they go: up to 1.65 instead of 2.33.
+#
+# Why do they go on, when beyond the border a token has no gradient? Take the trained policy, and one step of plain gradient descent on the clipped loss,
+# without any momentum.
+
+# %%
+world, policy, index, data = batch = make_batch(seed=1, rows=64)
+train(batch, CLIPPED, learning_rate=0.003)
+optimizer, mask = torch.optim.SGD(policy.parameters(), lr=0.1), data["response_mask"]
+logprobs = world.logprobs(policy())[index]
+loss = CLIPPED(logprobs=logprobs, **data)
+to_logprobs, = torch.autograd.grad(loss, logprobs, retain_graph=True)
+optimizer.zero_grad()
+loss.backward()
+optimizer.step()
+before = logprobs.detach() - data["old_logprobs"]
+after = world.logprobs(policy()).detach()[index] - data["old_logprobs"]
+clipped = mask & (to_logprobs == 0)
+further = clipped & ((after - before) * before > 0)                              # away from a log-ratio of 0
+print(f"real tokens {mask.sum()}   without gradient {clipped.sum()}   of these moved further out {further.sum()}")
+
+# %% [markdown]
+# 117 of 148 tokens had no gradient, and 87 of these moved further out: the others moved the parameters that all share. Adam's momentum comes on top, and so
+# does the length of one step, which nothing limits. The clip takes away a token's own wish to go further. It is not a wall. What keeps ratios near 1 is small
+# steps and few of them:
+
+# %%
+for learning_rate in (0.0003, 0.001, 0.003, 0.01):
+    line = f"learning rate {learning_rate:<7}"
+    for name, loss in (("clipped", CLIPPED), ("unclipped", unclipped_surrogate_loss)):
+        ratios = train(make_batch(seed=1, rows=64), loss, learning_rate)[-1]["ratios"]
+        line += f"   {name}: outside {((ratios - 1).abs() > 0.2).double().mean():.2f}, largest {ratios.max():.2f}"
+    print(line)
+
+# %% [markdown]
+# Why hold the ratios at all? The advantages above are exact. Those of a real batch are noisy, and going far means following the noise as well. Twenty
+# problems, batches of 16 with noise on the scores, ten epochs; the change of J, the true objective:
+
+# %%
+for name, loss in (("clipped", CLIPPED), ("unclipped", unclipped_surrogate_loss)):
+    changes = []
+    for seed in range(4 if FAST else 20):
+        batch = make_batch(seed, rows=16, noise=3.0)
+        before = objective(batch[0], batch[1]()).item()
+        train(batch, loss, learning_rate=0.01, epochs=10, parts=2)
+        changes.append(objective(batch[0], batch[1]()).item() - before)
+    print(f"{name:<10} mean {sum(changes) / len(changes):5.2f}   worst {min(changes):5.2f}   best {max(changes):5.2f}"
+          f"   J falls in {sum(x < 0 for x in changes)} of {len(changes)}")
+
+# %% [markdown]
+# Here the clip takes away a part of both ends: the best change is 0.39 instead of 1.33, the worst -0.10 instead of -1.64, and J falls in 4 problems instead
+# of 8. The mean is higher without it. This is one batch; in a training the next one is sampled from the policy that is left.
+#
+# ## What would break this
+#
+# - The clip without the minimum: a token that went the wrong way is left there. With the maximum in place of the minimum it is left there too, and one that
+#   is far enough is pulled further out.
+
+# %%
+for name, combine in (("min", torch.minimum), ("clip alone", lambda plain, clipped: clipped), ("max", torch.maximum)):
+    print(f"{name:<11}", end="")
+    for advantage, ratio in ((1.0, 0.5), (1.0, 1.5), (-1.0, 0.5), (-1.0, 1.5)):
+        logprob = torch.tensor(ratio).log().requires_grad_()
+        r = logprob.exp()
+        pull, = torch.autograd.grad(combine(r * advantage, r.clamp(0.8, 1.2) * advantage), logprob)
+        print(f"A {advantage:+.0f}, ratio {ratio}: {pull + 0.0:5.2f}", end="   ")
+    print()
+
+# %% [markdown]
+# - Recomputing old_logprobs for every minibatch: then every ratio is 1 at every step, the clip never acts and clipfrac is 0, while the policy leaves the one
+#   that sampled.
+
+# %%
+def always_fresh(logprobs, old_logprobs, **rest):
+    return CLIPPED(logprobs=logprobs, old_logprobs=logprobs.detach(), **rest)
+
+
+ratios = train(make_batch(seed=1, rows=64), always_fresh, learning_rate=0.003)[-1]["ratios"]
+outside = ((ratios - 1).abs() > 0.2).double().mean()
+print(f"ratios to the policy that sampled: {ratios.min():.2f} to {ratios.max():.2f}, outside {outside:.2f}")
+
+# %% [markdown]
+# - Ratios that are not 1 at the first minibatch: dropout in one of the two passes, another temperature. Tokens are then clipped before anything is learned;
+#   docs/diagnostics.md calls it P001.
+#
+# ## Questions
+#
+# <details><summary>1. The policy loss on the dashboard stays around 0 for the whole run. Is the training stuck?</summary>
+#
+# No. At ratios of 1 the loss is -mean(A), which whitening makes 0, whatever the gradient. Look at the score, the KL and the ratios.
+# </details>
+#
+# <details><summary>2. One epoch with a single minibatch per batch: what does the clip do?</summary>
+#
+# Nothing. The only step is taken at ratios of 1, clipfrac is 0, and clipped, unclipped and policy gradient are the same method.
+# </details>
+#
+# <details><summary>3. A clipped token has no gradient. Could its gradient come back in the same batch?</summary>
+#
+# Yes. Other tokens move the shared parameters, and its ratio may come back inside the range, or it may be carried past the other border, where its own
+# gradient pulls it back.
+# </details>
+#
+# ## Exercise
+#
+# Write the loss of a batch. `logprobs`, `old_logprobs` and `advantages` are [B,T], `response_mask` [B,T], `cliprange` a number. Return the scalar of equation
+# (6.2): the mean over the True tokens of the batch, to be minimised, with the gradient to `logprobs`.
+
+# %%
+def my_clipped_loss(logprobs, old_logprobs, advantages, response_mask, cliprange):
+    raise NotImplementedError  # your code here
+
+
+# %%
+from minippo.exercises.clipped_loss import exercise
+
+exercise.check(my_clipped_loss);
+
+# %% [markdown]
+# ## References
+#
+# - Schulman et al. 2017, *Proximal Policy Optimization Algorithms*, arXiv:1707.06347: section 3 has the clipped objective.
+# - Engstrom et al. 2020, *Implementation Matters in Deep Policy Gradients*, arXiv:2005.12729: ratios outside the range, and how much of PPO is not the clip.
+# - `minippo/ppo.py`, docs/stage-6-ppo.md, and docs/qualifications.md, "Clipping keeps the ratio within 1 +- 0.2".
+#
+# Next: [12 The PPO loop and its dashboard](12_ppo_loop_and_dashboard.ipynb).
