@@ -79,7 +79,7 @@ def batch_mean_baseline(*, rewards, response_mask, gamma):
     Source   Williams 1992 (comparison with a running mean); the rows of one batch stand in for the past.
     Shapes   rewards [B,T] float; response_mask [B,T] bool -> [B,T]; 0 where masked.
     Gradient none: rewards are data.
-    Limits   a row's own return is in its baseline. With gamma=1 and independent rows the expected gradient is (B-1)/B of
+    Limits   a row's own return is in its baseline. With independent rows, and gamma=1 or whole returns, the expected gradient is (B-1)/B of
              the true one. For B=1 and whole returns every weight is 0.
     Raises   ValueError: shapes differ, rewards require grad, a bad mask, gamma outside [0, 1].
     """

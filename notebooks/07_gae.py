@@ -139,8 +139,8 @@ plt.show()
 # *The picture in words: five curves on a logarithmic scale, one below the other, for batches of 1 to 1024. Each has a dot at its lowest point; the dots move
 # from lam 0.3 at the top to lam 1 at the bottom.*
 #
-# For a single response the best lam is 0.30, for 1024 it is 1.00. A large batch has averaged the noise away, and what remains is bias. A better critic moves
-# the dots to the left: with the exact V they all stand at 0.
+# For a single response the best lam is 0.30, for 1024 it is 1.00. A large batch has averaged the noise away, and what remains is bias. With the exact V,
+# which has no bias and least variance at lam 0, all dots would stand at 0.
 #
 # ## The error of an advantage is not the bias of a gradient
 #

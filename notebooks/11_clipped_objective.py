@@ -77,7 +77,8 @@ print("            A = -1 below ratio 0.8, value", one_token(0.5, -1.0)[0])
 
 # %% [markdown]
 # *The picture in words: on the left, A above 0, the objective rises with the ratio and is flat from 1.2 on, where its pull drops to 0. On the right, A below
-# 0, it is flat up to 0.8 and falls from there; the pull is 0 up to 0.8 and below 0 everywhere else, also beyond 1.2.*
+# 0, it is flat up to 0.8 and falls from there; the pull is 0 up to 0.8 and below 0 everywhere else, also beyond 1.2. Where it is not 0 the pull lies on the
+# objective.*
 #
 # Outside the range there are four cases, two with a gradient and two without:
 #

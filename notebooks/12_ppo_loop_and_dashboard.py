@@ -238,7 +238,7 @@ for name in rows[0]:
 # | `val/critic_head_change` | how far the weights of the critic's last layer moved | above 0 |
 # | `policy/without_gradient` | names of parameters that no gradient has reached | none |
 #
-# Two algorithms add one each: `objective/kl_old_coef` (the price of KL to the old policy, `ppo_kl` and `ppo_adaptive_kl`) and `policy/step_share` (how much
+# Some algorithms add one more: `objective/kl_old_coef` (the price of KL to the old policy, `ppo_kl` and `ppo_adaptive_kl`) and `policy/step_share` (how much
 # of the full step TRPO's line search took).
 #
 # ## Ten diagnostics

@@ -175,9 +175,9 @@ ax.plot([kl for kl, *_ in reached.values()], [score for _, score, _ in reached.v
         marker="*", markersize=12, label="PPO")
 ax.plot(*curve[0][:2], color="white", markeredgecolor="black", marker="D", linestyle="none", label="reference")
 for kl_coef, (kl, score, _) in reached.items():
-    ax.annotate(f"kl_coef {kl_coef}", (kl, score), xytext=(8, -12), textcoords="offset points", fontsize="small")
-ax.set_xlabel("KL(policy || reference), nats per answer")
-ax.set_ylabel("score of the good reward model")
+    place, side = ((6, -32), "left") if kl_coef == 0.05 else ((-8, 4), "right")
+    ax.annotate(f"kl_coef {kl_coef}", (kl, score), xytext=place, ha=side, textcoords="offset points", fontsize="small")
+ax.set(xlabel="KL(policy || reference), nats per answer", ylabel="score of the good reward model", xlim=(-0.4, 3.4))
 ax.legend(frameon=False, loc="lower right", fontsize="small")
 plt.show()
 print(f"reference {curve[0][1]:.3f}; PPO " + ", ".join(f"{score:.3f} at {kl:.2f} nats" for kl, score, _ in reached.values()))
@@ -224,20 +224,20 @@ print(f"largest gold of a best policy {max(rights):.3f}, of the reference {right
 # %% [markdown]
 # *The picture in words: on the left the score of the best policies (solid) rises all the way with KL, while their gold (dashed) rises at first, reaches its
 # maximum below one nat and then falls far below where it began; the filled star of PPO lies near the solid curve, the open one near the dashed curve. On the
-# right, over the updates, the score rises and gold falls.*
+# right, over the updates, the score rises and levels off; gold rises for three updates, then falls and stays low.*
 #
 # Prediction 3: it rises first and falls later, from 0.450 over 0.720 to 0.083, far below where it began. Nothing went wrong in the training: PPO came near
 # to the policy that it was asked for. The weak reward model gives high scores to words that the reference hardly ever says. They were hardly ever sampled,
 # so hardly ever compared, and an optimiser looks for the highest score. This is reward hacking, or overoptimisation; the price on KL is what holds it off,
-# and the score never shows it. The good reward model has such words as well. They pay only at lower prices: its gold is at its best at 0.1 and falls from
-# 0.02 on.
+# and the score never shows it. The good reward model has such words as well. They pay only at lower prices: its gold is highest at 0.1, and lower from 0.02
+# on.
 
 # %%
 for name in scores:
     top = scores[name].argmax(dim=1)
     rare, right = ref.gather(1, top[:, None]).exp().median().item(), int(gold.gather(1, top[:, None]).sum())
-    print(f"{name} reward model: its highest-scored word is right for {right} of {M} questions; "
-          f"the reference gives that word with probability {rare:.4f} (median)")
+    print(f"{name} reward model: highest-scored word right for {right} of {M} questions; "
+          f"its probability in the reference {rare:.4f} (median)")
 top = scores["weak"][0].argmax().item()
 print(f"for example: {questions[0]} {words[top]} (score {scores['weak'][0, top].item():.2f}; "
       f"paris {scores['weak'][0, words.index('paris')].item():.2f})")

@@ -70,6 +70,16 @@ def the_targets(rewards, values, response_mask, gamma, lam):
     return with_two_loops(rewards, values, response_mask, gamma, lam) + values * response_mask
 
 
+def with_the_mask_of_the_present_slot(rewards, values, response_mask, gamma, lam):
+    advantages, last = torch.zeros_like(rewards), 0.0
+    for t in reversed(range(rewards.shape[1])):
+        alive = response_mask[:, t].double()
+        next_value = values[:, t + 1] if t + 1 < rewards.shape[1] else 0.0
+        last = rewards[:, t] + gamma * next_value * alive - values[:, t] + gamma * lam * alive * last
+        advantages[:, t] = last
+    return advantages * response_mask
+
+
 def turned(rewards, values, response_mask, gamma, lam):
     return -with_two_loops(rewards, values, response_mask, gamma, lam)
 
@@ -82,4 +92,4 @@ def test_the_exercise():
     check_exercise(exercise, correct=[with_two_loops, with_a_matrix, in_float32],
                    wrong={as_for_full_rows: "mask", masked_at_the_end_only: "mask", forgot_lam: "discount",
                           forgot_gamma: "discount", value_of_the_pad: "value after the end", the_targets: "baseline",
-                          turned: "sign", residuals: "formula"})
+                          turned: "sign", with_the_mask_of_the_present_slot: "off by one", residuals: "formula"})

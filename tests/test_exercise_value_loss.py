@@ -46,6 +46,10 @@ def targets_attached(head_outputs, value_targets, response_mask, prompt_length):
     return 0.5 * ((head_outputs[:, prompt_length - 1:-1] - value_targets) ** 2)[response_mask].mean()
 
 
+def plain_mse(head_outputs, value_targets, response_mask, prompt_length):
+    return F.mse_loss(head_outputs[:, prompt_length - 1:-1][response_mask], value_targets[response_mask])
+
+
 def rows_first(head_outputs, value_targets, response_mask, prompt_length):
     rows = [by_selection(head_outputs[b:b + 1], value_targets[b:b + 1], response_mask[b:b + 1], prompt_length)
             for b in range(len(head_outputs))]
@@ -60,4 +64,4 @@ def without_gradient(head_outputs, value_targets, response_mask, prompt_length):
 def test_the_exercise():
     check_exercise(exercise, correct=[with_a_loop, by_selection, in_float32],
                    wrong={at_the_token: "shift", over_all_slots: "mask", masked_but_divided_by_all: "mask", without_half: "scale",
-                          targets_attached: "detach", rows_first: "normalisation", without_gradient: "detach"})
+                          targets_attached: "detach", rows_first: "normalisation", plain_mse: "scale", without_gradient: "detach"})

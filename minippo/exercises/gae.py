@@ -63,6 +63,17 @@ def padding_runs_back(rewards, values, response_mask, gamma, lam):
     return masked(padding_everywhere(rewards, values, response_mask, gamma, lam), response_mask)
 
 
+def one_slot_late(rewards, values, response_mask, gamma, lam):
+    """The mask of slot t where that of slot t + 1 is meant: whether there is a next token."""
+    running, columns = torch.zeros(len(rewards), dtype=rewards.dtype), []
+    next_values = following(values)
+    for t in reversed(range(rewards.shape[1])):
+        goes_on = response_mask[:, t]
+        running = rewards[:, t] - values[:, t] + goes_on * gamma * (next_values[:, t] + lam * running)
+        columns.insert(0, running)
+    return masked(torch.stack(columns, dim=1), response_mask)
+
+
 def bootstrap_from_itself(rewards, values, mask, gamma, lam):
     """V(s_T) for the value after the end of the last slot, as if the response had been cut off."""
     last = torch.cat((values[:, 1:], values[:, -1:]), dim=1)
@@ -96,6 +107,8 @@ MISTAKES = (
             padding_everywhere),
     Mistake("mask", "the result is masked, but the residuals of the padding have run back into the response before",
             padding_runs_back),
+    Mistake("off by one", "the mask of slot t says that there is a token t; whether anything follows it is said by slot t + 1, so "
+                          "yours goes on into the first pad", one_slot_late),
     Mistake("discount", "lam is missing in the recursion: this is Monte Carlo, the reward-to-go minus V",
             of_masked(lambda r, v, mask, gamma, lam: discounted(deltas_of(r, v, mask, gamma), gamma))),
     Mistake("discount", "gamma is missing in the recursion: residuals further on are discounted by gamma and by lam",

@@ -38,10 +38,10 @@ def last_slot(mask):
     return mask.sum(dim=1) - 1
 
 
-def with_parts(penalty=None, paid=None):
+def with_parts(penalty=None, paid=None, attached=False):
     """An answer of a penalty (logprobs, ref_logprobs, mask, kl_coef) and of scores paid out (scores, mask)."""
     def answer(scores, logprobs, ref_logprobs, response_mask, kl_coef):
-        logprobs = logprobs.detach()
+        logprobs = logprobs if attached else logprobs.detach()
         costs = (penalty or usual_penalty)(logprobs, ref_logprobs, response_mask, kl_coef)
         return costs + (paid or usual_pay)(scores, response_mask)
     return answer
@@ -63,50 +63,60 @@ def no_penalty_where_the_score_is(logprobs, ref_logprobs, mask, kl_coef):
     return usual_penalty(logprobs, ref_logprobs, mask, kl_coef) * (1 - put(torch.ones(len(mask)), mask, last_slot(mask)))
 
 
+def in_last_column(scores, mask):
+    return put(scores, mask, torch.full((len(mask),), mask.shape[1] - 1))
+
+
+def full_price(logprobs, ref_logprobs, mask, kl_coef):
+    return usual_penalty(logprobs, ref_logprobs, mask, 1.0)
+
+
+SLIPS = (  # name, message, {penalty, paid}
+    ("wrong token", "the score is paid in the last column; a shorter response has ended before, and its score is paid on a pad",
+     {"paid": in_last_column}),
+    ("wrong token", "the score is paid on a pad and then masked away: shorter responses get none",
+     {"paid": lambda scores, mask: in_last_column(scores, mask) * mask}),
+    ("wrong token", "every token is paid the whole score: a response of n tokens gets it n times",
+     {"paid": lambda scores, mask: scores.unsqueeze(1) * mask}),
+    ("wrong token", "the score is paid on the first token; it is known when the last one is there",
+     {"paid": lambda scores, mask: put(scores, mask, torch.zeros(len(mask), dtype=torch.int64))}),
+    ("mean for sum", "the score is shared out over the tokens; it is paid once, on the last real token",
+     {"paid": lambda scores, mask: scores.unsqueeze(1) * mask / mask.sum(dim=1, keepdim=True)}),
+    ("off by one", "the score is paid one token before the last real one",
+     {"paid": lambda scores, mask: put(scores, mask, (last_slot(mask) - 1).clamp(min=0))}),
+    ("off by one", "the last token pays no penalty: the score is added to its penalty, it doesn't replace it",
+     {"penalty": no_penalty_where_the_score_is}),
+    ("mask", "slots after the end of a response are not 0: padding costs nothing, use the mask",
+     {"penalty": lambda logprobs, ref_logprobs, mask, kl_coef: -kl_coef * (logprobs - ref_logprobs)}),
+    ("sign", "the penalty has the wrong sign: a token that the policy likes more than the reference does must cost something",
+     {"penalty": lambda *arguments: -usual_penalty(*arguments)}),
+    ("scale", "kl_coef is missing", {"penalty": full_price}),
+    ("sum for mean", "the penalties of all tokens stand on the last one; each token pays for its own distance, so that blame falls on "
+                     "the tokens that earned it", {"penalty": penalty_at_the_end}),
+    ("formula", "this penalty is k3; as a reward it does not lead to the policy that is wanted, the plain log-ratio does",
+     {"penalty": lambda logprobs, ref_logprobs, mask, kl_coef: torch.where(
+         mask, -kl_coef * kl_k3(logprobs=logprobs, ref_logprobs=ref_logprobs), 0.0)}),
+    ("formula", "the absolute log-ratio fines a token that the policy likes less than the reference; the plain one pays for it, and "
+                "only so does the sum estimate the KL",
+     {"penalty": lambda *arguments: -usual_penalty(*arguments).abs()}),
+    ("ratio", "this takes the difference of probabilities; the distance is made of log-probabilities",
+     {"penalty": lambda logprobs, ref_logprobs, mask, kl_coef: usual_penalty(logprobs.exp(), ref_logprobs.exp(), mask, kl_coef)}),
+    ("log", "this takes the ratio of the probabilities; the distance is its logarithm",
+     {"penalty": lambda logprobs, ref_logprobs, mask, kl_coef: torch.where(mask, -kl_coef * (logprobs - ref_logprobs).exp(), 0.0)}),
+)
+
+
 def all_scaled(scores, logprobs, ref_logprobs, response_mask, kl_coef):
     return kl_coef * reference(scores, logprobs, ref_logprobs, response_mask, 1.0)
 
 
-def with_gradient(scores, logprobs, ref_logprobs, response_mask, kl_coef):
-    return usual_penalty(logprobs, ref_logprobs, response_mask, kl_coef) + usual_pay(scores, response_mask)
-
-
 MISTAKES = (
-    Mistake("wrong token", "the score is paid in the last column; a shorter response has ended before, and its score is paid on a pad",
-            with_parts(paid=lambda scores, mask: put(scores, mask, torch.full((len(mask),), mask.shape[1] - 1)))),
-    Mistake("wrong token", "the score is paid on a pad and then masked away: shorter responses get none", with_parts(
-        paid=lambda scores, mask: put(scores, mask, torch.full((len(mask),), mask.shape[1] - 1)) * mask)),
-    Mistake("wrong token", "every token is paid the whole score: a response of n tokens gets it n times",
-            with_parts(paid=lambda scores, mask: scores.unsqueeze(1) * mask)),
-    Mistake("wrong token", "the score is paid on the first token; it is known when the last one is there",
-            with_parts(paid=lambda scores, mask: put(scores, mask, torch.zeros(len(mask), dtype=torch.int64)))),
-    Mistake("mean for sum", "the score is shared out over the tokens; it is paid once, on the last real token",
-            with_parts(paid=lambda scores, mask: scores.unsqueeze(1) * mask / mask.sum(dim=1, keepdim=True))),
-    Mistake("off by one", "the score is paid one token before the last real one",
-            with_parts(paid=lambda scores, mask: put(scores, mask, (last_slot(mask) - 1).clamp(min=0)))),
-    Mistake("mask", "slots after the end of a response are not 0: padding costs nothing, use the mask", with_parts(
-        penalty=lambda logprobs, ref_logprobs, mask, kl_coef: -kl_coef * (logprobs - ref_logprobs))),
-    Mistake("sign", "the penalty has the wrong sign: a token that the policy likes more than the reference does must cost something",
-            with_parts(penalty=lambda *arguments: -usual_penalty(*arguments))),
-    Mistake("scale", "kl_coef is missing", with_parts(
-        penalty=lambda logprobs, ref_logprobs, mask, kl_coef: usual_penalty(logprobs, ref_logprobs, mask, 1.0))),
+    Mistake("detach", "the values are right, but a gradient goes back to the log-probabilities: rewards are data",
+            with_parts(attached=True)),
     Mistake("scale", "kl_coef multiplies the score as well; it is the price of the distance only", all_scaled),
-    Mistake("sum for mean", "the penalties of all tokens stand on the last one; each token pays for its own distance, so that blame "
-                            "falls on the tokens that earned it", with_parts(penalty=penalty_at_the_end)),
-    Mistake("off by one", "the last token pays no penalty: the score is added to its penalty, it doesn't replace it",
-            with_parts(penalty=no_penalty_where_the_score_is)),
-    Mistake("formula", "this penalty is k3; as a reward it does not lead to the policy that is wanted, the plain log-ratio does",
-            with_parts(penalty=lambda logprobs, ref_logprobs, mask, kl_coef: torch.where(
-                mask, -kl_coef * kl_k3(logprobs=logprobs, ref_logprobs=ref_logprobs), 0.0))),
-    Mistake("formula", "the absolute log-ratio fines a token that the policy likes less than the reference; the plain one pays for it, "
-                       "and only so does the sum estimate the KL", with_parts(
-        penalty=lambda logprobs, ref_logprobs, mask, kl_coef: usual_penalty(logprobs, ref_logprobs, mask, kl_coef).abs() * -1)),
-    Mistake("ratio", "this takes the difference of probabilities; the distance is made of log-probabilities", with_parts(
-        penalty=lambda logprobs, ref_logprobs, mask, kl_coef: usual_penalty(logprobs.exp(), ref_logprobs.exp(), mask, kl_coef))),
-    Mistake("log", "this takes the ratio of the probabilities; the distance is its logarithm", with_parts(
-        penalty=lambda logprobs, ref_logprobs, mask, kl_coef: torch.where(
-            mask, -kl_coef * (logprobs - ref_logprobs).exp(), 0.0))),
-    Mistake("detach", "the values are right, but a gradient goes back to the log-probabilities: rewards are data", with_gradient),
+    *(Mistake(name, message, with_parts(**parts)) for name, message, parts in SLIPS),
+    *(Mistake(name, f"{message}; and rewards are data, no gradient may go back to the log-probabilities",
+              with_parts(**parts, attached=True)) for name, message, parts in SLIPS),
 )
 
 exercise = Exercise("shaped_rewards", reference, cases, MISTAKES, gradient_of=("logprobs",))
