@@ -91,7 +91,7 @@ def minus(kl, theta, vector, damping):
 
 
 def test_the_exercise():
-    check_exercise(exercise, correct=[two_grads, with_grad_outputs, by_the_matrix, by_small_differences],
+    check_exercise(exercise, correct=[two_grads, with_grad_outputs, still_with_a_graph, by_the_matrix, by_small_differences],
                    wrong={outer_product_of_the_gradient: "formula", no_damping: "damping", plus_damping: "damping",
                           times_one_plus_damping: "damping", sum_then_multiply: "formula", forgets_the_vector: "formula",
                           diagonal_only: "formula", quadratic_form: "formula", solved: "formula", minus: "sign"})

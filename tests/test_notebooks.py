@@ -111,7 +111,7 @@ def test_links_lead_somewhere(source):
         if cell.cell_type == "markdown":
             for target in re.findall(r"\]\(([^)#]+)[^)]*\)", cell.source):
                 assert target.startswith("https://") or (source.parent / target).exists(), target
-            for target in re.findall(r"(?:docs|minippo)/[\w/]+\.(?:md|py)", cell.source):
+            for target in re.findall(r"(?:docs|minippo)/[\w/-]+\.(?:md|py)", cell.source):
                 assert (ROOT / target).exists(), target
 
 

@@ -100,7 +100,7 @@ def run(function, case, gradient_of):
         return f"the result is a {type(value).__name__}, wanted a tensor"
     value = value if value.is_floating_point() else value.double()
     gradients = {}
-    if value.requires_grad:
+    if value.requires_grad and gradient_of:
         inputs = [arguments[name] for name in gradient_of]
         weights = 1 + torch.arange(value.numel(), dtype=value.dtype).reshape(value.shape)  # each slot counts differently
         found = torch.autograd.grad((torch.where(value.isfinite(), value, 0.0) * weights).sum(), inputs, allow_unused=True)

@@ -30,7 +30,7 @@ def cases():
     return made
 
 
-def answer(read=before_each_action, loss=None, attached=False):
+def answer(read, loss, attached=False):
     """A function that reads its values and makes its loss in these ways; the targets are detached, or not."""
     def function(head_outputs, value_targets, response_mask, prompt_length):
         targets = value_targets if attached else value_targets.detach()
@@ -76,11 +76,11 @@ SLIPS = (  # name, message, how the values are read, the loss
 )
 MISTAKES = (
     Mistake("detach", "the targets are data: with a gradient into them the loss also falls by moving the targets to the critic",
-            answer(loss=squared, attached=True)),
+            answer(before_each_action, squared, attached=True)),
     Mistake("detach", "the values are right, but no gradient reaches the head: a detach, no_grad or .data is in the way",
-            answer(loss=lambda values, targets, mask: squared(values.detach(), targets, mask))),
+            answer(before_each_action, lambda values, targets, mask: squared(values.detach(), targets, mask))),
     Mistake("detach", "the gradient flows into the targets and not into the values: the wrong one of the two is detached",
-            answer(loss=lambda values, targets, mask: squared(values.detach(), targets, mask), attached=True)),
+            answer(before_each_action, lambda values, targets, mask: squared(values.detach(), targets, mask), attached=True)),
     *(Mistake(name, message, answer(read, loss)) for name, message, read, loss in SLIPS),
     *(Mistake(name, f"{message}; and the targets are data, no gradient may reach them", answer(read, loss, attached=True))
       for name, message, read, loss in SLIPS),
