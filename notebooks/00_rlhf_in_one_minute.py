@@ -158,8 +158,8 @@ for kind in ("right", "rival"):
 # *The picture in words: before PPO (grey) the right answer and its rival both lie between 0.3 and 0.6 for all twelve countries; after PPO (black) the right
 # answers lie near 1 and the rivals near 0.*
 #
-# Predictions 1 and 2: the fine-tuned model answers right as often as its demonstrations, and the policy nearly always. It has not learned any fact in the
-# last stage. It has learned which of the answers that it already gave are preferred.
+# Predictions 1 and 2: the fine-tuned model answers right as often as its demonstrations, and the policy nearly always. The last stage told it no fact: it
+# moved probability between answers that it already gave.
 
 # %%
 print("prompt                               before -> after")
@@ -186,7 +186,7 @@ print(f"KL of a policy that always gives the right answer: {certain:.2f} nats")
 #   as well, and that number means nothing.
 # - **KL per token instead of per response.** The price is for the whole response. A mean over tokens makes long responses cheap.
 # - **Taking the score for the goal.** The annotator has seen answers of the fine-tuned model only. Such answers hardly ever say a word twice, so the reward
-#   model scores "paris paris" nearly as high as "paris", and the rule says 0. A policy that is trained for long enough finds such gaps. Notebook 13 shows a
+#   model scores "paris paris" nearly as high as "paris", and the rule says 0. A policy that is trained on the score can find such gaps. Notebook 13 shows a
 #   run that does.
 
 # %%
@@ -203,8 +203,8 @@ print(f"KL per response {own['kl']:.3f}, per token {own['kl'] / own['length']:.3
 #
 # <details><summary>1. Why is there a reward model at all? The annotator could score the policy's answers.</summary>
 #
-# PPO needs a score for every answer of every update, here thousands. People can't give so many, and they compare more reliably than they give numbers. The
-# reward model is asked instead; it costs nothing to ask, and it is only as good as its pairs.
+# PPO needs a score for every answer of every update, here thousands. People can't give so many, and it is often easier to say which of two answers is better
+# than to give one a number. The reward model is asked instead. It is cheap to ask, and only as good as its pairs.
 # </details>
 #
 # <details><summary>2. The reward model disagrees with the annotator on about one pair in ten. Is it bad?</summary>

@@ -188,7 +188,7 @@ print(f"reference {curve[0][1]:.3f}; PPO " + ", ".join(f"{score:.3f} at {kl:.2f}
 #
 # Prediction 2: no. For any KL the best policy on the curve has the highest score that any distribution of answers with that KL can have, and what best-of-n
 # gives is such a distribution. (The squares stand at a bound, so best-of-n itself lies a little to the left of them, and still not above the curve.) It is
-# not far off. Its cost is n answers for every question for ever.
+# not far off; it costs n answers for every question that is asked.
 #
 # ## Score and gold
 #
@@ -311,4 +311,4 @@ exercise.check(my_optimal_policy);
 # - Rafailov et al. 2023, *Direct Preference Optimization*, arXiv:2305.18290: the closed form of the best policy, and what else can be made of it.
 # - `minippo/optimum.py`, `minippo/exact/oracle.py`, `minippo/train_toy.py`; docs/rlhf.md, docs/results.md.
 #
-# This is the last notebook. Next: [00 RLHF in one minute](00_rlhf_in_one_minute.ipynb), read again with open eyes.
+# This is the last notebook. Next: [00 RLHF in one minute](00_rlhf_in_one_minute.ipynb), once more.
