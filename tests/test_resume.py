@@ -165,7 +165,7 @@ def test_killed_and_taken_up_again(share, undisturbed, tmp_path):
 @pytest.mark.slow
 def test_the_preset_quick_killed_at_20_random_moments(tmp_path):
     """python -m pytest -m slow tests/test_resume.py -s: the figure of docs/reliability.md."""
-    rng, arguments = random.Random(0), ["--preset", "quick"]
+    rng, arguments = random.Random(0), ["--preset", "quick", "--threads", "1"]
     whole = finish(*arguments, "--out", str(tmp_path / "whole"))
     for number in range(20):
         kill_and_resume(tmp_path / f"{number}", rng.uniform(1, whole), arguments, tmp_path / "whole")
