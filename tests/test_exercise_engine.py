@@ -54,6 +54,8 @@ def stub(x, mask):
      "case 1: the values are right, but the gradient to x is -1 at [0, 0], wanted 2; 3 of 4 places differ"),
     (lambda x, mask: 2 * x, None, "case 1: the result is 8 at [1, 1], wanted 0; 1 of 4 places differ"),
     (lambda x, mask: x / 0 * mask, None, None),
+    (lambda x, mask: (-2 * x * mask).detach(), "sign", "the sign is turned; beside that the gradient is not right"),
+    (lambda y, mask: 2 * y * mask, None, "the arguments must keep the names of the stub: x, mask"),
 ])
 def test_what_is_said_of_wrong_answers(answer, mistake, message):
     verdict = EXERCISE.verdict(answer)

@@ -66,24 +66,31 @@ class Exercise:
             except NotImplementedError:
                 return Verdict(False, None, "the function is not written yet")
             except Exception as error:  # whatever a student's code raises is for the student to see
+                if "unexpected keyword argument" in str(error):
+                    return Verdict(False, None, f"the arguments must keep the names of the stub: {', '.join(case)}")
                 line = traceback.extract_tb(error.__traceback__)[-1]
                 return Verdict(False, None, f"case {number} raised {type(error).__name__}: {error} (in {line.name}: {line.line})")
             if isinstance(outcome, str):
                 return Verdict(False, None, f"case {number}: {outcome}")
             if outcome.value.shape != right.value.shape:
-                return self._wrong(cases, [*got, outcome], f"case {number}: the result has shape {list(outcome.value.shape)}, wanted "
+                return self._wrong(cases, [*got, outcome], wanted, f"case {number}: the result has shape {list(outcome.value.shape)}, wanted "
                                                      f"{list(right.value.shape)}")
             got.append(outcome)
         if all(map(same_values, got, wanted)) and all(map(same_gradients, got, wanted)):
             return Verdict(True, None, f"values{' and gradients' if self.gradient_of else ''} agree on {len(cases)} cases")
-        return self._wrong(cases, got, first_difference(got, wanted))
+        return self._wrong(cases, got, wanted, first_difference(got, wanted))
 
-    def _wrong(self, cases, got, otherwise):
-        """The Verdict on outcomes that are not right: the mistake that gives the very same, or what differs."""
+    def _wrong(self, cases, got, wanted, otherwise):
+        """The Verdict on outcomes that are not right: the mistake that gives the very same, or its values, or what differs."""
+        known = []
         for mistake in self.mistakes:
             made = [run(mistake.function, case, self.gradient_of) for case in cases[:len(got)]]
-            if all(map(same_values, got, made)) and all(map(same_gradients, got, made)):
-                return Verdict(False, mistake.name, mistake.message)
+            if all(map(same_values, got, made)):
+                if all(map(same_gradients, got, made)):
+                    return Verdict(False, mistake.name, mistake.message)
+                known.append(mistake)
+        if known and not all(map(same_values, got, wanted)):
+            return Verdict(False, known[0].name, f"{known[0].message}; beside that the gradient is not right")
         return Verdict(False, None, otherwise)
 
 
