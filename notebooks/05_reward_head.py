@@ -55,21 +55,21 @@ print([(text, gold_points(text)) for text in ("good and good", "not good", "not 
 # %%
 def compare(n, seed):
     """n times the prompt with 4 random responses each, and the annotator's choices."""
-    rng = random.Random(seed)
-    texts = [" ".join(rng.choices("good bad not and it".split(), k=rng.randint(1, 6))) for _ in range(4 * n)]
-    tokens, mask = pad_right([[*tokenizer.encode(text), tokenizer.eos_id] for text in texts], tokenizer.pad_id)
+    rng, words = random.Random(seed), "good bad not and it".split()
+    texts = [" ".join(rng.choices(words, k=rng.randint(1, 6))) for _ in range(4 * n)]
+    tokens, mask = pad_right([[*tokenizer.encode(t), tokenizer.eos_id] for t in texts], tokenizer.pad_id)
     gold = torch.tensor([gold_points(text) for text in texts]).double().view(n, 4)
-    labels, probabilities = annotate(gold, temperature=1.0, generator=torch.Generator().manual_seed(seed))
+    labels, chances = annotate(gold, temperature=1.0, generator=torch.Generator().manual_seed(seed))
     prompts = torch.tensor([prompt] * n)
-    return texts, Comparisons(prompts, torch.ones_like(prompts).bool(), tokens.view(n, 4, -1), mask.view(n, 4, -1),
-                              labels, probabilities)
+    return texts, Comparisons(prompts, torch.ones_like(prompts).bool(),
+                              tokens.view(n, 4, -1), mask.view(n, 4, -1), labels, chances)
 
 
 _, training = compare(400 if FAST else 2000, seed=1)
 texts, heldout = compare(300, seed=2)
 print("pairs:", training.number_of_pairs(), "for training,", heldout.number_of_pairs(), "held out")
-p = heldout.probabilities[0, 0].item()
-print(f"the first pair: '{texts[0]}' or '{texts[1]}'; P(first preferred) = {p:.2f}, label {heldout.labels[0, 0].item()}")
+p, label = heldout.probabilities[0, 0].item(), heldout.labels[0, 0].item()
+print(f"the first pair: '{texts[0]}' or '{texts[1]}'; P(first preferred) = {p:.2f}, label {label}")
 
 # %% [markdown]
 # ## One scalar, read at the last real token
@@ -97,26 +97,28 @@ with torch.no_grad():
 
 # %%
 margins = torch.linspace(-4, 4, 81)
-losses = [bradley_terry_loss(chosen_scores=m.view(1), rejected_scores=torch.zeros(1)).item() for m in margins]
+losses = [bradley_terry_loss(chosen_scores=m.view(1), rejected_scores=torch.zeros(1)).item()
+          for m in margins]
 fig, ax = plt.subplots(figsize=(6, 3), dpi=80)
 ax.plot(margins, losses, color="black")
 ax.plot([0], [losses[40]], "ko")
 ax.annotate("equal scores: log 2", (0, losses[40]), (0.4, 1.3))
 ax.plot([-4, 0], [4, 0], color="grey", linestyle=":")
-ax.set_xlabel("margin: chosen score - rejected score")
-ax.set_ylabel("loss of the pair, nats")
+ax.set(xlabel="margin: chosen score - rejected score", ylabel="loss of the pair, nats")
 plt.show()
 print("loss at margins -4, 0, 4:", [round(losses[i], 3) for i in (0, 40, 80)])
 chosen, rejected = torch.tensor([1.0, 0.2]), torch.tensor([0.5, 0.9])
-print("loss of two pairs:", round(bradley_terry_loss(chosen_scores=chosen, rejected_scores=rejected).item(), 4),
-      "  all scores plus 5:", round(bradley_terry_loss(chosen_scores=chosen + 5, rejected_scores=rejected + 5).item(), 4))
+for name, extra in (("loss of two pairs:", 0), ("all scores plus 5:", 5)):
+    loss = bradley_terry_loss(chosen_scores=chosen + extra, rejected_scores=rejected + extra)
+    print(name, round(loss.item(), 4))
 
 # %% [markdown]
 # *The picture in words: a falling curve. Far on the left the loss of a pair is nearly the size of the margin (dotted line), at margin 0 it is log 2, on the
 # right it goes to 0.*
 #
-# Prediction 2: nothing happens to the loss. Pairs know neither a zero nor, with a sure annotator, a unit. Both are chosen after training: in minippo
-# `set_zero_and_unit` makes the mean over the demonstrations 0 and the standard deviation over the model's own responses 1.
+# Prediction 2: nothing happens to the loss. Pairs do not say where 0 is. If the annotator is always sure they do not say how large
+# a unit is either: larger differences then only lower the loss. Both are chosen after training: in minippo `set_zero_and_unit` makes the mean over the
+# demonstrations 0 and the standard deviation over the model's own responses 1.
 #
 # ## Training
 #
@@ -126,19 +128,21 @@ print("loss of two pairs:", round(bradley_terry_loss(chosen_scores=chosen, rejec
 # %%
 config = RewardConfig(reward_epochs=2 if FAST else 6, reward_batch_size=32, reward_learning_rate=3e-3)
 before = heldout_report(reward_model, heldout)
-losses = train_reward_model(reward_model, training, config=config, generator=torch.Generator().manual_seed(2))
+losses = train_reward_model(reward_model, training, config=config,
+                            generator=torch.Generator().manual_seed(2))
 report = heldout_report(reward_model, heldout)
 print("loss, first step", round(losses[0], 2), " last ten", round(sum(losses[-10:]) / 10, 2))
-print("accuracy before training", round(before["heldout_accuracy"], 2), " after", round(report["heldout_accuracy"], 2),
-      " ceiling", round(report["annotator_ceiling"], 2))
+print("accuracy before training", round(before["heldout_accuracy"], 2),
+      " after", round(report["heldout_accuracy"], 2), " ceiling", round(report["annotator_ceiling"], 2))
 gold = torch.tensor([gold_points(text) for text in texts])
 found = all_scores(reward_model, heldout).flatten()
-print("mean score of responses with gold -2 to 2:", [round(found[gold == k].mean().item(), 2) for k in range(-2, 3)])
+print("mean score of responses with gold -2 to 2:",
+      [round(found[gold == k].mean().item(), 2) for k in range(-2, 3)])
 
 # %% [markdown]
 # Prediction 1: the ceiling is 0.82 of the held-out comparisons. In the others the annotator has contradicted the rule, and nobody can foresee which these
-# are. The first loss is near log 2, since an untrained head says nearly the same of all; the accuracy goes from 0.52 to 0.77. The mean scores rise with gold,
-# a number that the model was never shown.
+# are. The first loss, 0.74, is a little above log 2, the loss of equal scores: the scores of an untrained head differ, and not in step with the
+# choices. The accuracy goes from 0.52 to 0.77. The mean scores rise with gold, a number that the model was never shown.
 #
 # ## What the head says on the way
 #
@@ -151,7 +155,8 @@ with torch.no_grad():
 fig, ax = plt.subplots(figsize=(7, 3), dpi=80)
 ax.plot(trace[:-1], "o--", color="grey")
 ax.plot([len(sentence) - 1], trace[-1:], "ks", markersize=8)
-ax.annotate("the score", (len(sentence) - 1, trace[-1]), (-10, -4), textcoords="offset points", ha="right")
+ax.annotate("the score", (len(sentence) - 1, trace[-1]), (-10, -4),
+            textcoords="offset points", ha="right")
 ax.set_xticks(range(len(sentence)), [tokenizer.token_text(i) for i in sentence])
 ax.set_ylabel("head's output")
 ax.set_ylim(trace.min() - 0.5, trace.max() + 0.5)
@@ -174,9 +179,12 @@ print([f"{tokenizer.token_text(i)} {x:.2f}" for i, x in zip(sentence, trace.toli
 # %%
 scores = all_scores(reward_model, heldout)
 margins, swapped = pair_margins(scores, heldout.labels), pair_margins(scores, -heldout.labels)
-loss, swapped_loss = (bradley_terry_loss(chosen_scores=m, rejected_scores=torch.zeros_like(m)) for m in (margins, swapped))
-print("probabilities of a pair and its swap:", [round(torch.sigmoid(m[0]).item(), 3) for m in (margins, swapped)])
-print("swapped loss - loss:", round((swapped_loss - loss).item(), 3), "  mean margin:", round(margins.mean().item(), 3))
+loss, swapped_loss = (bradley_terry_loss(chosen_scores=m, rejected_scores=torch.zeros_like(m))
+                      for m in (margins, swapped))
+print("probabilities of a pair and its swap:",
+      [round(torch.sigmoid(m[0]).item(), 3) for m in (margins, swapped)])
+print("swapped loss - loss:", round((swapped_loss - loss).item(), 3),
+      "  mean margin:", round(margins.mean().item(), 3))
 print("accuracy:", round((margins > 0).double().mean().item(), 3),
       "  swapped:", round((swapped > 0).double().mean().item(), 3))
 
@@ -217,8 +225,7 @@ print("largest change of the score:",
       {name: round(max(abs(x - curve[0]) for x in curve), 2) for name, curve in curves.items()})
 
 # %% [markdown]
-# *The picture in words: three lines over the number of pads. The one with the mask is flat; the one read in the
-# last column jumps up and down; the
+# *The picture in words: three lines over the number of pads. The one with the mask is flat; the one read in the last column jumps up and down; the
 # one with left pads and no mask falls.*
 #
 # Prediction 3: read in the last column, four pads move the score from -0.04 to 0.58. The direction depends on the weights; with eight pads it is -0.28. With
@@ -226,19 +233,24 @@ print("largest change of the score:",
 #
 # ## What would break this
 #
-# - Reading the last column of a padded batch. Nothing crashes; the number is a score of the padding too. Here is what it does to the held-out accuracy.
+# - Reading the last column of a padded batch. Nothing crashes; the number is a score of the padding too.
 # - The two scores the wrong way round in the loss, or labels with the sign turned: the model learns to prefer what people reject. Its loss falls all the
 #   same, only the accuracy on held-out pairs tells.
 # - A mask without EOS: the score is then read one token early, where the model does not know that the text is over and the head was never trained.
+#
+# The next cell shows what the first and the third do to the held-out accuracy.
 
 # %%
-wide = torch.cat((heldout.prompt_tokens.repeat_interleave(4, dim=0), heldout.response_tokens.flatten(0, 1)), dim=1)
-real = torch.cat((heldout.prompt_mask.repeat_interleave(4, dim=0), heldout.response_mask.flatten(0, 1)), dim=1)
+wide = torch.cat((heldout.prompt_tokens.repeat_interleave(4, dim=0),
+                  heldout.response_tokens.flatten(0, 1)), dim=1)
+real = torch.cat((heldout.prompt_mask.repeat_interleave(4, dim=0),
+                  heldout.response_mask.flatten(0, 1)), dim=1)
 with torch.no_grad():
     readings = {"as it should be": reward_model(wide, real), "last column": reward_model(wide),
                 "without EOS": reward_model(wide, real & (wide != tokenizer.eos_id))}
 for name, found in readings.items():
-    print(f"{name:<16} accuracy {(pair_margins(found.view(-1, 4), heldout.labels) > 0).double().mean().item():.3f}")
+    right = pair_margins(found.view(-1, 4), heldout.labels) > 0
+    print(f"{name:<16} accuracy {right.double().mean().item():.3f}")
 
 # %% [markdown]
 # The accuracy falls from 0.772 to 0.698 when the last column is read, and to 0.703 without EOS: low enough to harm, too high to notice without knowing what
@@ -246,8 +258,9 @@ for name, found in readings.items():
 
 # %%
 turned = RewardModel(gpt, generator=torch.Generator().manual_seed(1)).eval()
-losses = train_reward_model(turned, replace(training, labels=-training.labels), generator=torch.Generator().manual_seed(2),
-                            config=RewardConfig(reward_epochs=1, reward_batch_size=32, reward_learning_rate=3e-3))
+losses = train_reward_model(
+    turned, replace(training, labels=-training.labels), generator=torch.Generator().manual_seed(2),
+    config=RewardConfig(reward_epochs=1, reward_batch_size=32, reward_learning_rate=3e-3))
 print("loss, first step", round(losses[0], 2), " last ten", round(sum(losses[-10:]) / 10, 2))
 print("held-out accuracy", round(heldout_report(turned, heldout)["heldout_accuracy"], 2))
 
@@ -270,8 +283,8 @@ print("held-out accuracy", round(heldout_report(turned, heldout)["heldout_accura
 #
 # <details><summary>3. The held-out accuracy is above the annotator's ceiling. Is the model better than the rule?</summary>
 #
-# No. The labels are drawn at random with probability p, and on few pairs the draw can be lucky. The ceiling is an average over draws; look at the interval
-# (heldout_low, heldout_high), and at whether training pairs have come into the held-out ones.
+# No. The labels are drawn at random with probability p, and on few pairs the draw can be lucky. The ceiling is an average over draws; look at the 95 %
+# interval of the accuracy in the report (`heldout_low`, `heldout_high`), and at whether training pairs have come into the held-out ones.
 # </details>
 #
 # ## Exercise

@@ -6,7 +6,8 @@
 # Before you run anything, write down three predictions:
 #
 # 1. A critic knows the expected return of every prefix exactly. Is its loss 0?
-# 2. The last layer of a critic stays at 0 for a whole run. What is its explained variance: below 0, 0, or above?
+# 2. The explained variance of a critic is the share of the variance of the returns that goes away when its values are subtracted from them. The last layer of
+#    a critic stays at 0 for a whole run. Is its explained variance below 0, 0, or above?
 # 3. Somebody reads the values one position too late, at the token instead of before it. Does the explained variance get better or worse?
 
 # %%
@@ -60,23 +61,24 @@ def new_critic():
     return Critic(GPT(config, generator=torch.Generator().manual_seed(0))).double()
 
 
-prompts = torch.full((len(mask), 1), 3)                                          # the prompt is a token of its own
+prompts = torch.full((len(mask), 1), 3)                           # the prompt is a token of its own
 tokens = torch.cat((prompts, world.response_tokens), dim=1)                      # [N,1+T]
 real = torch.cat((torch.ones_like(prompts).bool(), mask), dim=1)
 values = before_actions(new_critic()(tokens, real), prompt_length=1)             # [N,T]
-print("head output", list(real.shape), "-> values", list(values.shape), " largest:", values.abs().max().item())
+print("head output", list(real.shape), "-> values", list(values.shape),
+      " largest:", values.abs().max().item())
 
 # %% [markdown]
 # ## Learning from returns
 #
 # Nobody tells the critic V. It sees sampled responses and what followed, the reward-to-go, and its loss is half the mean squared error, equation (3.2). The
 # mean is the best answer to a squared error, and the mean of what follows a prefix is its value. `train_critic` draws 128 responses for each update and keeps
-# the loss, the explained variance and the change of the head.
+# the loss, the explained variance and the change of the head. (`old_values` and `cliprange_value` serve other numbers of `value_diagnostics`.)
 
 # %%
 def train_critic(critic, parameters=None, learning_rate=0.01, read=before_actions):
     """One Adam step per update; returns a row of numbers for each, measured before the step."""
-    optimizer = torch.optim.Adam(critic.parameters() if parameters is None else parameters, learning_rate)
+    optimizer = torch.optim.Adam(parameters or critic.parameters(), learning_rate)
     generator, rows = torch.Generator().manual_seed(1), []
     for _ in range(60 if FAST else 150):
         i = torch.multinomial(probability, 128, replacement=True, generator=generator)
@@ -84,17 +86,19 @@ def train_critic(critic, parameters=None, learning_rate=0.01, read=before_action
         loss = value_loss(values=values, value_targets=returns[i], response_mask=mask[i])
         seen, head = values.detach(), critic.head.weight.detach().clone()
         optimizer.zero_grad(), loss.backward(), optimizer.step()
-        rows.append(value_diagnostics(values=seen, old_values=seen, value_targets=returns[i], response_mask=mask[i],
-                                      cliprange_value=0.2)
-                    | {"loss": loss.item(), "val/critic_head_change": (critic.head.weight - head).norm().item()})
+        change = (critic.head.weight - head).norm().item()
+        rows.append(value_diagnostics(values=seen, old_values=seen, value_targets=returns[i],
+                                      response_mask=mask[i], cliprange_value=0.2)
+                    | {"loss": loss.item(), "val/critic_head_change": change})
     return rows
 
 # %% [markdown]
 # How well can it do? The exact V has an error too: the return of one response is its value plus the luck of the tokens to come. The sums over all responses
-# give the loss of the exact V, and its explained variance 1 - Var(target - V) / Var(target), equation (6.7). No critic can do better on average.
+# give the loss of the exact V, and its explained variance 1 - Var(target - V) / Var(target), equation (6.7). The target is what the critic is trained
+# towards, here the return. No critic that reads the prefix alone can do better on average.
 
 # %%
-share = probability[:, None] * mask                                              # [N,T] how often a slot is seen
+share = probability[:, None] * mask                                 # [N,T] how often a slot is seen
 share = share / share.sum()
 luck = returns - world.along_responses(exact)
 
@@ -110,20 +114,23 @@ print("exact V: loss", round(floor, 2), " explained variance", round(ceiling, 2)
 # Now the training.
 
 # %%
+def last_20(found, name):
+    return sum(row[name] for row in found[-20:]) / 20
+
+
 critic = new_critic()
 rows = train_critic(critic)
-tail = rows[-20:]
-print("loss: first", round(rows[0]["loss"], 2), " last 20", round(sum(row["loss"] for row in tail) / 20, 2))
-print("explained variance, last 20:", round(sum(row["val/explained_variance"] for row in tail) / 20, 2))
+print("loss: first", round(rows[0]["loss"], 2), " last 20", round(last_20(rows, "loss"), 2))
+print("explained variance, last 20:", round(last_20(rows, "val/explained_variance"), 2))
 with torch.no_grad():
     learned = torch.where(mask, before_actions(critic(tokens, real), 1), 0.0)
 error = (share * (learned - world.along_responses(exact)) ** 2).sum().sqrt()
 print("root mean square of learned - exact value:", round(error.item(), 2))
 
 # %% [markdown]
-# Prediction 1: the exact V has a loss of 0.61 and the trained critic 0.63 on its last batches. What is left is hardly the critic's error: the same prefix is
-# followed by different responses. For the same reason the explained variance ends at 0.36 and not at 1: here 0.37 is all there is to explain. The figure
-# compares the values themselves.
+# Prediction 1: no, the exact V has a loss of 0.61 and the trained critic 0.63 on its last batches. What is left is hardly the critic's error: the same
+# prefix is followed by different responses. For the same reason the explained variance ends at 0.36 and not at 1: here 0.37 is all there is to explain. The
+# figure compares the values themselves.
 
 # %%
 spread = torch.stack([exact[world.state_index[mask]], learned[mask], share[mask]])
@@ -134,16 +141,16 @@ left.set_xlabel("exact V of a prefix")
 left.set_ylabel("learned V")
 right.plot([row["loss"] for row in rows], color="black")
 right.axhline(floor, color="black", linestyle="--")
-right.annotate("loss of the exact V", (len(rows), floor), (0, -24), textcoords="offset points", ha="right")
+right.annotate("loss of the exact V", (len(rows), floor), (0, -24),
+               textcoords="offset points", ha="right")
 right.set_ylim(bottom=0)
-right.set_xlabel("update")
-right.set_ylabel("value loss")
+right.set(xlabel="update", ylabel="value loss")
 plt.show()
 at_start = learned[0, 0].item()
 print("V of the prompt alone: learned", round(at_start, 2), " exact", round(exact[0].item(), 2))
 
 # %% [markdown]
-# *The picture in words: left, circles near the diagonal, one per prefix, the larger the more often it is visited, and two small ones off it; right, the loss
+# *The picture in words: left, circles near the diagonal, one per prefix, the larger the more often it is visited, and a few small ones off it; right, the loss
 # falls and then stays around a dashed line well above 0.*
 #
 # ## Three critics that look busy
@@ -158,20 +165,22 @@ def one_too_late(outputs, prompt_length):
 
 
 forgotten = new_critic()
-runs = {"sound": rows, "head not in the optimiser": train_critic(forgotten, parameters=forgotten.trunk.parameters()),
+runs = {"sound": rows,
+        "head not in the optimiser": train_critic(forgotten, parameters=forgotten.trunk.parameters()),
         "learning rate 0.2": train_critic(new_critic(), learning_rate=0.2),
         "read one position late": train_critic(new_critic(), read=one_too_late)}
 for name, found in runs.items():
-    mean = sum(row["val/explained_variance"] for row in found[-20:]) / 20
-    print(f"{name:<26} explained variance {mean:5.2f}   loss {sum(row['loss'] for row in found[-20:]) / 20:.2f}")
+    print(f"{name:<26} explained variance {last_20(found, 'val/explained_variance'):5.2f}",
+          f"  loss {last_20(found, 'loss'):.2f}")
 
 # %% [markdown]
 # The figure shows the explained variance of all four, with the ceiling that the exact V has.
 
 # %%
 fig, ax = plt.subplots(figsize=(7, 3.4), dpi=80)
-for (name, found), look in zip(runs.items(), (("black", "-"), ("grey", "-"), ("grey", ":"), ("black", "-."))):
-    ax.plot([row["val/explained_variance"] for row in found], color=look[0], linestyle=look[1], label=name)
+looks = (("black", "-"), ("grey", "-"), ("grey", ":"), ("black", "-."))
+for (name, found), (color, style) in zip(runs.items(), looks):
+    ax.plot([row["val/explained_variance"] for row in found], color=color, linestyle=style, label=name)
 ax.axhline(ceiling, color="black", linestyle="--", linewidth=1)
 ax.annotate("exact V", (0, ceiling), (4, 4), textcoords="offset points")
 ax.set_ylim(-0.2, 1)
@@ -180,17 +189,18 @@ ax.set_ylabel("explained variance")
 ax.legend(frameon=False, fontsize=8, loc="upper left", ncols=2)
 plt.show()
 print("critics above the exact V in the end:",
-      [name for name, found in runs.items() if sum(row["val/explained_variance"] for row in found[-20:]) / 20 > ceiling])
+      [name for name, found in runs.items() if last_20(found, "val/explained_variance") > ceiling])
 
 # %% [markdown]
 # *The picture in words: four lines over the updates. The solid black one, the sound critic, rises to the dashed line of the exact V and stays there; two grey
 # ones lie at 0; the one that is read late rises far above the dashed line.*
 #
-# Prediction 2: the explained variance of the forgotten head is 0. Its values are all 0, a constant, and a constant explains nothing and adds nothing. The
+# Prediction 2: the explained variance of the forgotten head is 0. Its values are all 0, and subtracting a constant leaves a variance as it is. The
 # critic with the high learning rate ends up as a constant too: near the mean return, with a smaller loss.
 #
 # Prediction 3: read one position too late, the explained variance gets better, 0.63. Above what the exact V can have, so something must be wrong: these
-# values have seen the action whose worth they are to be compared with. A number that is too good is a finding as well.
+# values have seen the token (the action, in the words of reinforcement learning) whose worth they are to be compared with. A number that is too good is a
+# finding as well.
 #
 # ## P006
 #
@@ -216,7 +226,7 @@ for name, found in runs.items():
 # ## What would break this
 #
 # - Judging by the explained variance alone. A critic that is wrong by the same number everywhere has the explained variance of a right one. Its loss tells.
-#   With lam below 1 such an error biases the gradient where responses end at different places (notebook 07).
+#   Notebook 07 has a case in which such an error biases the gradient.
 # - Judging by the loss alone. Its floor is the luck in the returns, and grows with the square of the reward's scale.
 # - Values read at the token itself: above the ceiling, as in the figure. As a baseline they depend on the action, and the policy gradient is biased.
 
@@ -224,8 +234,9 @@ for name, found in runs.items():
 def judge(values, scale=1.0):
     targets, seen = scale * returns[i], mask[i]
     terms = {"values": torch.where(seen, values[i], 0.0), "value_targets": targets, "response_mask": seen}
-    explained = value_diagnostics(**terms, old_values=terms["values"], cliprange_value=0.2)["val/explained_variance"]
-    return f"explained variance {explained:.2f}, loss {value_loss(**terms).item():.2f}"
+    found = value_diagnostics(**terms, old_values=terms["values"], cliprange_value=0.2)
+    explained, loss = found["val/explained_variance"], value_loss(**terms).item()
+    return f"explained variance {explained:.2f}, loss {loss:.2f}"
 
 
 i = torch.multinomial(probability, 4096, replacement=True, generator=torch.Generator().manual_seed(2))

@@ -1,7 +1,11 @@
 # %% [markdown]
 # # 07 GAE
 #
-# **Goal:** choose how far to look ahead before trusting the critic, and see in exact numbers what each choice costs.
+# **Goal:** GAE, generalized advantage estimation: choose how far to look ahead before trusting the critic, and see in exact numbers what each choice costs.
+#
+# The **advantage** of a token in a state is the return to be expected after it was chosen minus V(s), the one expected before: how much better it is than
+# what the policy does on average. It has to be estimated from rewards and critic. A number **lam** says how far the rewards are followed: with 0 the critic
+# takes over after one token, with 1 never.
 #
 # Before you run anything, write down three predictions:
 #
@@ -26,22 +30,28 @@ FAST = bool(os.environ.get("MINIPPO_FAST"))
 # %% [markdown]
 # ## Surprises, and how they add up
 #
-# The TD residual is a surprise of one step, equation (4.1): what came, plus what is expected now, minus what was expected. An advantage is a sum of the
-# surprises from here on, each multiplied by gamma lam once for every step that it lies ahead, equation (4.3). Two responses, the second shorter; the score is
-# paid on the last real token.
+# The TD residual (temporal difference) is a surprise of one step, equation (4.1): what came, plus what is expected now, minus what was expected,
+#
+# `delta_t = r_t + gamma V(s_{t+1}) - V(s_t)`,
+#
+# where gamma discounts what comes later. The estimate of an advantage is the sum of the surprises from here on, each multiplied by gamma lam once for every
+# step that it lies ahead. Written backwards that is equation (4.3), `A_t = delta_t + gamma lam A_{t+1}`. Two responses, the second shorter; the score is paid
+# on the last real token.
 
 # %%
 mask = torch.tensor([[True] * 4, [True, True, False, False]])
 rewards = torch.tensor([[0.0, 0.0, 0.0, 1.0], [0.0, 1.0, 0.0, 0.0]])
 values = torch.tensor([[0.5, 0.4, 0.7, 0.9], [0.5, 0.6, 0.0, 0.0]])
-print("residuals\n", td_residuals(rewards=rewards, values=values, response_mask=mask, gamma=1.0).numpy().round(2))
+deltas = td_residuals(rewards=rewards, values=values, response_mask=mask, gamma=1.0)
+print("residuals\n", deltas.numpy().round(2))
 for lam in (0.0, 0.95, 1.0):
     advantages = gae_advantages(rewards=rewards, values=values, response_mask=mask, gamma=1.0, lam=lam)
     print(f"advantages, lam {lam}\n", advantages.numpy().round(2))
 
 # %% [markdown]
 # With lam 0 an advantage is the residual itself. With lam 1 the values in between cancel, and what is left is the return minus V(s_t): 0.5 at the first token
-# of both. After the last real token there is nothing: V counts as 0 there.
+# of both. After the last real token there is nothing: V counts as 0 there. Advantage plus V(s_t) is what the critic is trained towards in a run, its
+# target; with lam 1 that is the return, as in notebook 06.
 #
 # lam sets how far an advantage looks: residual number l counts lam to the power of l (gamma is 1 from here on).
 
@@ -51,7 +61,8 @@ for lam, look in ((0.5, ":"), (0.9, "--"), (0.95, "-")):
     weights = [lam**n for n in range(40)]
     ax.plot(weights, look, color="black")
     ax.annotate(f"lam {lam}", (15, lam**15), (2, 3), textcoords="offset points")
-    print(f"lam {lam}: all weights sum to {1 / (1 - lam):.0f}; after 20 tokens {lam**20:.2g} is left of one")
+    print(f"lam {lam}: all weights sum to {1 / (1 - lam):.0f};",
+          f"after 20 tokens {lam**20:.2g} is left of one")
 ax.set_xlabel("tokens ahead")
 ax.set_ylabel("weight of the residual")
 plt.show()
@@ -80,7 +91,8 @@ def bias_and_spread(values, lam, world=world, policy=policy, gradient=gradient):
     return (mean - gradient).norm().item(), covariance.trace().item()
 
 
-found = {name: [bias_and_spread(v, lam) for lam in lams] for name, v in (("exact V", exact_v), ("wrong V", wrong_v))}
+found = {name: [bias_and_spread(v, lam) for lam in lams]
+         for name, v in (("exact V", exact_v), ("wrong V", wrong_v))}
 print("length of the exact gradient:", round(gradient.norm().item(), 3))
 for name, pairs in found.items():
     for lam in (0.0, 0.5, 1.0):
@@ -97,7 +109,8 @@ for name, look in (("exact V", "o:"), ("wrong V", "s-")):
     left.plot(lams, bias, look, color="black", markersize=4)
     right.plot(lams, variance, look, color="black", markersize=4)
     left.annotate(name, (0.3, bias[len(lams) * 3 // 10]), (4, 6), textcoords="offset points")
-    right.annotate(name, (0.6, variance[len(lams) * 6 // 10]), (-12, 10), textcoords="offset points", ha="right")
+    right.annotate(name, (0.6, variance[len(lams) * 6 // 10]), (-12, 10),
+                   textcoords="offset points", ha="right")
 left.set_ylabel("length of the gradient's bias")
 right.set_ylabel("total variance, one response")
 right.set_ylim(bottom=0)
@@ -171,9 +184,10 @@ for has_eos in (False, True):
     table_policy = TabularPolicy(other, generator=torch.Generator().manual_seed(0))
     right_v, _ = values_and_action_values(other, table_policy().detach())
     target = exact_gradient(other, table_policy)
-    biases = [bias_and_spread(right_v + 1, lam, other, table_policy, target)[0] for lam in (0.0, 0.5, 0.95, 1.0)]
-    print("ragged ends " if has_eos else "equal length", "bias at lam 0, 0.5, 0.95, 1:", [round(bias, 4) for bias in biases],
-          " gradient", round(target.norm().item(), 2))
+    biases = [bias_and_spread(right_v + 1, lam, other, table_policy, target)[0]
+              for lam in (0.0, 0.5, 0.95, 1.0)]
+    print("ragged ends " if has_eos else "equal length", "bias at lam 0, 0.5, 0.95, 1:",
+          [round(bias, 4) for bias in biases], " gradient", round(target.norm().item(), 2))
 
 # %% [markdown]
 # Prediction 3: it depends on the ends. With equal lengths there is no bias at any lam. With ragged ends it is 0.1871 at lam 0: a critic that is too high
@@ -187,10 +201,11 @@ for has_eos in (False, True):
 # - The sum taken forwards: a token is then credited with the surprises before it, which it did not cause.
 
 # %%
-spoiled = torch.where(mask, values, 0.8)                                         # what a critic may say of pads
+spoiled = torch.where(mask, values, 0.8)                             # what a critic may say of pads
 full = torch.ones_like(mask)
 for name, v, m in (("as it should be", spoiled, mask), ("mask forgotten", spoiled, full)):
-    print(name, gae_advantages(rewards=rewards, values=v, response_mask=m, gamma=1.0, lam=0.95)[1].numpy().round(2))
+    advantages = gae_advantages(rewards=rewards, values=v, response_mask=m, gamma=1.0, lam=0.95)
+    print(name, advantages[1].numpy().round(2))
 
 # %% [markdown]
 # ## Questions
@@ -215,9 +230,9 @@ for name, v, m in (("as it should be", spoiled, mask), ("mask forgotten", spoile
 #
 # ## Exercise
 #
-# Write the recursion. `rewards`, `values` and `response_mask` are [B,T], `gamma` and `lam` numbers; the result is [B,T]. The value after the last real token
-# of each row is 0, and so is the result where the mask is False. What stands in the padding of the inputs is not 0 here. All inputs are data. `torch` alone
-# is enough.
+# Write the recursion of equation (4.3). `rewards`, `values` and `response_mask` are [B,T], `gamma` and `lam` numbers; the result is [B,T]. The value after
+# the last real token of each row is 0, and so is the result where the mask is False. What stands in the padding of the inputs is not 0 here. All inputs are
+# data. `torch` alone is enough.
 
 # %%
 def my_gae(rewards, values, response_mask, gamma, lam):

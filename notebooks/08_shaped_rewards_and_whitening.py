@@ -1,7 +1,8 @@
 # %% [markdown]
 # # 08 Shaped rewards and whitening
 #
-# **Goal:** make a reward for every token out of one score per response, and know what whitening does to rewards and to advantages.
+# **Goal:** make a reward for every token out of one score per response, and know what whitening does to rewards and to advantages. To
+# whiten numbers is to subtract their mean and to divide by their standard deviation.
 #
 # Before you run anything, write down three predictions:
 #
@@ -30,9 +31,9 @@ FAST = bool(os.environ.get("MINIPPO_FAST"))
 # %% [markdown]
 # ## From one score to a reward per token
 #
-# The reward model gives one number for a response. The policy acts token by token, and it should not go far from the reference. Equation (7.1): every token
-# pays kl_coef times its log-ratio, log pi - log pi_ref, and the last real token is paid the score. Three responses of 6, 4 and 2 tokens; the
-# log-probabilities are made up.
+# The reward model gives one number for a response. The policy acts token by token, and it should not go far from the reference, the frozen model that it
+# started as (notebook 00). Equation (7.1): every token pays kl_coef times its log-ratio, log pi - log pi_ref, its log-probability under the policy minus that
+# under the reference, and the last real token is paid the score. Three responses of 6, 4 and 2 tokens; the log-probabilities are made up.
 
 # %%
 lengths, generator = torch.tensor([6, 4, 2]), torch.Generator().manual_seed(0)
@@ -40,10 +41,12 @@ mask = torch.arange(6) < lengths[:, None]                                       
 logprobs = torch.where(mask, -torch.rand(3, 6, generator=generator), 0.0)
 ref_logprobs = torch.where(mask, -1.5 * torch.rand(3, 6, generator=generator), 0.0)
 scores = torch.tensor([1.0, 0.5, -0.3])
-rewards = shaped_rewards(scores=scores, logprobs=logprobs, ref_logprobs=ref_logprobs, response_mask=mask, kl_coef=0.2)
+rewards = shaped_rewards(scores=scores, logprobs=logprobs, ref_logprobs=ref_logprobs,
+                         response_mask=mask, kl_coef=0.2)
 print(rewards.numpy().round(2))
 print("sum over the response:         ", rewards.sum(dim=1).numpy().round(3))
-print("score - kl_coef * log-ratio sum:", (scores - 0.2 * (logprobs - ref_logprobs).sum(dim=1)).numpy().round(3))
+print("score - kl_coef * log-ratio sum:",
+      (scores - 0.2 * (logprobs - ref_logprobs).sum(dim=1)).numpy().round(3))
 
 # %% [markdown]
 # The sum over a response is what RLHF maximises: the score minus kl_coef times the log-ratio of the whole response, whose mean is the KL. Why not put that
@@ -83,7 +86,8 @@ print("all on the last token     ", lumped[0].numpy().round(2))
 four, all_four = torch.tensor([0.04, 0.05, 0.06, 0.05]), torch.ones(4).bool()
 print("rewards           ", [round(x, 2) for x in four.tolist()])
 print("whiten            ", [round(x, 2) for x in whiten(values=four, mask=all_four).tolist()])
-print("scale_to_unit_std ", [round(x, 2) for x in scale_to_unit_std(values=four, mask=all_four).tolist()])
+print("scale_to_unit_std ",
+      [round(x, 2) for x in scale_to_unit_std(values=four, mask=all_four).tolist()])
 
 # %% [markdown]
 # Prediction 1: one of four. The mean, 0.05, is kept. Sizes are not, 0.06 becomes 1.46, and signs are not, 0.04 becomes -1.36. Two of them that were nearly
@@ -100,11 +104,13 @@ lengths = torch.randint(2, 21, (200,), generator=generator)
 mask = torch.arange(20) < lengths[:, None]
 scores = 1 + 0.5 * torch.randn(200, generator=generator).double()
 zeros = torch.zeros(200, 20).double()
-rewards = shaped_rewards(scores=scores, logprobs=zeros, ref_logprobs=zeros, response_mask=mask, kl_coef=0.0)
+rewards = shaped_rewards(scores=scores, logprobs=zeros, ref_logprobs=zeros,
+                         response_mask=mask, kl_coef=0.0)
 returns = {"rewards as they are": scores, "whiten": whiten(values=rewards, mask=mask).sum(dim=1),
            "scale_to_unit_std": scale_to_unit_std(values=rewards, mask=mask).sum(dim=1)}
 for name, x in returns.items():
-    with_score, with_length = (torch.corrcoef(torch.stack((x, y.double())))[0, 1].item() for y in (scores, lengths))
+    with_score, with_length = (torch.corrcoef(torch.stack((x, y.double())))[0, 1].item()
+                               for y in (scores, lengths))
     swapped = ((x[:, None] < x) & (scores[:, None] > scores)).double().sum() / (200 * 199 / 2)
     print(f"{name:<20} correlation with score {with_score:5.2f}, with length {with_length:5.2f};",
           f"pairs in the wrong order {swapped:.2f}")
@@ -116,14 +122,16 @@ for name, x in returns.items():
 fig, axes = plt.subplots(1, 2, figsize=(7, 3.3), dpi=80, layout="constrained", sharey=True)
 short = lengths <= 10
 for ax, name in zip(axes, ("whiten", "scale_to_unit_std")):
-    ax.plot(scores[short], returns[name][short], "k^", markersize=4, fillstyle="none", label="up to 10 tokens")
-    ax.plot(scores[~short], returns[name][~short], "o", color="grey", markersize=4, label="more than 10")
+    y = returns[name]
+    ax.plot(scores[short], y[short], "k^", markersize=4, fillstyle="none", label="up to 10 tokens")
+    ax.plot(scores[~short], y[~short], "o", color="grey", markersize=4, label="more than 10")
     ax.set_title(name, fontsize=10)
     ax.set_xlabel("score")
 axes[0].set_ylabel("return after whitening the rewards")
 axes[0].legend(frameon=False, fontsize=8)
 plt.show()
-mean, std = masked_mean(values=rewards, mask=mask).item(), masked_variance(values=rewards, mask=mask).sqrt().item()
+mean = masked_mean(values=rewards, mask=mask).item()
+std = masked_variance(values=rewards, mask=mask).sqrt().item()
 print(f"mean {mean:.3f}, std {std:.3f}: each further token counts {-mean / std:.2f} with whiten, "
       f"{mean - mean / std:.2f} with scale_to_unit_std")
 
@@ -142,7 +150,7 @@ print(f"mean {mean:.3f}, std {std:.3f}: each further token counts {-mean / std:.
 # probability 0.5, the second is luck.
 
 # %%
-pays = {(0, 0): 10.0, (1,): 1.0}                                                 # ticket and luck; the sure thing
+pays = {(0, 0): 10.0, (1,): 1.0}                                   # ticket and luck; the sure thing
 lottery = World(lambda prompt, tokens: pays.get(tokens, 0.0), vocab_size=2, response_length=2, has_eos=False)
 policy = TabularPolicy(lottery, generator=torch.Generator().manual_seed(0))
 with torch.no_grad():
@@ -175,11 +183,13 @@ for n in (2, 4, 16, 64, 256):
     ticket = torch.rand(batches, n, generator=generator) < 0.5
     lucky = torch.rand(batches, n, generator=generator) < 0.2
     gain = torch.where(ticket, 10.0 * lucky, 1.0)
-    weights = (gain - gain.mean(dim=1, keepdim=True)) / gain.std(dim=1, keepdim=True, correction=0).clamp(min=1e-6)
-    estimate = (weights * (ticket.float() - 0.5)).mean(dim=1)                    # d log pi / d logit = chosen - probability
+    std = gain.std(dim=1, keepdim=True, correction=0).clamp(min=1e-6)
+    weights = (gain - gain.mean(dim=1, keepdim=True)) / std
+    estimate = (weights * (ticket.float() - 0.5)).mean(dim=1)  # grad log pi = chosen - probability
     sizes[n] = estimate.mean().item()
-    print(f"batch of {n:<4} {sizes[n]:+.3f}, standard error {(estimate.std() / batches**0.5).item():.3f}")
-scale = (0.5 * 0.2 * 10**2 + 0.5 * 1**2 - 1.5**2) ** 0.5                          # of the gain: mean 0.5 * 2 + 0.5 * 1
+    error = (estimate.std() / batches**0.5).item()
+    print(f"batch of {n:<4} {sizes[n]:+.3f}, standard error {error:.3f}")
+scale = (0.5 * 0.2 * 10**2 + 0.5 * 1**2 - 1.5**2) ** 0.5       # of the gain: mean 0.5 * 2 + 0.5 * 1
 print(f"exact gradient / standard deviation of the gain: {exact / scale:+.3f}")
 
 # %% [markdown]
@@ -190,7 +200,8 @@ fig, ax = plt.subplots(figsize=(6.5, 3), dpi=80)
 ax.plot(sorted(sizes), [sizes[n] for n in sorted(sizes)], "ko-")
 ax.axhline(exact / scale, color="black", linestyle="--")
 ax.axhline(0, color="grey", linewidth=0.8)
-ax.annotate("exact gradient / standard deviation", (2, exact / scale), (0, -14), textcoords="offset points")
+ax.annotate("exact gradient / standard deviation", (2, exact / scale), (0, -14),
+            textcoords="offset points")
 ax.set_xscale("log", base=2)
 ax.set_xlabel("responses in a batch")
 ax.set_ylabel("mean gradient to the ticket")
@@ -202,24 +213,25 @@ print("first size with the right sign:", min(n for n, x in sizes.items() if x > 
 # 256.*
 #
 # From batches of 64 on the sign is right, and at 256 the mean is +0.085 where the exact gradient divided by the standard deviation is +0.087. minippo whitens
-# over the whole rollout, 128 responses by default, and not per minibatch.
+# over all responses of an update (the rollout, 128 by default), not over the small parts that its steps are made on (the minibatches).
 #
 # ## What would break this
 #
 # - The score in the last column of a padded batch. Shorter responses are paid on a pad; with the mask applied afterwards they are not paid at all.
 # - The log-probabilities not detached. A reward is data; with a gradient it would become a second, wrong loss. `shaped_rewards` refuses it.
 # - Whitening all the same: advantages with no spread have no standard deviation. `whiten` refuses that, too, rather than blow up rounding errors.
-# - The critic's targets made from whitened advantages: they are no returns any more. minippo makes the targets first.
+# - The critic's targets, advantage plus value, made from whitened advantages: they are no returns any more. minippo makes the targets first.
 
 # %%
 three = torch.tensor([6, 4, 2])
 last_column = torch.zeros(3, 6)
 last_column[:, -1] = 1.0
-print("score 1 in the last column, after the mask:", (last_column * (torch.arange(6) < three[:, None])).sum(dim=1).tolist())
+print("score 1 in the last column, after the mask:",
+      (last_column * (torch.arange(6) < three[:, None])).sum(dim=1).tolist())
 ones, one_slot = torch.ones(2, 3), torch.ones(2, 3).bool()
 for call in (lambda: whiten(values=ones, mask=one_slot),
-             lambda: shaped_rewards(scores=ones[:, 0], logprobs=ones.clone().requires_grad_(), ref_logprobs=ones,
-                                    response_mask=one_slot, kl_coef=0.1)):
+             lambda: shaped_rewards(scores=ones[:, 0], logprobs=ones.clone().requires_grad_(),
+                                    ref_logprobs=ones, response_mask=one_slot, kl_coef=0.1)):
     try:
         call()
     except ValueError as error:

@@ -3,6 +3,8 @@
 #
 # **Goal:** three estimates of one distance, k1, k2 and k3, and what each of them does when it is a number, a loss, or a part of the reward.
 #
+# The distance is KL(policy || reference). With d for the log-ratio log pi - log pi_ref of one sampled token, k1 = d, k2 = d^2 / 2 and k3 = exp(-d) - 1 + d.
+#
 # Before you run anything, write down three predictions:
 #
 # 1. The KL divergence is never negative. Is k1, its plain estimate from one token, ever negative?
@@ -36,7 +38,8 @@ logits = torch.tensor([2.0, 1.0, 0.0, -1.0, -2.5], dtype=torch.float64)
 ref_logits = torch.tensor([-0.5, 1.0, 0.5, 0.0, -0.5], dtype=torch.float64)
 logprobs, ref_logprobs = logits.log_softmax(dim=-1), ref_logits.log_softmax(dim=-1)   # [V]
 pi, ref = logprobs.exp(), ref_logprobs.exp()
-k = {name: estimator(logprobs=logprobs, ref_logprobs=ref_logprobs) for name, estimator in ESTIMATORS.items()}
+k = {name: estimator(logprobs=logprobs, ref_logprobs=ref_logprobs)
+     for name, estimator in ESTIMATORS.items()}
 print("token     pi    ref      d" + "".join(f"     {name}" for name in k))
 for v in range(5):
     row = (logprobs[v] - ref_logprobs[v], *(x[v] for x in k.values()))
@@ -80,7 +83,8 @@ for scale in scales:
     for name, estimator in ESTIMATORS.items():
         x = estimator(logprobs=here, ref_logprobs=ref_logprobs)
         mean = (here.exp() * x).sum()
-        curves[name].append(((mean / kl).item(), ((here.exp() * (x - mean) ** 2).sum().sqrt() / kl).item()))
+        std = (here.exp() * (x - mean) ** 2).sum().sqrt()
+        curves[name].append(((mean / kl).item(), (std / kl).item()))
 
 # %% [markdown]
 # The picture has the three as functions of d on the left, and the results of the cell above beside it.
@@ -126,14 +130,15 @@ def two_parts(estimator):
     theta = logits.clone().requires_grad_()
     log_pi = theta.log_softmax(dim=-1)
     x = estimator(logprobs=log_pi, ref_logprobs=ref_logprobs)
-    as_loss, = torch.autograd.grad((pi * x).sum(), theta, retain_graph=True)              # pi is data: samples
+    as_loss, = torch.autograd.grad((pi * x).sum(), theta, retain_graph=True)   # pi is data: samples
     as_reward, = torch.autograd.grad((pi * x.detach() * log_pi).sum(), theta)
     return as_reward, as_loss
 
 
 theta = logits.clone().requires_grad_()
-kl, = torch.autograd.grad(exact_kl(logits=theta.view(1, 1, 5), ref_logits=ref_logits.view(1, 1, 5)).sum(), theta)
-reverse = pi - ref                                   # the gradient of KL(reference || policy) to the logits
+kl = exact_kl(logits=theta.view(1, 1, 5), ref_logits=ref_logits.view(1, 1, 5)).sum()
+kl, = torch.autograd.grad(kl, theta)
+reverse = pi - ref                           # the gradient of KL(reference || policy) to the logits
 for name, row in (("grad KL(policy || reference)", kl), ("grad KL(reference || policy)", reverse)):
     print(f"{name:<30}", *(f"{x + 0:7.3f}" for x in row.tolist()))
 
@@ -141,16 +146,17 @@ for name, row in (("grad KL(policy || reference)", kl), ("grad KL(reference || p
 # Five numbers, one for each logit. Now the two parts of each estimate. Which of the six is the gradient of the KL?
 
 # %%
+targets = {"KL(policy || reference)": kl, "KL(reference || policy)": reverse}
 for name, estimator in ESTIMATORS.items():
     for place, row in zip(("in the reward", "in the loss"), two_parts(estimator)):
-        same = [label for label, target in (("KL(policy || reference)", kl), ("KL(reference || policy)", reverse))
-                if torch.allclose(row, target, atol=1e-12)]
+        same = [label for label, target in targets.items() if torch.allclose(row, target, atol=1e-12)]
         row = torch.where(row.abs() < 1e-12, 0.0, row)
-        print(f"{name} {place:<14}", *(f"{x:7.3f}" for x in row.tolist()), "  = grad", *(same or ["of neither"]))
+        print(f"{name} {place:<14}", *(f"{x:7.3f}" for x in row.tolist()),
+              "  = grad", *(same or ["of neither"]))
 
 # %% [markdown]
 # Prediction 2: the expected gradient of k1 in the loss is 0. Its gradient to log pi is 1 for every token, and the mean of grad log pi over samples of the
-# policy is 0. The term costs nothing, adds noise, and holds nothing.
+# policy is 0. The term adds noise and does not hold the policy.
 #
 # The rest follows from the product rule. k1 has the KL as its mean and no loss part, so its reward part is the whole gradient. k3 has the KL as its mean as
 # well, but its loss part is the gradient of the other direction, so what is left for the reward is grad KL(policy || reference) - grad KL(reference ||
@@ -160,9 +166,10 @@ for name, estimator in ESTIMATORS.items():
 #
 # ## To the end of a training
 #
-# A wrong gradient need not matter if the fixed point is the same. So: a world of three tokens and at most three steps, where all responses are listed and the
-# best policy is known, pi_ref exp(return / kl_coef) / Z. Gradient ascent with exact expectations, no sampling noise, from the same start; the only difference
-# is the estimate in the reward. The total variation is half the sum over responses of the differences of their probabilities: 0 is the same policy.
+# A wrong gradient need not matter if the training ends at the same place. So: a world of three tokens and at most three steps, where all responses are
+# listed and the best policy is known, pi_ref exp(return / kl_coef) / Z, where Z makes the sum 1. Gradient ascent with exact expectations, no sampling
+# noise, from the same start; the only difference is the estimate in the reward. The total variation is half the sum over responses of the differences of
+# their probabilities: 0 is the same policy.
 
 # %%
 runs, ends = {}, {}
@@ -170,13 +177,15 @@ for name, estimator in ESTIMATORS.items():
     world = World(reward_functions(0)["dense"], response_length=3)
     policy = TabularPolicy(world, generator=torch.Generator().manual_seed(0))
     start = policy().detach().clone()
-    runs[name] = train_with_kl_in_reward(world, policy, kl_estimator=estimator, kl_coef=0.5, steps=100 if FAST else 400,
-                                         learning_rate=2.0, record_every=5)
+    runs[name] = train_with_kl_in_reward(world, policy, kl_estimator=estimator, kl_coef=0.5,
+                                         steps=100 if FAST else 400, learning_rate=2.0, record_every=5)
     ends[name] = response_probabilities(world, policy().detach())
 best_logits, best = optimal_policy(world, start, 0.5)
 for name, rows in runs.items():
-    print(f"{name}  total variation {rows[0]['total variation']:.3f} -> {rows[-1]['total variation']:.3f}"
-          f"   objective {rows[0]['objective']:.2f} -> {rows[-1]['objective']:.2f} of {best:.2f}   KL {rows[-1]['kl']:.2f}")
+    first, last = rows[0], rows[-1]
+    print(f"{name}  total variation {first['total variation']:.3f} -> {last['total variation']:.3f}"
+          f"   objective {first['objective']:.2f} -> {last['objective']:.2f} of {best:.2f}"
+          f"   KL {last['kl']:.2f}")
 
 # %% [markdown]
 # The right half of the picture shows where they have ended: the probabilities of the four responses that are likeliest under the optimal policy.
@@ -184,14 +193,20 @@ for name, rows in runs.items():
 # %%
 columns = {"optimal": response_probabilities(world, best_logits), **ends}
 top = columns["optimal"].argsort(descending=True)[:4]
+labels = ["".join("EAB"[t] for t, m in zip(world.response_tokens[i], world.response_mask[i]) if m)
+          for i in top.tolist()]
+print("responses ", *(f"{label:>7}" for label in labels))
+for name, p in columns.items():
+    print(f"{name:<10}", *(f"{x:7.3f}" for x in p[top].tolist()))
+
+# %%
 fig, axes = plt.subplots(1, 2, figsize=(7.4, 3.0), dpi=80, layout="constrained")
 for (name, rows), style in zip(runs.items(), ("-", "--", ":")):
-    axes[0].plot([row["step"] for row in rows], [row["total variation"] for row in rows], "k" + style, label=name)
+    steps, apart = [row["step"] for row in rows], [row["total variation"] for row in rows]
+    axes[0].plot(steps, apart, "k" + style, label=name)
 for i, ((name, p), hatch) in enumerate(zip(columns.items(), ("", "..", "//", "xx"))):
-    axes[1].bar(torch.arange(4) + 0.2 * i - 0.3, p[top], 0.2, color="white", edgecolor="black", hatch=hatch, label=name)
-    print(f"{name:<10}", *(f"{x:7.3f}" for x in p[top].tolist()))
-labels = ["".join("EAB"[t] for t, m in zip(world.response_tokens[i], world.response_mask[i]) if m) for i in top.tolist()]
-print("responses ", *(f"{label:>7}" for label in labels))
+    axes[1].bar(torch.arange(4) + 0.2 * i - 0.3, p[top], 0.2,
+                color="white", edgecolor="black", hatch=hatch, label=name)
 axes[0].set(xlabel="step", ylabel="total variation to the optimum", ylim=(0, 0.8))
 axes[1].set(ylabel="probability", xticks=range(4), xticklabels=labels, xlabel="response (E ends it)")
 axes[0].legend()
@@ -204,7 +219,7 @@ plt.show()
 # the probability.*
 #
 # Prediction 3: k1 reaches the optimum, with 0.002 left. k2 and k3 end at a single response, 0.692 away, with an objective of 4.84 instead of 5.43. k2 and k3
-# fine a token that has become rare as much as, or more than, one that has become frequent, so what becomes rare is pushed further down. With k3 the logits
+# charge a token that has become rare as much as, or more than, one that has become frequent, so what becomes rare is pushed further down. With k3 the logits
 # then run away (docs/qualifications.md has the longer run, which ends in NaN). How far from the optimum they end depends on the world: there are some in
 # which it is little.
 #
@@ -215,14 +230,16 @@ plt.show()
 
 # %%
 for name, x in (("k1", -k["k1"]), ("k3", torch.expm1(k["k1"]) - k["k1"])):
-    print(f"{name} with d turned around: mean {(pi * x).sum():.4f}, wanted {one_kl(logits, ref_logits):.4f}")
+    print(f"{name} with d turned around: mean {(pi * x).sum():.4f},",
+          f"wanted {one_kl(logits, ref_logits):.4f}")
 
 # %% [markdown]
 # - k1 in the loss to hold the policy: the mean of its gradient is 0, and each sample is not. It is noise, whatever the distance from the reference.
 
 # %%
 scores = torch.eye(5, dtype=torch.float64) - pi      # row v: grad log pi_v = one-hot(v) - pi
-print("mean:", round((pi @ scores).abs().max().item(), 6), "  standard deviation of one sample, per logit:",
+print("mean:", round((pi @ scores).abs().max().item(), 6),
+      "  standard deviation of one sample, per logit:",
       [round(x, 2) for x in (pi @ scores**2).sqrt().tolist()])
 
 # %% [markdown]
@@ -236,9 +253,10 @@ other = TabularPolicy(world, generator=torch.Generator().manual_seed(11))().deta
 wanted, = torch.autograd.grad(sequence_kl(world, policy(), other), policy.table)
 p = response_probabilities(world, policy()).detach()                                       # [N]
 for name in ("k2", "k3"):
-    a, b = world.logprobs(policy()), world.logprobs(other)                                 # [N,T], 0 after the end
+    a, b = world.logprobs(policy()), world.logprobs(other)                  # [N,T], 0 after the end
     for what, x in (("sum of the tokens'", ESTIMATORS[name](logprobs=a, ref_logprobs=b).sum(dim=1)),
-                    ("of the whole response", ESTIMATORS[name](logprobs=a.sum(dim=1), ref_logprobs=b.sum(dim=1)))):
+                    ("of the whole response",
+                     ESTIMATORS[name](logprobs=a.sum(dim=1), ref_logprobs=b.sum(dim=1)))):
         found, = torch.autograd.grad(p @ x, policy.table, retain_graph=True)
         error = (found - wanted).norm() / wanted.norm()
         print(f"{name} in the loss, {what:<22} error of the gradient / the gradient {error:.2f}")

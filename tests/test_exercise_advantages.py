@@ -76,6 +76,23 @@ def cumsum_forwards(rewards, values, response_mask, gamma):
     return (result - values.detach()) * response_mask
 
 
+def cumsum_forwards_without_gamma(rewards, values, response_mask, gamma):
+    return ((rewards * response_mask).cumsum(1) - values.detach()) * response_mask
+
+
+def mask_at_the_end_and_not_detached(rewards, values, response_mask, gamma):
+    return (backwards(rewards, gamma) - values) * response_mask
+
+
+def total_for_all(rewards, values, response_mask, gamma):
+    return ((rewards * response_mask).sum(1)[:, None] - values.detach()) * response_mask
+
+
+def values_of_the_next_slot(rewards, values, response_mask, gamma):
+    shifted = torch.cat((values[:, 1:], torch.zeros(len(values), 1)), dim=1).detach()
+    return (backwards(rewards * response_mask, gamma) - shifted) * response_mask
+
+
 def cumsum_without_gamma(rewards, values, response_mask, gamma):
     return ((rewards * response_mask).flip(1).cumsum(1).flip(1) - values.detach()) * response_mask
 
@@ -99,5 +116,7 @@ def test_the_exercise():
                    wrong={no_mask_at_all: "mask", mask_at_the_end_only: "mask",
                           mask_at_the_start_only: "value after the end", not_detached: "detach",
                           expected_minus_received: "sign", plus_the_values: "sign",
-                          no_baseline: "baseline", cumsum_forwards: "direction", cumsum_without_gamma: "discount",
+                          no_baseline: "baseline", cumsum_forwards: "direction", cumsum_forwards_without_gamma: "direction",
+                          mask_at_the_end_and_not_detached: "mask", total_for_all: "formula", values_of_the_next_slot: "shift",
+                          cumsum_without_gamma: "discount",
                           one_return_for_all: "formula", from_the_next_reward: "off by one", one_step: "formula"})

@@ -86,12 +86,21 @@ def upper_side(logprobs, old_logprobs, advantages, response_mask, cliprange):
     return ((ratio > 1 + cliprange) * (A > 0)).float().mean()
 
 
+def no_advantages(logprobs, old_logprobs, advantages, response_mask, cliprange):
+    ratio = torch.exp(logprobs - old_logprobs)[response_mask]
+    return (ratio.clamp(1 - cliprange, 1 + cliprange) < ratio).float().mean()
+
+
+def far_log_ratios(logprobs, old_logprobs, advantages, response_mask, cliprange):
+    return (torch.abs(logprobs - old_logprobs) > cliprange)[response_mask].float().mean()
+
+
 def test_the_exercise():
     check_exercise(exercise, correct=[token_by_token, select_first, with_losses],
                    wrong={plain_mean: "mask", masked_then_mean: "mask", distance_from_one: "clip", equal_counts_too: "clip",
                           upper_side: "clip", no_exponential: "ratio", log_ratio_in_the_range: "ratio",
                           old_over_new: "old for new", maximum: "min for max", mean_of_responses: "normalisation",
-                          number_of_tokens: "sum for mean"})
+                          number_of_tokens: "sum for mean", no_advantages: "clip", far_log_ratios: "clip"})
 
 
 def test_the_cases_hold_all_four_corners():

@@ -77,11 +77,27 @@ def total(logprobs, old_logprobs, advantages, response_mask, cliprange):
     return max_of_losses(logprobs, old_logprobs, advantages, response_mask, cliprange) * response_mask.sum()
 
 
+def min_of_ratios(logprobs, old_logprobs, advantages, response_mask, cliprange):
+    ratio = (logprobs - old_logprobs)[response_mask].exp()
+    return -(torch.min(ratio, ratio.clamp(1 - cliprange, 1 + cliprange)) * advantages[response_mask]).mean()
+
+
+def sums_of_rows(logprobs, old_logprobs, advantages, response_mask, cliprange):
+    return total(logprobs, old_logprobs, advantages, response_mask, cliprange) / len(logprobs)
+
+
+def ratio_of_the_response(logprobs, old_logprobs, advantages, response_mask, cliprange):
+    ratio = ((logprobs - old_logprobs) * response_mask).sum(1, keepdim=True).exp()
+    objective = torch.min(ratio * advantages, ratio.clamp(1 - cliprange, 1 + cliprange) * advantages)
+    return -objective[response_mask].mean()
+
+
 def test_the_exercise():
     check_exercise(exercise, correct=[max_of_losses, with_a_loop, in_float32],
                    wrong={max_of_objectives: "min for max", no_min: "clip", no_minus: "sign", no_mask: "mask",
                           masked_then_mean: "mask", row_means: "normalisation", inverted: "old for new",
-                          quotient_of_logs: "ratio", around_zero: "clip", total: "sum for mean"})
+                          quotient_of_logs: "ratio", around_zero: "clip", total: "sum for mean",
+                          min_of_ratios: "clip", sums_of_rows: "normalisation", ratio_of_the_response: "ratio"})
 
 
 def test_each_case_has_all_six_meetings_of_sign_and_ratio():

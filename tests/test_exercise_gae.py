@@ -80,6 +80,15 @@ def with_the_mask_of_the_present_slot(rewards, values, response_mask, gamma, lam
     return advantages * response_mask
 
 
+def with_roll(rewards, values, response_mask, gamma, lam):
+    r, v = rewards * response_mask, values * response_mask
+    deltas = r + gamma * torch.roll(v, -1, 1) - v
+    running, out = 0.0, torch.zeros_like(deltas)
+    for t in reversed(range(deltas.shape[1])):
+        out[:, t] = running = deltas[:, t] + gamma * lam * running
+    return out * response_mask
+
+
 def turned(rewards, values, response_mask, gamma, lam):
     return -with_two_loops(rewards, values, response_mask, gamma, lam)
 
@@ -91,5 +100,6 @@ def residuals(rewards, values, response_mask, gamma, lam):
 def test_the_exercise():
     check_exercise(exercise, correct=[with_two_loops, with_a_matrix, in_float32],
                    wrong={as_for_full_rows: "mask", masked_at_the_end_only: "mask", forgot_lam: "discount",
-                          forgot_gamma: "discount", value_of_the_pad: "value after the end", the_targets: "baseline",
+                          forgot_gamma: "discount", value_of_the_pad: "value after the end",
+                          with_roll: "value after the end", the_targets: "baseline",
                           turned: "sign", with_the_mask_of_the_present_slot: "off by one", residuals: "formula"})

@@ -60,6 +60,11 @@ def absolute_k1(logprobs, ref_logprobs, response_mask):
     return torch.stack([torch.abs(k1), k2, k3])
 
 
+def term_of_the_sum(logprobs, ref_logprobs, response_mask):
+    k1, k2, k3 = vectorised(logprobs, ref_logprobs, response_mask)
+    return torch.stack([logprobs.exp() * k1, k2, k3])
+
+
 @torch.no_grad()
 def without_gradient(logprobs, ref_logprobs, response_mask):
     return vectorised(logprobs, ref_logprobs, response_mask)
@@ -73,4 +78,5 @@ def test_the_exercise():
     check_exercise(exercise, correct=[vectorised, with_a_loop, in_float32],
                    wrong={reference_minus_policy: "direction", k3_with_the_policy_on_top: "direction", k3_minus: "sign",
                           no_half: "scale", no_minus_one: "formula", no_mask: "mask", absolute_k1: "sign",
+                          term_of_the_sum: "formula",
                           without_gradient: "detach", as_three_means: "mean for sum"})

@@ -79,6 +79,20 @@ def penalty(scores, ended, logprobs, ref_logprobs, response_mask, kl_coef, no_eo
     return ended_ignored(scores + no_eos_score * (~ended), ended, logprobs, ref_logprobs, response_mask, kl_coef, 0)
 
 
+def mean_of_the_ended(scores, ended, logprobs, ref_logprobs, response_mask, kl_coef, no_eos_score):
+    kl = ((logprobs - ref_logprobs) * response_mask).sum(1).mean()
+    return (scores * ended).sum() / ended.sum() - kl_coef * kl
+
+
+def not_averaged(scores, ended, logprobs, ref_logprobs, response_mask, kl_coef, no_eos_score):
+    return torch.where(ended, scores, no_eos_score) - kl_coef * ((logprobs - ref_logprobs) * response_mask).sum(1)
+
+
+def p_log_p_over_q(scores, ended, logprobs, ref_logprobs, response_mask, kl_coef, no_eos_score):
+    kl = (logprobs.exp() * (logprobs - ref_logprobs) * response_mask).sum(1).mean()
+    return torch.where(ended, scores, no_eos_score).mean() - kl_coef * kl
+
+
 def score_only(scores, ended, logprobs, ref_logprobs, response_mask, kl_coef, no_eos_score):
     return torch.where(ended, scores, no_eos_score).mean()
 
@@ -92,4 +106,5 @@ def test_the_exercise():
                    wrong={plus: "sign", reference_minus_policy: "sign", padding_too: "mask", per_token: "mean for sum",
                           per_token_of_each: "mean for sum", masked_mean_of_everything: "mean for sum",
                           summed_kl: "sum for mean", summed: "sum for mean", ended_ignored: "EOS",
-                          where_the_wrong_way: "EOS", penalty: "EOS", score_only: "scale", no_coefficient: "scale"})
+                          where_the_wrong_way: "EOS", penalty: "EOS", mean_of_the_ended: "EOS",
+                          not_averaged: "batch", p_log_p_over_q: "formula", score_only: "scale", no_coefficient: "scale"})

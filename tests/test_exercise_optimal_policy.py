@@ -85,12 +85,20 @@ def value_of_it(ref_logprobs, response_mask, scores, kl_coef):
     return kl_coef * ((ref_logprobs * response_mask).sum(2) + scores / kl_coef).logsumexp(1)
 
 
+def two_softmaxes(ref_logprobs, response_mask, scores, kl_coef):
+    return (ref_logprobs * response_mask).sum(2).log_softmax(1) + (scores / kl_coef).log_softmax(1)
+
+
+def forgets_the_log(ref_logprobs, response_mask, scores, kl_coef):
+    return ((ref_logprobs * response_mask).sum(2).exp() + scores / kl_coef).log_softmax(1)
+
+
 def test_the_exercise():
     check_exercise(exercise, correct=[one_prompt_at_a_time, with_logsumexp, with_another_zero],
                    wrong={pads_too: "mask", length_normalised: "mean for sum", softmax_of_the_scores: "formula",
                           no_z: "normalisation", one_z: "batch", wrong_dimension: "batch", multiplied: "scale",
                           minus: "sign", softmax: "log", as_the_formula_stands: "log", temperature: "scale",
-                          value_of_it: "formula"})
+                          value_of_it: "formula", two_softmaxes: "normalisation", forgets_the_log: "log"})
 
 
 def test_it_is_the_best_policy_of_the_enumerable_world():

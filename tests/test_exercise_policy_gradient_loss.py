@@ -53,6 +53,10 @@ def mean_of_the_selected(logprobs, weights, response_mask):
     return -(weights.detach() * logprobs)[response_mask].mean()
 
 
+def first_thought(logprobs, weights, response_mask):
+    return -(weights * logprobs).sum(1).mean()
+
+
 def sum_of_the_selected(logprobs, weights, response_mask):
     return -(weights.detach() * logprobs)[response_mask].sum()
 
@@ -76,7 +80,7 @@ def return_times_sequence_logprob(logprobs, weights, response_mask):
 
 def test_the_exercise():
     check_exercise(exercise, correct=[with_a_loop, with_einsum, in_float32],
-                   wrong={as_a_maximiser: "sign", no_mask: "mask", straightforward: "detach", without_gradient: "detach",
+                   wrong={as_a_maximiser: "sign", no_mask: "mask", first_thought: "mask", straightforward: "detach", without_gradient: "detach",
                           detached_the_wrong_one: "detach", plain_mean: "normalisation",
                           mean_of_the_selected: "mean for sum", sum_of_the_selected: "sum for mean",
                           by_length: "mean for sum", forgot_the_mean: "batch",

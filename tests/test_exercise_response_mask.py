@@ -44,6 +44,10 @@ def cumsum_up_to_one(tokens, eos_id):
     return (tokens == eos_id).cumsum(dim=1).roll(1, dims=1).index_fill(1, torch.tensor([0]), 0) <= 1
 
 
+def at_most_one_eos(tokens, eos_id):
+    return torch.cumsum((tokens == eos_id).int(), 1) < 2
+
+
 def up_to_index_of_eos_plus_two(tokens, eos_id):
     mask = torch.zeros(tokens.shape)
     for b, row in enumerate(tokens.tolist()):
@@ -84,7 +88,7 @@ def counts(tokens, eos_id):
 
 def test_the_exercise():
     check_exercise(exercise, correct=[with_cumsum, with_argmax, with_a_loop_of_floats, with_cumprod_as_ints],
-                   wrong={cumsum_without_taking_the_eos_off: "EOS", not_eos: "EOS", last_eos: "EOS", argmax_alone: "EOS",
+                   wrong={cumsum_without_taking_the_eos_off: "EOS", not_eos: "EOS", last_eos: "EOS", at_most_one_eos: "EOS", argmax_alone: "EOS",
                           up_to_index_of_eos_plus_two: "off by one", pad_based: "mask", what_is_over: "sign",
                           the_longest_length_for_all: "batch", counts: "formula"})
 

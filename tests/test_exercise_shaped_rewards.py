@@ -68,8 +68,15 @@ def one_sum(scores, logprobs, ref_logprobs, response_mask, kl_coef):
     return rewards
 
 
+def the_score_alone(scores, logprobs, ref_logprobs, response_mask, kl_coef):
+    rewards = torch.zeros_like(ref_logprobs)
+    rewards[range(len(scores)), response_mask.sum(dim=1) - 1] = scores
+    return rewards
+
+
 def test_the_exercise():
     check_exercise(exercise, correct=[with_a_loop, with_the_edge_of_the_mask, in_float32],
                    wrong={in_the_last_column: "wrong token", in_the_last_column_with_a_gradient: "wrong token",
                           on_every_token: "wrong token", no_mask: "mask", penalty_added: "sign",
-                          score_in_place_of_the_penalty: "off by one", without_detach: "detach", one_sum: "sum for mean"})
+                          score_in_place_of_the_penalty: "off by one", without_detach: "detach", one_sum: "sum for mean",
+                          the_score_alone: "formula"})

@@ -73,6 +73,18 @@ def rewards_so_far(rewards, values, response_mask, gamma):
     return masked(torch.stack(sums, dim=1) - values.detach(), response_mask)
 
 
+def plain_sums_so_far(rewards, values, response_mask, gamma):
+    return masked(masked(rewards, response_mask).cumsum(dim=1) - values.detach(), response_mask)
+
+
+def plain_totals(rewards, values, response_mask, gamma):
+    return whole_returns(rewards, values, response_mask, 1.0)
+
+
+def padding_is_paid_and_values_learn(rewards, values, response_mask, gamma):
+    return masked(to_go(rewards, torch.ones_like(response_mask), gamma) - values, response_mask)
+
+
 def without_gamma(rewards, values, response_mask, gamma):
     return reference(rewards, values, response_mask, 1.0)
 
@@ -92,6 +104,11 @@ def next_value(rewards, values, response_mask, gamma):
     return masked(to_go(rewards, response_mask, gamma) - later, response_mask)
 
 
+def next_value_or_padding(rewards, values, response_mask, gamma):
+    later = torch.nn.functional.pad(values.detach()[:, 1:], (0, 1))
+    return masked(to_go(rewards, response_mask, gamma) - later, response_mask)
+
+
 def reward_of_the_token_alone(rewards, values, response_mask, gamma):
     return masked(rewards - values.detach(), response_mask)
 
@@ -101,6 +118,8 @@ MISTAKES = (
                     "and the result there is 0", without_mask),
     Mistake("mask", "numbers from the padding of the rewards reach the real tokens: take them out before summing, not after",
             padding_is_paid),
+    Mistake("mask", "two slips: numbers from the padding of the rewards reach the real tokens (take them out before summing), "
+                    "and a gradient reaches the values", padding_is_paid_and_values_learn),
     Mistake("value after the end", "after the end the result is minus a value of the padding; it has to be 0",
             values_after_the_end),
     Mistake("detach", "the numbers are right, but a gradient reaches the values: the policy's loss would train the critic",
@@ -110,7 +129,11 @@ MISTAKES = (
     Mistake("baseline", "this is the reward-to-go; the baseline is still to be subtracted", without_values),
     Mistake("formula", "this is the return of the whole response: a token does not answer for what was paid before it",
             whole_returns),
+    Mistake("formula", "this is the total of the whole response, without gamma: a token does not answer for what was paid "
+                       "before it", plain_totals),
     Mistake("direction", "this adds up the rewards so far; the sum runs from the token to the end", rewards_so_far),
+    Mistake("direction", "this adds up the rewards so far, without gamma; the sum runs from the token to the end",
+            plain_sums_so_far),
     Mistake("discount", "gamma is not used: later rewards count less", without_gamma),
     Mistake("discount", "the discount counts from the start of the response; here it counts from the token",
             gamma_from_the_start),
@@ -118,6 +141,8 @@ MISTAKES = (
             without_its_own_reward),
     Mistake("shift", "the values are read one slot too late: they know the token already, and a baseline must not",
             next_value),
+    Mistake("shift", "the values are read one slot too late, at the end of a response even in the padding; a baseline must "
+                     "not know the token", next_value_or_padding),
     Mistake("formula", "this is the reward of the token alone; all that comes after it belongs to its account as well",
             reward_of_the_token_alone),
 )

@@ -88,6 +88,14 @@ def counted(logprobs, old_logprobs, advantages, response_mask, cliprange):
     return (held(ratios_of(logprobs, old_logprobs), advantages, cliprange) * response_mask).sum()
 
 
+def log_ratio_from_zero(logprobs, old_logprobs, advantages, response_mask, cliprange):
+    return mean_over(((logprobs - old_logprobs).abs() > cliprange).double(), response_mask)
+
+
+def without_advantages(logprobs, old_logprobs, advantages, response_mask, cliprange):
+    return mean_over(held(ratios_of(logprobs, old_logprobs), 1.0, cliprange), response_mask)
+
+
 def only_above(logprobs, old_logprobs, advantages, response_mask, cliprange):
     return mean_over(((ratios_of(logprobs, old_logprobs) > 1 + cliprange) & (advantages > 0)).double(), response_mask)
 
@@ -102,6 +110,10 @@ MISTAKES = (
                     "minimum takes the unclipped branch, and the token is not clipped", outside_the_range),
     Mistake("clip", "tokens inside the range are counted: both branches are equal there; count where the clipped one "
                     "is smaller", ties_counted),
+    Mistake("clip", "the two ratios are compared without the advantage; with one below 0 the larger ratio makes the smaller "
+                    "branch", without_advantages),
+    Mistake("clip", "these are the log-ratios that are far from 0; what counts is the ratio, and on which side the "
+                    "advantage wants it", log_ratio_from_zero),
     Mistake("clip", "only one side is counted: a ratio below the range with an advantage below 0 is clipped as well",
             only_above),
     Mistake("min for max", "the objective takes the smaller of the two branches; these are the tokens at which the "

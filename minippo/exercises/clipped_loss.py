@@ -54,12 +54,26 @@ def clip_of_the_product(logprobs, old_logprobs, advantages, response_mask, clipr
     return -torch.minimum(products, products.clamp(1 - cliprange, 1 + cliprange))[response_mask].mean()
 
 
+def smaller_ratio(logprobs, old_logprobs, advantages, response_mask, cliprange):
+    ratio = (logprobs - old_logprobs).exp()
+    return -(torch.minimum(ratio, ratio.clamp(1 - cliprange, 1 + cliprange)) * advantages)[response_mask].mean()
+
+
+def one_ratio_per_response(logprobs, old_logprobs, advantages, response_mask, cliprange):
+    summed = torch.where(response_mask, logprobs - old_logprobs, 0.0).sum(dim=1, keepdim=True)
+    return reference(summed.expand_as(logprobs), torch.zeros_like(logprobs), advantages, response_mask, cliprange)
+
+
 def detached(logprobs, old_logprobs, advantages, response_mask, cliprange):
     return reference(logprobs.detach(), old_logprobs, advantages, response_mask, cliprange)
 
 
 def mean_of_row_means(x, mask):
     return (torch.where(mask, x, 0.0).sum(dim=1) / mask.sum(dim=1)).mean()
+
+
+def mean_of_row_sums(x, mask):
+    return torch.where(mask, x, 0.0).sum(dim=1).mean()
 
 
 def padded_mean(x, mask):
@@ -75,6 +89,8 @@ MISTAKES = (
     Mistake("clip", "the range is that of the ratio, around 1, not around 0", made_of(clip=lambda r, e: r.clamp(-e, e))),
     Mistake("clip", "the clip has one end only; it needs a lower and an upper one, since advantages have two signs",
             made_of(clip=lambda r, e: r.clamp(max=1 + e))),
+    Mistake("clip", "the smaller ratio is taken before the advantage has multiplied it: right for advantages above 0, and "
+                    "the other way round for those below; the minimum is over the two products", smaller_ratio),
     Mistake("clip", "the product of ratio and advantage is clipped; clip the ratio, then multiply", clip_of_the_product),
     Mistake("sign", "the sign is turned: a loss is minimised, the objective is to be maximised", made_of(sign=1)),
     Mistake("mask", "the padding counts in the mean: average over the True tokens only, and divide by their number",
@@ -83,6 +99,8 @@ MISTAKES = (
                     "True tokens", made_of(average=padded_mean)),
     Mistake("normalisation", "this is a mean over rows of means over tokens: a token of a short response then weighs "
                              "more; wanted is one mean over all True tokens", made_of(average=mean_of_row_means)),
+    Mistake("normalisation", "the tokens are summed and the rows averaged; wanted is one mean over all True tokens",
+            made_of(average=mean_of_row_sums)),
     Mistake("sum for mean", "this is the sum over the True tokens; wanted is the mean",
             made_of(average=lambda x, mask: x[mask].sum())),
     Mistake("old for new", "the ratio is upside down: new probability over old",
@@ -91,6 +109,7 @@ MISTAKES = (
             made_of(ratio_of=lambda x: x)),
     Mistake("ratio", "this is the quotient of two log-probabilities; the ratio is the quotient of the probabilities, "
                      "exp of a difference", made_of(log_ratio=lambda new, old: new / old, ratio_of=lambda x: x)),
+    Mistake("ratio", "this is one ratio for a whole response; each token has its own", one_ratio_per_response),
     Mistake("detach", "the value is right, but no gradient reaches logprobs: a detach, no_grad or .data is in the way",
             detached),
 )

@@ -80,6 +80,14 @@ def bootstrap_from_itself(rewards, values, mask, gamma, lam):
     return discounted(masked(rewards + gamma * last - values, mask), gamma * lam)
 
 
+def rolled(of_pads):
+    """torch.roll for the next value; with of_pads the slots after the end have residuals as well."""
+    def answer(rewards, values, mask, gamma, lam):
+        deltas = rewards + gamma * torch.roll(values, -1, dims=1) - values
+        return discounted(deltas if of_pads else masked(deltas, mask), gamma * lam)
+    return of_masked(answer)
+
+
 def back_by_one(rewards, values, mask, gamma, lam):
     deltas = deltas_of(rewards, values, mask, gamma)
     return deltas + gamma * lam * following(deltas)
@@ -103,6 +111,8 @@ MISTAKES = (
             value_after_the_end),
     Mistake("value after the end", "after its last token a response is over and worth 0; yours goes on with the value of the last slot",
             of_masked(bootstrap_from_itself)),
+    *(Mistake("value after the end", "after the last slot comes 0; yours goes on with V of the first slot, which torch.roll has brought "
+                                     "round to the end", rolled(of_pads)) for of_pads in (True, False)),
     Mistake("mask", "the padding is treated as tokens: its residuals run back into the response, and its slots are not 0",
             padding_everywhere),
     Mistake("mask", "the result is masked, but the residuals of the padding have run back into the response before",

@@ -45,6 +45,10 @@ def of_probabilities(logprobs, ref_logprobs, response_mask):
     return made_of()(logprobs.exp(), ref_logprobs.exp(), response_mask)
 
 
+def weighed(logprobs, ref_logprobs, response_mask):
+    return made_of(k1=lambda d: logprobs.exp() * d)(logprobs, ref_logprobs, response_mask)
+
+
 def mean_over_tokens(logprobs, ref_logprobs, response_mask):
     return reference(logprobs, ref_logprobs, response_mask).sum(dim=(1, 2)) / response_mask.sum()
 
@@ -68,6 +72,8 @@ MISTAKES = (
             made_of(mask=False)),
     Mistake("log", "d is a difference of probabilities here; it is a difference of log-probabilities, which are what "
                    "you were given", of_probabilities),
+    Mistake("formula", "k1 is multiplied by the token's probability, as in the sum over all tokens; a sample comes up that often "
+                       "by itself", weighed),
     Mistake("detach", "the values are right, but no gradient reaches logprobs: a detach, no_grad or .data is in the "
                       "way", detached),
     Mistake("mean for sum", "these are three means over all tokens; wanted is one value per token, [3,B,T]",

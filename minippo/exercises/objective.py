@@ -100,6 +100,21 @@ def unended_left_out(scores, ended, logprobs, ref_logprobs, response_mask, kl_co
     return priced(*rows, kl_coef, no_eos_score)
 
 
+def unended_scores_left_out(scores, ended, logprobs, ref_logprobs, response_mask, kl_coef, no_eos_score):
+    _, k1 = pieces(scores, ended, logprobs, ref_logprobs, response_mask, no_eos_score)
+    return scores[ended].mean() - kl_coef * k1.sum(dim=1).mean()
+
+
+def one_per_response(scores, ended, logprobs, ref_logprobs, response_mask, kl_coef, no_eos_score):
+    ruled, k1 = pieces(scores, ended, logprobs, ref_logprobs, response_mask, no_eos_score)
+    return ruled - kl_coef * k1.sum(dim=1)
+
+
+def weighted_by_probability(scores, ended, logprobs, ref_logprobs, response_mask, kl_coef, no_eos_score):
+    ruled, k1 = pieces(scores, ended, logprobs, ref_logprobs, response_mask, no_eos_score)
+    return (ruled - kl_coef * torch.where(response_mask, logprobs.exp() * k1, 0.0).sum(dim=1)).mean()
+
+
 def absolute_kl(scores, ended, logprobs, ref_logprobs, response_mask, kl_coef, no_eos_score):
     ruled, k1 = pieces(scores, ended, logprobs, ref_logprobs, response_mask, no_eos_score)
     return (ruled - kl_coef * k1.abs().sum(dim=1)).mean()
@@ -133,6 +148,11 @@ MISTAKES = (
             eos_rule_as_penalty),
     Mistake("EOS", "responses that did not end are left out of the mean: not ending would then cost nothing",
             unended_left_out),
+    Mistake("EOS", "the scores of responses that did not end are left out of the mean; they count as no_eos_score",
+            unended_scores_left_out),
+    Mistake("batch", "one number per response; the objective is the mean over the batch", one_per_response),
+    Mistake("formula", "the differences are multiplied with the probabilities; the tokens were drawn with these probabilities, "
+                       "so a mean over the samples has them in it already", weighted_by_probability),
     Mistake("formula", "the absolute values of the differences are summed; single differences may be negative, and "
                        "only with their signs does the sum estimate the KL", absolute_kl),
     Mistake("log", "these are ratios of probabilities; the KL is made of their logarithms, the differences of "

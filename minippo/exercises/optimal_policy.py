@@ -56,6 +56,15 @@ def over_the_prompts(ref_logprobs, response_mask, scores, kl_coef):
     return torch.log_softmax(whole_logprobs(ref_logprobs, response_mask) + scores / kl_coef, dim=0)
 
 
+def product_of_two_policies(ref_logprobs, response_mask, scores, kl_coef):
+    whole = whole_logprobs(ref_logprobs, response_mask)
+    return torch.log_softmax(whole, dim=-1) + torch.log_softmax(scores / kl_coef, dim=-1)
+
+
+def probability_plus_score(ref_logprobs, response_mask, scores, kl_coef):
+    return torch.log_softmax(whole_logprobs(ref_logprobs, response_mask).exp() + scores / kl_coef, dim=-1)
+
+
 def times_coef(ref_logprobs, response_mask, scores, kl_coef):
     return torch.log_softmax(whole_logprobs(ref_logprobs, response_mask) + scores * kl_coef, dim=-1)
 
@@ -95,6 +104,8 @@ MISTAKES = (
                        "often is more frequent in the best policy too", without_reference),
     Mistake("normalisation", "Z is missing: the probabilities of the responses to a prompt have to add up to 1",
             without_normalisation),
+    Mistake("normalisation", "the two factors are normalised one by one; their product has to be", product_of_two_policies),
+    Mistake("log", "a probability stands beside score / kl_coef; both have to be logarithms", probability_plus_score),
     Mistake("batch", "Z is one number over all prompts; each prompt has its own, over the responses to it",
             over_all_prompts),
     Mistake("batch", "the normalisation runs over the prompts; it has to run over the responses to one prompt",

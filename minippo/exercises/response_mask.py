@@ -36,6 +36,10 @@ def up_to_the_last_eos(tokens, eos_id):
     return ahead | ~is_eos.any(dim=1, keepdim=True)
 
 
+def up_to_before_the_second_eos(tokens, eos_id):
+    return (tokens == eos_id).cumsum(dim=1) <= 1
+
+
 def one_slot_too_many(tokens, eos_id):
     mask = reference(tokens, eos_id)
     return torch.cat((mask[:, :1], mask[:, :-1]), dim=1)
@@ -80,6 +84,7 @@ MISTAKES = (
     Mistake("EOS", "every EOS is hidden and all the rest is kept: what follows the first EOS is not of the response",
             all_but_eos),
     Mistake("EOS", "the response ends with its FIRST EOS; yours goes on to the last one", up_to_the_last_eos),
+    Mistake("EOS", "the response ends with its FIRST EOS; yours goes on until the second one", up_to_before_the_second_eos),
     Mistake("off by one", "one slot too many: the one after the first EOS is True, and it is not of the response",
             one_slot_too_many),
     Mistake("EOS", "a row without EOS is hidden as a whole; it was cut off, and every token in it was chosen by the model",

@@ -113,6 +113,8 @@ def all_scaled(scores, logprobs, ref_logprobs, response_mask, kl_coef):
 MISTAKES = (
     Mistake("detach", "the values are right, but a gradient goes back to the log-probabilities: rewards are data",
             with_parts(attached=True)),
+    Mistake("formula", "no token pays for its distance: the penalty, kl_coef times the log-ratio, is missing",
+            with_parts(penalty=lambda logprobs, *_: torch.zeros_like(logprobs))),
     Mistake("scale", "kl_coef multiplies the score as well; it is the price of the distance only", all_scaled),
     *(Mistake(name, message, with_parts(**parts)) for name, message, parts in SLIPS),
     *(Mistake(name, f"{message}; and rewards are data, no gradient may go back to the log-probabilities",
