@@ -5,10 +5,11 @@
 #
 # Before you run anything, write down three predictions:
 #
-# 1. The largest policy below has 952 parameters. How many numbers has its Fisher matrix, and how many does the product of that matrix with a vector need?
+# 1. The largest policy below has 952 parameters. How many numbers has its Fisher matrix (the second derivatives of a KL), and how many does the product of
+#    that matrix with a vector need?
 # 2. All advantages are multiplied by 1000. How does the step of TRPO change?
-# 3. After each step the KL is at most delta and the surrogate is better than before. One step on a batch of 16 responses, in 20 small problems: in how many
-#    does J, the true objective, fall?
+# 3. After each step of TRPO the KL is at most a bound, delta, and the loss on the batch is lower than before. One step on a batch of 16 responses with delta
+#    0.1, in 20 small problems: in how many does J, the true objective, fall?
 
 # %%
 import os
@@ -22,7 +23,8 @@ from minippo.exact.oracle import fisher_matrix, objective, reach_probabilities, 
 from minippo.exact.qualifications import exact_surrogate, trpo_can_lower_the_objective
 from minippo.exact.world import GPTPolicy, World
 from minippo.kl import exact_kl
-from minippo.trpo import conjugate_gradient, fisher_vector_product, flat_gradient, mean_kl, natural_gradient_step, trpo_step
+from minippo.trpo import conjugate_gradient, fisher_vector_product, flat_gradient, mean_kl
+from minippo.trpo import natural_gradient_step, trpo_step
 
 FAST = bool(os.environ.get("MINIPPO_FAST"))
 
@@ -37,7 +39,7 @@ FAST = bool(os.environ.get("MINIPPO_FAST"))
 
 # %%
 theta = torch.tensor([2.0, 0.7], dtype=torch.float64, requires_grad=True)
-paid = torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64)                        # only the last token is paid
+paid = torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64)  # only the last token is paid
 one = torch.ones(1, 1, dtype=torch.bool)
 
 
@@ -49,15 +51,16 @@ old = three_logits(theta).detach()
 print("old policy", [round(x, 3) for x in old.softmax(dim=-1).flatten().tolist()])
 for step in ([0.5, 0.5], [0.5, -0.5]):
     new = three_logits(theta.detach() + torch.tensor(step))
-    print("step", step, " KL(old || new)", round(mean_kl(logits=new, old_logits=old, response_mask=one).item(), 4))
+    found = mean_kl(logits=new, old_logits=old, response_mask=one).item()
+    print("step", step, " KL(old || new)", round(found, 4))
 
 # %% [markdown]
 # Two steps of the same length, and one changes the policy many times as much. Parameters are not what we care about; the distributions are.
 #
 # ## The step
 #
-# With s the step and g = dL/dtheta, L changes by about g.s. The KL is 0 at s = 0 and has its minimum there, so it has no first-order part: it is about 1/2
-# s.F s. F is the **Fisher matrix**, the second derivative of the KL. The best s on the edge of the region 1/2 s.F s = delta is (equation 5.6)
+# With theta the parameters, s the step and g = dL/dtheta, L changes by about g.s (a dot is the dot product of two vectors). The KL is 0 at s = 0 and has its
+# minimum there, so it has no first-order part: it is about 1/2 s.F s, half the dot product of s and F s. F is the **Fisher matrix**, the second derivative of the KL. The best s on the edge of the region 1/2 s.F s = delta is (equation 5.6)
 #
 # s = -sqrt(2 delta / x.F x) x, with F x = g: the **natural gradient**.
 #
@@ -65,23 +68,25 @@ for step in ([0.5, 0.5], [0.5, -0.5]):
 
 # %%
 delta = 0.02
-loss = -(three_logits(theta).softmax(dim=-1).flatten() * paid).sum()             # one state: L is -J
+loss = -(three_logits(theta).softmax(dim=-1).flatten() * paid).sum()  # one state: L is -J
 g = flat_gradient(loss, [theta], retain_graph=True)
-slope = flat_gradient(mean_kl(logits=three_logits(theta), old_logits=old, response_mask=one), [theta], create_graph=True)
+here = mean_kl(logits=three_logits(theta), old_logits=old, response_mask=one)    # 0, with a graph
+slope = flat_gradient(here, [theta], create_graph=True)
 
 
 def F_times(v):
     return fisher_vector_product(kl_gradient=slope, parameters=[theta], vector=v, damping=0.0)
 
 
-steps = {"natural": natural_gradient_step(gradient=g, matvec=F_times, delta=delta, iterations=2, tolerance=0.0),
+steps = {"natural": natural_gradient_step(gradient=g, matvec=F_times, delta=delta, iterations=2,
+                                          tolerance=0.0),
          "plain": -g * torch.sqrt(2 * delta / (g @ F_times(g)))}
 for name, s in steps.items():
-    print(f"{name:<8} step {[round(x, 2) for x in s.tolist()]}  length {s.norm():.2f}  g.s {g @ s:.4f}"
-          f"  1/2 s.F s {s @ F_times(s) / 2:.4f}")
+    print(f"{name:<8} step {[round(x, 2) for x in s.tolist()]}  length {s.norm():.2f}"
+          f"  g.s {g @ s:.4f}  1/2 s.F s {s @ F_times(s) / 2:.4f}")
 
 # %% [markdown]
-# Both steps in the plane of a and b, with the two borders: of the true KL and of its approximation.
+# Both steps in the plane of a and b, with the two borders: of the true KL and of its approximation. First the two on a grid, then the picture.
 
 # %%
 axis = torch.linspace(-1.3, 1.1, 161, dtype=torch.float64)
@@ -90,14 +95,18 @@ news = torch.stack((2.0 + da, 0.7 + db, torch.zeros_like(da)), dim=-1)          
 true_kl = exact_kl(logits=old.expand_as(news), ref_logits=news)
 F = torch.stack([F_times(v) for v in torch.eye(2, dtype=torch.float64)])
 quadratic = (F[0, 0] * da**2 + 2 * F[0, 1] * da * db + F[1, 1] * db**2) / 2
+
+# %%
 fig, ax = plt.subplots(figsize=(5, 3.5), dpi=80, layout="constrained")
 ax.contour(da, db, true_kl, [delta], colors="black")
 ax.contour(da, db, quadratic, [delta], colors="black", linestyles="dashed")
 for (name, s), marker in zip(steps.items(), ("o", "^")):
     ax.plot([0, s[0]], [0, s[1]], "k" + marker + "-", markevery=[1])
     ax.annotate(name, s.tolist(), xytext=(-8, -4), textcoords="offset points", ha="right")
-    print(name, "true KL", round(exact_kl(logits=old, ref_logits=old + torch.nn.functional.pad(s, (0, 1))).item(), 4))
-ax.set(xlabel="change of a", ylabel="change of b", aspect="equal", title="KL = 0.02 (solid) and 1/2 s.F s = 0.02 (dashed)")
+    new = old + torch.nn.functional.pad(s, (0, 1))
+    print(name, "true KL", round(exact_kl(logits=old, ref_logits=new).item(), 4))
+ax.set(xlabel="change of a", ylabel="change of b", aspect="equal",
+       title="KL = 0.02 (solid) and 1/2 s.F s = 0.02 (dashed)")
 plt.show()
 
 # %% [markdown]
@@ -119,14 +128,15 @@ parameters = list(policy.parameters())
 theta_old = parameters_to_vector(parameters).detach().clone()                     # [D]
 old_logits = policy().detach()                                                   # [K,V]
 tokens_per_response = reach_probabilities(world, old_logits).sum()
-loss = exact_surrogate(world, policy, old_logits)                                # functions of the present parameters
+loss = exact_surrogate(world, policy, old_logits)  # functions of the present parameters
 
 
 def kl():
     return sequence_kl(world, old_logits, policy()) / tokens_per_response        # per token
 
 
-print("states", len(world.states), "  parameters", len(theta_old), "  numbers in F", len(theta_old) ** 2)
+print("states", len(world.states), "  parameters", len(theta_old),
+      "  numbers in F", len(theta_old) ** 2)
 
 # %% [markdown]
 # The product F v needs two derivatives and no matrix: the gradient of the KL, kept as a graph; its dot product with v, one number; the gradient of that
@@ -138,19 +148,21 @@ g = flat_gradient(loss(), parameters)
 
 def F_damped(v, damping=0.01):
     kl_gradient = flat_gradient(kl(), parameters, create_graph=True)              # [D]
-    return fisher_vector_product(kl_gradient=kl_gradient, parameters=parameters, vector=v, damping=damping)
+    return fisher_vector_product(kl_gradient=kl_gradient, parameters=parameters, vector=v,
+                                 damping=damping)
 
 
 v = torch.randn(len(theta_old), generator=torch.Generator().manual_seed(5), dtype=torch.float64)
-F = fisher_matrix(world, policy) / tokens_per_response                           # [D,D], from the definition
+F = fisher_matrix(world, policy) / tokens_per_response  # [D,D], from the definition
 difference = (F @ v - F_damped(v, 0.0)).abs().max()
-print(f"largest entry of F v {(F @ v).abs().max():.3f}   largest difference to two derivatives {difference:.0e}")
+print(f"largest entry of F v {(F @ v).abs().max():.3f}"
+      f"   largest difference to two derivatives {difference:.0e}")
 print(f"largest entry of the KL's gradient {flat_gradient(kl(), parameters).abs().max():.0e}")
 print("eigenvalues of F above 1e-10:", int((torch.linalg.eigvalsh(F) > 1e-10).sum()), "of", len(F))
 
 # %% [markdown]
-# Prediction 1: 906304 numbers for the matrix, and vectors of 952 for the product. The dense F came from its definition, the mean of the products of score
-# vectors grad log pi; the two agree to rounding. The gradient of the KL is 0 here, as it must be at its minimum.
+# Prediction 1: 906304 numbers for the matrix, and vectors of 952 for the product. The dense F came from its definition, the mean of the outer
+# product of grad log pi with itself; the two agree to rounding. The gradient of the KL is 0 here, as it must be at its minimum.
 #
 # F has only 30 eigenvalues that are not 0: 15 states with 2 free probabilities each. So F x = g has no unique solution, and F + damping I takes the place of
 # F.
@@ -161,11 +173,14 @@ print("eigenvalues of F above 1e-10:", int((torch.linalg.eigvalsh(F) > 1e-10).su
 
 # %%
 dense = torch.linalg.solve(F + 0.01 * torch.eye(len(F), dtype=torch.float64), g)
-counts, residuals, errors = (1, 2, 3, 5, 7, 10, 15, 20, 25, 30), [], []
-for count in counts:
-    x = conjugate_gradient(F_damped, g, iterations=count, tolerance=0.0)
-    residuals.append(((F_damped(x) - g).norm() / g.norm()).item())
-    errors.append(((x - dense).norm() / dense.norm()).item())
+counts = (1, 2, 3, 5, 7, 10, 15, 20, 25, 30)
+found = [conjugate_gradient(F_damped, g, iterations=count, tolerance=0.0) for count in counts]
+residuals = [((F_damped(x) - g).norm() / g.norm()).item() for x in found]
+errors = [((x - dense).norm() / dense.norm()).item() for x in found]
+missing = found[5] - dense
+share = missing @ F @ missing / (dense @ F @ dense)
+
+# %%
 fig, ax = plt.subplots(figsize=(6, 3), dpi=80, layout="constrained")
 ax.semilogy(counts, residuals, "ko-", label="residual |F x - g| / |g|")
 ax.semilogy(counts, errors, "ks--", mfc="white", label="error |x - dense| / |dense|")
@@ -174,12 +189,13 @@ ax.legend()
 plt.show()
 for count, residual, error in zip(counts, residuals, errors):
     print(f"{count:2d} products: residual {residual:.1e}, error {error:.1e}")
+print(f"the error e at 10 products: e.F e / x.F x = {share:.3f}")
 
 # %% [markdown]
 # *The picture in words: two lines that fall on a logarithmic axis, slowly at first and then fast; the residual is always below the error.*
 #
 # With 30 eigenvalues that are not 0 about 30 products give the solution to many digits. With 10, as TRPO takes here, the residual is 3.4e-02 of g, and x
-# still differs from the solution by 4.0e-01 of its length: what is missing lies where F is small, and costs little KL.
+# still differs from the solution by 4.0e-01 of its length. What is missing lies where F is small: measured by F, that is in KL, it is 0.010 of the solution.
 #
 # ## Is the direction better?
 #
@@ -189,22 +205,24 @@ for count, residual, error in zip(counts, residuals, errors):
 # %%
 @torch.no_grad()
 def after(step):
-    """(KL, change of J, change of the surrogate) of the policy at theta_old + step; the policy stays where it was."""
+    """(KL, change of J, surrogate) at theta_old + step; the policy stays where it was."""
     vector_to_parameters(theta_old + step, parameters)
-    found = kl().item(), (objective(world, policy()) - objective(world, old_logits)).item(), loss().item()
+    gain = (objective(world, policy()) - objective(world, old_logits)).item()
+    found = kl().item(), gain, loss().item()
     vector_to_parameters(theta_old.clone(), parameters)
     return found
 
 
-natural = natural_gradient_step(gradient=g, matvec=F_damped, delta=0.01, iterations=10, tolerance=1e-10)
+settings = {"gradient": g, "matvec": F_damped, "iterations": 10, "tolerance": 1e-10}
+natural = natural_gradient_step(delta=0.01, **settings)
 plain = -g * torch.sqrt(2 * 0.01 / (g @ F_damped(g)))
 lines = {"natural": natural, "plain": plain}
 for name, s in lines.items():
-    kl_now, gain, _ = after(s)
-    print(f"{name:<8} 1/2 s.F s {s @ F_damped(s, 0.0) / 2:.4f}   true KL {kl_now:.4f}   change of J {gain:.3f}")
+    print(f"{name:<8} 1/2 s.F s {s @ F_damped(s, 0.0) / 2:.4f}"
+          "   true KL {:.4f}   change of J {:.3f}".format(*after(s)))
 
 # %% [markdown]
-# That is one length. Now all lengths up to three and a half times these steps.
+# The natural step has 0.0094 and not 0.01, since the damping takes the rest. That is one length. Now all lengths up to three and a half times these steps.
 
 # %%
 fig, ax = plt.subplots(figsize=(6, 3), dpi=80, layout="constrained")
@@ -227,19 +245,20 @@ plt.show()
 # ## The line search
 #
 # g.s and 1/2 s.F s are approximations, so TRPO tries the step and halves it until the true KL is at most delta and the true surrogate lower than before
-# (equation 5.7). If no length will do, nothing is changed.
+# (equation 5.7); with exact advantages it is 0 before the step. If no length will do, nothing is changed.
 
 # %%
 print("delta   1/2 s.F s   full step: KL  surrogate   share taken   after: KL  surrogate")
 for delta in (0.001, 0.01, 0.1, 1.0):
-    s = natural_gradient_step(gradient=g, matvec=F_damped, delta=delta, iterations=10, tolerance=1e-10)
+    s = natural_gradient_step(delta=delta, **settings)
     full_kl, _, full_loss = after(s)
     vector_to_parameters(theta_old.clone(), parameters)
     share = trpo_step(loss=loss, kl=kl, parameters=parameters, delta=delta, damping=0.01)
     kl_now, loss_now = kl().item(), loss().item()
     vector_to_parameters(theta_old.clone(), parameters)
     predicted = s @ F_damped(s, 0.0) / 2
-    print(f"{delta:<6} {predicted:9.4f} {full_kl:16.4f} {full_loss:10.4f} {share:12} {kl_now:14.4f} {loss_now:10.4f}")
+    print(f"{delta:<6} {predicted:9.4f} {full_kl:16.4f} {full_loss:10.4f}"
+          f" {share:12} {kl_now:14.4f} {loss_now:10.4f}")
 
 # %% [markdown]
 # For delta 0.01 the approximation is good and the whole step is taken. For 0.1 the full step has a KL of 0.1405, above the bound, and half of it is taken; so
@@ -269,12 +288,14 @@ print(f"relative difference {(ends[0] - ends[1]).norm() / ends[0].norm():.0e}")
 # %%
 counts = trpo_can_lower_the_objective(deltas=(0.01, 0.1, 1.0), seeds=range(4 if FAST else 20))
 for name, row in counts.items():
-    print(f"{name:<10} J falls with exact quantities in {row['exact']:2d}, on a batch of 16 in {row['sampled']:2d}"
-          f" of {row['of']}   largest KL / delta {row['largest KL / delta']:.2f}")
+    print(f"{name:<10} J falls with exact quantities in {row['exact']:2d}, on a batch of 16 in"
+          f" {row['sampled']:2d} of {row['of']}   largest KL / delta"
+          f" {row['largest KL / delta']:.2f}")
 
 # %% [markdown]
 # On batches of 16 with delta 0.1, J falls in 5 of 20, and the KL was within its bound in all of them. With exact quantities and delta 1 it falls in 3: no
-# noise, and still the surrogate is not J. The theorem behind TRPO is about another method, with a penalty whose constant nobody uses.
+# noise, and still the surrogate is not J. The paper proves that J cannot fall, but of another method: one with exact advantages and, in the place of the
+# bound, a penalty on the largest KL of any state, with a constant that nobody uses.
 #
 # ## What would break this
 #
@@ -283,17 +304,18 @@ for name, row in counts.items():
 
 # %%
 for damping, iterations in ((0.01, 10), (0.0, 10), (0.0, 100), (100.0, 10)):
-    s = natural_gradient_step(gradient=g, matvec=lambda v: F_damped(v, damping), delta=0.01, iterations=iterations,
-                              tolerance=0.0)
+    s = natural_gradient_step(gradient=g, matvec=lambda v: F_damped(v, damping), delta=0.01,
+                              iterations=iterations, tolerance=0.0)
     kl_now, gain, _ = after(s)
-    print(f"damping {damping:<6} {iterations:3d} products: length {s.norm():5.2f}   1/2 s.F s {s @ F_damped(s, 0.0) / 2:.4f}"
-          f"   true KL {kl_now:.4f}   change of J {gain:6.3f}   cosine with -g {torch.cosine_similarity(s, -g, dim=0):.2f}")
+    print(f"damping {damping:<5} {iterations:3d} products: length {s.norm():5.2f}"
+          f"  1/2 s.F s {s @ F_damped(s, 0.0) / 2:.4f}  KL {kl_now:.4f}  change of J {gain:6.3f}"
+          f"  cosine with -g {torch.cosine_similarity(s, -g, dim=0):.2f}")
 
 # %% [markdown]
 # - Too much damping: F no longer counts, and the step is a short one along -g (the last line).
 # - One derivative instead of two: the gradient of the KL is 0 at theta_old (but for rounding, see above), so its product with anything is 0.
 # - Taking F at parameters that have moved. There the KL is not at its minimum, and its second derivative is not the Fisher matrix; conjugate gradient needs a
-#   matrix without negative curvature, and says so:
+#   matrix with v.F v above 0 for every v, and says so:
 
 # %%
 vector_to_parameters(theta_old + 5 * ends[0], parameters)

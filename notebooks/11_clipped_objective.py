@@ -5,9 +5,9 @@
 #
 # Before you run anything, write down three predictions:
 #
-# 1. At the first minibatch of a batch every ratio is 1, and with whitened advantages the loss is 0. What is the gradient?
+# 1. A batch is taken as one minibatch. At the first step on it every ratio is 1, and with whitened advantages the loss is 0. What is the gradient?
 # 2. cliprange is 0.2. A token with advantage -1 has the ratio 1.5, far outside. Does it still have a gradient?
-# 3. One batch is used for four passes with cliprange 0.2. What share of its tokens has a ratio outside 0.8 to 1.2 afterwards?
+# 3. One batch is used for four passes with cliprange 0.2 and a large learning rate. What share of its tokens has a ratio outside 0.8 to 1.2 afterwards?
 
 # %%
 import functools
@@ -20,7 +20,6 @@ from minippo.exact.ladder import reward_functions
 from minippo.exact.oracle import objective, values_and_action_values
 from minippo.exact.qualifications import exact_advantages, sampled_batch
 from minippo.exact.world import GPTPolicy, World
-from minippo.logprobs import token_ratios
 from minippo.masked import whiten
 from minippo.policy_gradient import policy_gradient_loss
 from minippo.ppo import clipped_surrogate_loss, ppo_diagnostics, unclipped_surrogate_loss
@@ -36,15 +35,16 @@ CLIPPED = functools.partial(clipped_surrogate_loss, cliprange=0.2)
 #
 # L = -min(ratio A, clip(ratio, 1 - cliprange, 1 + cliprange) A)
 #
-# An advantage above 0 wants the ratio to rise, one below 0 wants it to fall. Both signs, over a range of ratios, from minippo's own loss; the gradient is to
-# the log-probability.
+# An advantage above 0 wants the ratio to rise, one below 0 wants it to fall. Both signs, over a range of ratios, from minippo's own loss. The gradient is
+# taken with respect to the token's log-probability.
 
 # %%
 def one_token(ratio, advantage):
     """(-loss, -its gradient to logprobs): what is maximised, and where it pulls."""
     logprobs = torch.tensor([[ratio]], dtype=torch.float64).log().requires_grad_()
     loss = CLIPPED(logprobs=logprobs, old_logprobs=torch.zeros_like(logprobs),
-                   advantages=torch.full_like(logprobs, advantage), response_mask=torch.ones(1, 1, dtype=torch.bool))
+                   advantages=torch.full_like(logprobs, advantage),
+                   response_mask=torch.ones_like(logprobs).bool())
     return -loss.item(), -torch.autograd.grad(loss, logprobs)[0].item()
 
 
@@ -96,7 +96,7 @@ print("            A = -1 below ratio 0.8, value", one_token(0.5, -1.0)[0])
 
 # %%
 def make_batch(seed, rows, noise=0.0):
-    """(world, policy, index of the sampled responses, the data of the loss); noise: added to the scores."""
+    """(world, policy, index of the sampled responses, data of the loss); noise: of the scores."""
     generator = torch.Generator().manual_seed(seed)
     world = World(reward_functions(seed)["outcome-only"], response_length=4)
     policy = GPTPolicy(world, generator=generator)
@@ -105,10 +105,11 @@ def make_batch(seed, rows, noise=0.0):
     advantages = exact_advantages(world, old_logits)[index]
     if noise:                                        # sampled return - V, as a noisy score gives it
         values, _ = values_and_action_values(world, old_logits)
-        added = noise * torch.randn(rows, 1, generator=generator, dtype=torch.float64)
-        advantages = world.response_rewards[index].sum(dim=1, keepdim=True) + added - world.along_responses(values)[index]
-    return world, policy, index, {"old_logprobs": world.logprobs(old_logits)[index], "response_mask": mask,
-                                  "advantages": whiten(values=advantages, mask=mask)}
+        noisy = world.response_rewards[index].sum(dim=1, keepdim=True)
+        noisy = noisy + noise * torch.randn(rows, 1, generator=generator, dtype=torch.float64)
+        advantages = noisy - world.along_responses(values)[index]
+    data = {"response_mask": mask, "advantages": whiten(values=advantages, mask=mask)}
+    return world, policy, index, data | {"old_logprobs": world.logprobs(old_logits)[index]}
 
 
 # %% [markdown]
@@ -119,9 +120,11 @@ world, policy, index, data = make_batch(seed=1, rows=64)
 mask, parameters = data["response_mask"], list(policy.parameters())
 losses = {"clipped": CLIPPED(logprobs=world.logprobs(policy())[index], **data),
           "policy gradient": mask.shape[0] / mask.sum() * policy_gradient_loss(
-              logprobs=world.logprobs(policy())[index], weights=data["advantages"], response_mask=mask)}
+              logprobs=world.logprobs(policy())[index], weights=data["advantages"],
+              response_mask=mask)}
 for name, loss in losses.items():
-    gradient = torch.cat([g.flatten() for g in torch.autograd.grad(loss, parameters, materialize_grads=True)])
+    gradient = torch.autograd.grad(loss, parameters, materialize_grads=True)
+    gradient = torch.cat([g.flatten() for g in gradient])
     print(f"{name:<16} value {loss.item() + 0.0:8.4f}   gradient norm {gradient.norm():.6f}")
 
 # %% [markdown]
@@ -131,8 +134,8 @@ for name, loss in losses.items():
 #
 # ## Ratios after each epoch
 #
-# Now the loop: four epochs (passes over the batch) of four minibatches, Adam, with the clip and without. `clipfrac` is the share of tokens beyond the side
-# that their advantage wants: with the clip they have no gradient.
+# Now the loop: four epochs (passes over the batch) of four minibatches, Adam, with the clip and without. `clipfrac` is the share of tokens in the two
+# fields "far enough" of the table above: with the clip they have no gradient.
 
 # %%
 def train(batch, loss, learning_rate, epochs=4, parts=4):
@@ -142,13 +145,13 @@ def train(batch, loss, learning_rate, epochs=4, parts=4):
     shuffle = torch.Generator().manual_seed(0)
     for _ in range(epochs):
         for part in torch.randperm(len(index), generator=shuffle).tensor_split(parts):
+            rows = {name: x[part] for name, x in data.items()}
             optimizer.zero_grad()
-            loss(logprobs=world.logprobs(policy())[index[part]], **{name: x[part] for name, x in data.items()}).backward()
+            loss(logprobs=world.logprobs(policy())[index[part]], **rows).backward()
             optimizer.step()
-        with torch.no_grad():
-            records.append(ppo_diagnostics(logprobs=world.logprobs(policy())[index], cliprange=0.2, **data) | {
-                "ratios": token_ratios(logprobs=world.logprobs(policy())[index], old_logprobs=data["old_logprobs"],
-                                       response_mask=data["response_mask"])[data["response_mask"]]})
+        now = world.logprobs(policy()).detach()[index]
+        ratios = (now - data["old_logprobs"])[data["response_mask"]].exp()
+        records.append({"ratios": ratios} | ppo_diagnostics(logprobs=now, cliprange=0.2, **data))
     return records
 
 
@@ -161,7 +164,8 @@ for name, loss in (("clipped", CLIPPED), ("unclipped", unclipped_surrogate_loss)
     runs[name] = train(make_batch(seed=1, rows=64), loss, learning_rate=0.003)
     for epoch, row in enumerate(runs[name], start=1):
         outside = ((row["ratios"] - 1).abs() > 0.2).double().mean()
-        print(f"{name:<10} epoch {epoch}: outside {outside:.2f}   clipfrac {row['policy/clipfrac_avg']:.2f}"
+        print(f"{name:<10} epoch {epoch}: outside {outside:.2f}"
+              f"   clipfrac {row['policy/clipfrac_avg']:.2f}"
               f"   ratios {row['ratios'].min():.2f} to {row['ratios'].max():.2f}")
 
 # %% [markdown]
@@ -174,7 +178,8 @@ for ax, (name, rows) in zip(axes, runs.items()):
         ratios = row["ratios"].sort().values
         ax.plot(torch.linspace(0, 1, len(ratios)), ratios, "k" + style, label=f"epoch {epoch}")
     ax.axhspan(0.8, 1.2, color="0.85")
-    ax.set(xlabel="share of tokens with a lower ratio", title=name, yscale="log", yticks=(0.4, 0.8, 1.2, 2.0))
+    ax.set(xlabel="share of tokens with a lower ratio", title=name, yscale="log",
+           yticks=(0.4, 0.8, 1.2, 2.0))
     ax.set_yticks([], minor=True)
     ax.set_yticklabels(("0.4", "0.8", "1.2", "2.0"))
 axes[0].set_ylabel("ratio")
@@ -203,8 +208,9 @@ optimizer.step()
 before = logprobs.detach() - data["old_logprobs"]
 after = world.logprobs(policy()).detach()[index] - data["old_logprobs"]
 clipped = mask & (to_logprobs == 0)
-further = clipped & ((after - before) * before > 0)                              # away from a log-ratio of 0
-print(f"real tokens {mask.sum()}   without gradient {clipped.sum()}   of these moved further out {further.sum()}")
+further = clipped & ((after - before) * before > 0)  # away from a log-ratio of 0
+print(f"real tokens {mask.sum()}   without gradient {clipped.sum()}"
+      f"   of these moved further out {further.sum()}")
 
 # %% [markdown]
 # 117 of 148 tokens had no gradient, and 87 of these moved further out: the others moved the parameters that all share. Adam's momentum comes on top, and so
@@ -216,7 +222,8 @@ for learning_rate in (0.0003, 0.001, 0.003, 0.01):
     line = f"learning rate {learning_rate:<7}"
     for name, loss in (("clipped", CLIPPED), ("unclipped", unclipped_surrogate_loss)):
         ratios = train(make_batch(seed=1, rows=64), loss, learning_rate)[-1]["ratios"]
-        line += f"   {name}: outside {((ratios - 1).abs() > 0.2).double().mean():.2f}, largest {ratios.max():.2f}"
+        outside = ((ratios - 1).abs() > 0.2).double().mean()
+        line += f"   {name}: outside {outside:.2f}, largest {ratios.max():.2f}"
     print(line)
 
 # %% [markdown]
@@ -231,7 +238,8 @@ for name, loss in (("clipped", CLIPPED), ("unclipped", unclipped_surrogate_loss)
         before = objective(batch[0], batch[1]()).item()
         train(batch, loss, learning_rate=0.01, epochs=10, parts=2)
         changes.append(objective(batch[0], batch[1]()).item() - before)
-    print(f"{name:<10} mean {sum(changes) / len(changes):5.2f}   worst {min(changes):5.2f}   best {max(changes):5.2f}"
+    print(f"{name:<10} mean {sum(changes) / len(changes):5.2f}   worst {min(changes):5.2f}"
+          f"   best {max(changes):5.2f}"
           f"   J falls in {sum(x < 0 for x in changes)} of {len(changes)}")
 
 # %% [markdown]
@@ -244,7 +252,8 @@ for name, loss in (("clipped", CLIPPED), ("unclipped", unclipped_surrogate_loss)
 #   is far enough is pulled further out.
 
 # %%
-for name, combine in (("min", torch.minimum), ("clip alone", lambda plain, clipped: clipped), ("max", torch.maximum)):
+for name, combine in (("min", torch.minimum), ("clip alone", lambda plain, clipped: clipped),
+                      ("max", torch.maximum)):
     print(f"{name:<11}", end="")
     for advantage, ratio in ((1.0, 0.5), (1.0, 1.5), (-1.0, 0.5), (-1.0, 1.5)):
         logprob = torch.tensor(ratio).log().requires_grad_()
@@ -264,7 +273,8 @@ def always_fresh(logprobs, old_logprobs, **rest):
 
 ratios = train(make_batch(seed=1, rows=64), always_fresh, learning_rate=0.003)[-1]["ratios"]
 outside = ((ratios - 1).abs() > 0.2).double().mean()
-print(f"ratios to the policy that sampled: {ratios.min():.2f} to {ratios.max():.2f}, outside {outside:.2f}")
+print(f"ratios to the policy that sampled: {ratios.min():.2f} to {ratios.max():.2f},"
+      f" outside {outside:.2f}")
 
 # %% [markdown]
 # - Ratios that are not 1 at the first minibatch: dropout in one of the two passes, another temperature. Tokens are then clipped before anything is learned;
@@ -272,7 +282,7 @@ print(f"ratios to the policy that sampled: {ratios.min():.2f} to {ratios.max():.
 #
 # ## Questions
 #
-# <details><summary>1. The policy loss on the dashboard stays around 0 for the whole run. Is the training stuck?</summary>
+# <details><summary>1. The policy loss that a training prints stays around 0 for the whole run. Is the training stuck?</summary>
 #
 # No. At ratios of 1 the loss is -mean(A), which whitening makes 0, whatever the gradient. Look at the score, the KL and the ratios.
 # </details>
@@ -290,8 +300,8 @@ print(f"ratios to the policy that sampled: {ratios.min():.2f} to {ratios.max():.
 #
 # ## Exercise
 #
-# Write the loss of a batch. `logprobs`, `old_logprobs` and `advantages` are [B,T], `response_mask` [B,T], `cliprange` a number. Return the scalar of equation
-# (6.2): the mean over the True tokens of the batch, to be minimised, with the gradient to `logprobs`.
+# Write the loss of a batch. `logprobs`, `old_logprobs` and `advantages` are [B,T], `response_mask` is [B,T] bool, `cliprange` a number. The padding holds any
+# numbers. Return the scalar of equation (6.2): the mean over the True tokens of the batch, to be minimised, with the gradient to `logprobs`.
 
 # %%
 def my_clipped_loss(logprobs, old_logprobs, advantages, response_mask, cliprange):

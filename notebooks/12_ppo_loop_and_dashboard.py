@@ -55,26 +55,29 @@ def draw_prompts(n, generator):
 
 
 example = torch.tensor([[tokenizer.bos_id, *tokenizer.encode("cat red cat"), tokenizer.eos_id]])
-print("cat -> red cat: score", round(rule(example, torch.ones_like(example, dtype=torch.bool)).item(), 2))
+score = rule(example, torch.ones_like(example, dtype=torch.bool)).item()
+print("cat -> red cat: score", round(score, 2))
 
 # %% [markdown]
 # The policy is a copy of the reference, and the reference here is an untrained GPT: the fine-tuned model of a real run stands in that place. The critic is a
-# copy of the same GPT with a head that starts at 0.
+# copy of the same GPT with a head that starts at 0. Policy and critic learn together; `vf_coef` is the weight of the critic's loss in their common loss.
 
 # %%
-config = PPOConfig(num_updates=20 if FAST else 40, batch_size=64, response_length=6, learning_rate=1e-3, kl_coef=0.1,
-                   vf_coef=0.5, no_eos_score=-1.0)
+config = PPOConfig(num_updates=20 if FAST else 40, batch_size=64, response_length=6,
+                   learning_rate=1e-3, kl_coef=0.1, vf_coef=0.5, no_eos_score=-1.0)
 ids = {"eos_id": tokenizer.eos_id, "pad_id": tokenizer.pad_id}
 
 
 def fresh_models(dropout=0.0):
-    gpt_config = GPTConfig(tokenizer.vocab_size, context_length=8, n_layer=1, n_head=2, n_embd=32, dropout=dropout)
+    gpt_config = GPTConfig(tokenizer.vocab_size, context_length=8, n_layer=1, n_head=2, n_embd=32,
+                           dropout=dropout)
     reference = GPT(gpt_config, generator=torch.Generator().manual_seed(0)).eval()
-    return {"policy": copy.deepcopy(reference), "reference": reference, "critic": Critic(reference).eval()}
+    critic = Critic(reference).eval()
+    return {"policy": copy.deepcopy(reference), "reference": reference, "critic": critic}
 
 
-print(config.num_ppo_epochs, "passes of", config.num_mini_batches, "minibatches; kl_coef", config.kl_coef, "lam", config.lam,
-      "cliprange", config.cliprange)
+print(config.num_ppo_epochs, "passes of", config.num_mini_batches, "minibatches; kl_coef",
+      config.kl_coef, "lam", config.lam, "cliprange", config.cliprange)
 
 # %% [markdown]
 # ## One update, step by step
@@ -83,14 +86,15 @@ print(config.num_ppo_epochs, "passes of", config.num_mini_batches, "minibatches;
 
 # %%
 generator, models = torch.Generator().manual_seed(0), fresh_models()
-rollout = make_rollout(**models, score_function=rule, prompts=draw_prompts(64, generator), config=config,
-                       generator=generator, **ids)
+rollout = make_rollout(**models, score_function=rule, prompts=draw_prompts(64, generator),
+                       config=config, generator=generator, **ids)
 for b in range(4):
-    prompt, said = (tokenizer.decode(x[b].tolist()) for x in (rollout.prompt_tokens, rollout.response_tokens))
-    print(f"{prompt:<5} -> {said:<36} score {rollout.scores[b]:5.2f}   ended {rollout.ended[b].item()}")
-print("response_mask", list(rollout.response_mask.shape), "old_logprobs", list(rollout.old_logprobs.shape),
-      "old_values", list(rollout.old_values.shape), "scores", list(rollout.scores.shape))
-print("share of responses that end:", round(rollout.ended.float().mean().item(), 3))
+    prompt = tokenizer.decode(rollout.prompt_tokens[b].tolist())
+    said = tokenizer.decode(rollout.response_tokens[b].tolist())
+    print(f"{prompt:<5} -> {said:<36} score {rollout.scores[b]:5.2f}   ended {rollout.ended[b]}")
+for name in ("response_mask", "old_logprobs", "old_values", "scores"):
+    print(name, list(getattr(rollout, name).shape), end="  ")
+print("\nshare of responses that end:", round(rollout.ended.float().mean().item(), 3))
 
 # %% [markdown]
 # **2. Rewards and advantages.** `shaped_rewards` puts the score on the last token and the KL penalty on every token; GAE makes advantages of them; the value
@@ -100,35 +104,43 @@ print("share of responses that end:", round(rollout.ended.float().mean().item(),
 # %%
 rewards, advantages, targets = estimate_advantages(rollout, config)               # [B,T] each
 b = 2
-shown = {"mask": rollout.response_mask.int(), "rewards": rewards, "value_targets": targets, "advantages": advantages}
+shown = {"mask": rollout.response_mask.int(), "rewards": rewards, "value_targets": targets,
+         "advantages": advantages}
 for name, x in shown.items():
-    print(f"{name:<14}", [round(value, 2) for value in x[b].tolist()])
+    print(f"{name:<14}", [round(value, 2) + 0 for value in x[b].tolist()])
 real = advantages[rollout.response_mask]
-print(f"over all real tokens: mean {abs(real.mean()):.3f}, standard deviation {real.std(correction=0):.3f}")
+print(f"over all real tokens: mean {abs(real.mean()):.3f},"
+      f" standard deviation {real.std(correction=0):.3f}")
 
 # %% [markdown]
 # **3. Optimiser steps on the same batch.** `PPOUpdate` makes all passes and returns averages. To see the steps one by one, we give it one pass of one
-# minibatch and call it eight times with the same rollout. Each line is what was seen before its step.
+# minibatch and call it eight times with the same rollout. Each line is what was seen before its step; approxkl is half the mean squared log-ratio, the k2 of
+# notebook 09 between the policy that sampled and the present one.
 
 # %%
-single = PPOUpdate(models["policy"], models["critic"], replace(config, num_ppo_epochs=1, num_mini_batches=1), generator)
+one_step = replace(config, num_ppo_epochs=1, num_mini_batches=1)
+single = PPOUpdate(models["policy"], models["critic"], one_step, generator)
 steps = []
 for step in range(8):
-    metrics, _ = single(rollout, advantages, targets, learning_rate=config.learning_rate, where=f"step {step + 1}")
+    metrics, _ = single(rollout, advantages, targets, learning_rate=config.learning_rate,
+                        where=f"step {step + 1}")
     steps.append(metrics)
-    print(f"step {step + 1}: policy loss {abs(metrics['loss/policy_avg']) if step == 0 else metrics['loss/policy_avg']:6.3f}"
-          f"   gradient norm {metrics['policy/grad_norm']:.3f}   largest |ratio - 1| {metrics['val/ratio_first']:.2f}"
-          f"   clipped {metrics['policy/clipfrac_avg']:.3f}   approxkl {metrics['policy/approxkl_avg']:.4f}")
+    print(f"step {step + 1}: policy loss {round(metrics['loss/policy_avg'], 3) + 0.0:6.3f}"
+          f"   gradient norm {metrics['policy/grad_norm']:.3f}"
+          f"   largest |ratio - 1| {metrics['val/ratio_first']:.2f}"
+          f"   clipped {metrics['policy/clipfrac_avg']:.3f}"
+          f"   approxkl {metrics['policy/approxkl_avg']:.4f}")
 
 # %%
 fig, axes = plt.subplots(1, 3, figsize=(7, 2.4), dpi=80, layout="constrained")
-for ax, (name, title) in zip(axes, (("loss/policy_avg", "policy loss"), ("val/ratio_first", "largest |ratio - 1|"),
-                                    ("policy/clipfrac_avg", "share of tokens clipped"))):
+titles = {"loss/policy_avg": "policy loss", "val/ratio_first": "largest |ratio - 1|",
+          "policy/clipfrac_avg": "share of tokens clipped"}
+for ax, (name, title) in zip(axes, titles.items()):
     ax.plot(range(1, 9), [metrics[name] for metrics in steps], color="black", marker="o")
     ax.set_title(title, fontsize="medium")
     ax.set_xlabel("optimiser step of this batch")
 plt.show()
-print("policy loss, step 1 and 8:", abs(round(steps[0]["loss/policy_avg"], 3)), round(steps[7]["loss/policy_avg"], 3))
+print("policy loss, step 1 and 8:", *(round(steps[i]["loss/policy_avg"], 3) + 0.0 for i in (0, 7)))
 
 # %% [markdown]
 # *The picture in words: over the eight steps the policy loss falls from 0, the largest distance of a ratio from 1 rises from 0, and the share of clipped
@@ -145,21 +157,25 @@ print("policy loss, step 1 and 8:", abs(round(steps[0]["loss/policy_avg"], 3)), 
 # %%
 def learn(score_function=rule, **changes):
     generator = torch.Generator().manual_seed(0)
-    return train_policy(**fresh_models(), score_function=score_function, draw_prompts=lambda n: draw_prompts(n, generator),
+    return train_policy(**fresh_models(), score_function=score_function,
+                        draw_prompts=lambda n: draw_prompts(n, generator),
                         config=replace(config, **changes), generator=generator, **ids)
 
 
 rows = learn()
 for row in (rows[0], rows[1], rows[4], rows[9], rows[-1]):
-    print(f"update {row['update']:2d}   score {row['objective/scores']:6.3f}   objective/kl {row['objective/kl']:.3f}   "
-          f"policy/kl_old {row['policy/kl_old']:.3f}   policy loss {row['loss/policy_avg']:.3f}")
+    print(f"update {row['update']:2d}   score {row['objective/scores']:6.3f}   "
+          f"objective/kl {row['objective/kl']:.3f}   policy/kl_old {row['policy/kl_old']:.3f}   "
+          f"policy loss {row['loss/policy_avg']:.3f}")
 
 # %% [markdown]
-# The dashboard: six of the numbers over the updates.
+# The dashboard: six of the numbers over the updates. The entropy of a distribution is the mean of -log pi over its own draws: near 0 where one token is nearly
+# certain, log V where all V tokens are equally likely.
 
 # %%
 panels = {"score and score - KL price": ("objective/scores", "objective/rlhf_reward"),
-          "KL to the reference, nats": ("objective/kl",), "entropy, nats per token": ("policy/entropy_avg",),
+          "KL to the reference, nats": ("objective/kl",),
+          "entropy, nats per token": ("policy/entropy_avg",),
           "share of tokens clipped": ("policy/clipfrac_avg",),
           "explained variance": ("val/explained_variance",), "policy loss": ("loss/policy_avg",)}
 
@@ -167,15 +183,17 @@ panels = {"score and score - KL price": ("objective/scores", "objective/rlhf_rew
 fig, axes = plt.subplots(2, 3, figsize=(7, 3.5), dpi=80, layout="constrained", sharex=True)
 for ax, (title, names) in zip(axes.flat, panels.items()):
     for name, style in zip(names, ("-", "--")):
-        ax.plot([row["update"] for row in rows], [row[name] for row in rows], color="black", linestyle=style)
+        ax.plot(range(1, len(rows) + 1), [row[name] for row in rows], "k" + style)
     ax.set_title(title, fontsize="small")
     ax.tick_params(labelsize="small")
-axes[0, 0].text(len(rows), rows[-1]["objective/rlhf_reward"] - 0.5, "after the price", ha="right", fontsize="small")
+axes[0, 0].text(len(rows), rows[-1]["objective/rlhf_reward"] - 0.5, "after the price", ha="right",
+                fontsize="small")
 for ax in axes[1]:
     ax.set_xlabel("update", fontsize="small")
 plt.show()
 for title, names in panels.items():
-    print(f"{title:<28}", *(f"{name.split('/')[1]} {rows[0][name]:.3f} -> {rows[-1][name]:.3f}  " for name in names))
+    print(f"{title:<28}", *(f"{name.split('/')[1]} {rows[0][name]:.3f} -> {rows[-1][name]:.3f}  "
+                            for name in names))
 
 # %% [markdown]
 # *The picture in words: the score rises steeply and levels off, and the score minus the price of KL (dashed) stays below it; the KL to the reference rises
@@ -200,7 +218,8 @@ for name in rows[0]:
     if None in values:
         print(f"{name:<28} none")
     else:
-        first, last, least, most = (f"{value + 0.0:10.4g}" for value in (values[0], values[-1], min(values), max(values)))
+        chosen = values[0], values[-1], min(values), max(values)
+        first, last, least, most = (f"{value + 0.0:10.4g}" for value in chosen)
         print(f"{name:<28} {first} -> {last}   from {least} to {most}")
 
 # %% [markdown]
@@ -213,7 +232,7 @@ for name in rows[0]:
 # | `objective/scores` | mean over responses of the score, after the EOS rule | rises, then levels off |
 # | `objective/kl` | mean over responses of the sum over tokens of log pi - log pi_ref (k1) | 0 at first; rises, and levels off with the score |
 # | `objective/kl_exact` | the same with the KL at each visited state, summed over the vocabulary | near `objective/kl`: the difference is noise |
-# | `objective/kl_se` | standard error of the difference of the two | the two differ by less than three of it, or not twice in a row on one side |
+# | `objective/kl_se` | standard error of the difference of the two | small beside the KL; the two may differ by more than three of it once, not twice in a row on one side |
 # | `objective/entropy` | mean over responses of the sum of -log pi of the sampled tokens, nats per sequence | falls while the policy decides |
 # | `objective/non_score_reward` | -kl_coef times `objective/kl` | at most about 0 |
 # | `objective/rlhf_reward` | score minus kl_coef times KL: what is maximised | rises; falls while the score rises: the KL costs more than it gains |
@@ -227,19 +246,20 @@ for name in rows[0]:
 # | `val/ratio_first` | largest distance of a ratio from 1 at the first minibatch | rounding, below 1e-4 |
 # | `val/ratio`, `val/ratio_var` | mean and variance of the ratios, average over the steps | near 1; small |
 # | `policy/approxkl_avg` | half the mean squared log-ratio, average over the steps | the size of `policy/kl_old`, or smaller |
-# | `policy/clipfrac_avg` | share of tokens whose clipped branch is the smaller one, average over the steps | above 0, below 0.5 |
+# | `policy/clipfrac_avg` | share of tokens whose clipped branch is the smaller one, average over the steps | below 0.5; 0 at times, as here in the end, but not in 20 updates in a row |
 # | `policy/kl_old` | exact KL(old policy, new policy) per token after the update, at the states of the rollout | small, and does not grow |
 # | `policy/entropy_avg` | entropy of the next-token distribution, mean over tokens | falls; near 0 is fine only where the score has risen |
-# | `policy/grad_norm` | norm of the gradient before it is held down to `max_grad_norm` | finite, of one order of magnitude |
+# | `policy/grad_norm` | norm of the gradient before it is shortened to at most `max_grad_norm` | finite, of one order of magnitude |
 # | `loss/policy_avg` | the clipped loss, average over the steps | a little below 0; no measure of progress |
-# | `loss/value_avg` | half the squared error of the critic, the clipped form, average over the steps | falls in the long run |
+# | `loss/value_avg` | half the squared error of the critic, clipped (see below), average over the steps | falls in the long run |
 # | `val/clipfrac_avg` | share of tokens whose value has left `cliprange_value` so that its gradient is 0 | small, after the first updates |
 # | `val/explained_variance` | 1 - Var(target - value) / Var(target), before the update | above 0 after a while; 1: perfect, below 0: worse than a constant |
 # | `val/critic_head_change` | how far the weights of the critic's last layer moved | above 0 |
 # | `policy/without_gradient` | names of parameters that no gradient has reached | none |
 #
-# Some algorithms add one more: `objective/kl_old_coef` (the price of KL to the old policy, `ppo_kl` and `ppo_adaptive_kl`) and `policy/step_share` (how much
-# of the full step TRPO's line search took).
+# The critic's loss is clipped like the policy's: a value that has moved by more than `cliprange_value` from what it was at the rollout gets no gradient to go
+# further towards its target. Some algorithms add one more metric: `objective/kl_old_coef` (the price of KL to the old policy, in the two variants of PPO that have such a price
+# in place of the clip) and `policy/step_share` (how much of the full step TRPO's line search took).
 #
 # ## Ten diagnostics
 #
@@ -249,13 +269,13 @@ for name in rows[0]:
 # | code | speaks when | look first at |
 # |---|---|---|
 # | P001 ratio-first | a ratio differs from 1 at the first minibatch | dropout, temperature, positions, masks |
-# | P002 logp-gap | the sampler's log-probabilities are not those of one pass over the text | key/value cache, temperature, left padding |
+# | P002 logp-gap | the sampler's log-probabilities are not those of one pass over the text | the sampler's cache of earlier positions, temperature, left padding |
 # | P003 kl-biased | k1 and the exact KL differ by more than noise | which model is the reference, the direction |
 # | P004 pad-eos | PAD and EOS are one id; refused before the start | the tokenizer |
 # | P005 no-eos | no response ended in 5 updates | demonstrations without EOS, `no_eos_score` |
 # | P006 dead-critic | the critic's head does not move, or it explains nothing after 20 updates | `vf_coef`, the optimiser's parameters |
 # | P007 clip | more than half of the tokens are clipped, or none in 20 updates | learning rate, number of passes |
-# | P008 kl-runaway | KL above 10 nats and rising, or certainty, with nothing gained in score | `kl_coef`, learning rate, the reward model |
+# | P008 kl-runaway | the KL is above 10 nats and rising, or the entropy is below a tenth of its start, and the score gains nothing | `kl_coef`, learning rate, the reward model |
 # | P009 adv-degenerate | all scores of a rollout are equal | the reward model, the EOS rule |
 # | P010 grad-none | a parameter has no gradient, or one that is not a number | a detach too many |
 #
@@ -265,22 +285,25 @@ for name in rows[0]:
 without_critic = learn(vf_coef=0.0)
 for name, run in (("as it was", rows), ("vf_coef 0", without_critic)):
     last = run[-1]
-    print(f"{name:<10} last score {last['objective/scores']:.3f}   explained variance {last['val/explained_variance']:.3f}"
-          f"   value loss {last['loss/value_avg']:.3f}   head moved {run[0]['val/critic_head_change']:.4f}")
+    print(f"{name:<10} last score {last['objective/scores']:.3f}"
+          f"   explained variance {last['val/explained_variance']:.3f}"
+          f"   value loss {last['loss/value_avg']:.3f}"
+          f"   head moved {run[0]['val/critic_head_change']:.4f}")
     print("          ", *map(str, diagnose_all(run) or ["no diagnostic speaks"]))
 
 # %%
 fig, axes = plt.subplots(1, 2, figsize=(7, 2.6), dpi=80, layout="constrained")
-for ax, (name, title) in zip(axes, (("objective/scores", "score"), ("val/explained_variance", "explained variance"))):
+titles = {"objective/scores": "score", "val/explained_variance": "explained variance"}
+for ax, (name, title) in zip(axes, titles.items()):
     for run, style, label in ((rows, "-", "with the critic"), (without_critic, "--", "vf_coef 0")):
-        ax.plot([row["update"] for row in run], [row[name] for row in run], color="black", linestyle=style, label=label)
+        ax.plot(range(1, len(run) + 1), [row[name] for row in run], "k" + style, label=label)
     ax.set_title(title, fontsize="medium")
     ax.set_xlabel("update")
 axes[1].legend(frameon=False, fontsize="small")
 plt.show()
-late = len(rows) // 2
-print("mean score of the second half:", *(round(sum(row["objective/scores"] for row in run[late:]) / (len(run) - late), 3)
-                                          for run in (rows, without_critic)))
+for name, run in (("with the critic", rows), ("vf_coef 0", without_critic)):
+    late = [row["objective/scores"] for row in run[len(run) // 2:]]
+    print(f"mean score of the second half, {name}: {sum(late) / len(late):.3f}")
 
 # %% [markdown]
 # *The picture in words: the two curves of the score lie close together; the explained variance rises with the critic, and is a flat line at 0 without it.*
@@ -298,19 +321,20 @@ print("mean score of the second half:", *(round(sum(row["objective/scores"] for 
 
 # %%
 shaky = fresh_models(dropout=0.1)
-arguments = dict(score_function=rule, prompts=draw_prompts(64, generator), config=config, generator=generator, **ids)
-batch = make_rollout(**shaky, **arguments)
+batch = make_rollout(**shaky, score_function=rule, prompts=draw_prompts(64, generator),
+                     config=config, generator=generator, **ids)
 shaky["policy"].train()
 torch.manual_seed(0)  # dropout draws from the global generator
 _, batch_advantages, batch_targets = estimate_advantages(batch, config)
 metrics, _ = PPOUpdate(shaky["policy"], shaky["critic"], config, generator)(
-    batch, batch_advantages, batch_targets, learning_rate=config.learning_rate, where="with dropout")
+    batch, batch_advantages, batch_targets, learning_rate=config.learning_rate, where="dropout")
 print("dropout:       P001,", ratio_first([metrics]))
 print("learning rate:", *diagnose_all(learn(learning_rate=1e-2, num_updates=2)))
 zeros = learn(lambda tokens, mask: torch.zeros(len(tokens)), num_updates=1, no_eos_score=None)
 print("same scores:  ", *diagnose_all(zeros), sep="\n  ")
 mask = rollout.response_mask
-print(f"{int(mask.sum())} of {mask.numel()} slots are real: a share over all is {mask.float().mean():.2f} of the true one")
+print(f"{int(mask.sum())} of {mask.numel()} slots are real:"
+      f" a share over all is {mask.float().mean():.2f} of the true one")
 
 # %% [markdown]
 # ## Questions
@@ -321,7 +345,7 @@ print(f"{int(mask.sum())} of {mask.numel()} slots are real: a share over all is 
 # is minus each token's own advantage over the number of tokens. Tokens with an advantage above 0 go up, the others down.
 # </details>
 #
-# <details><summary>2. A run has `policy/clipfrac_avg` 0 in every update. Is that a fault?</summary>
+# <details><summary>2. A run has the clip fraction 0 in every update. Is that a fault?</summary>
 #
 # With one optimiser step per rollout it has to be 0: the only step sees ratios of 1. With several steps it means that the ratios never leave the range, so
 # that the clip does nothing and the steps could be longer; after 20 such updates P007 says so.

@@ -117,6 +117,6 @@ def test_the_exercise():
                           mask_at_the_start_only: "value after the end", not_detached: "detach",
                           expected_minus_received: "sign", plus_the_values: "sign",
                           no_baseline: "baseline", cumsum_forwards: "direction", cumsum_forwards_without_gamma: "direction",
-                          mask_at_the_end_and_not_detached: "mask", total_for_all: "formula", values_of_the_next_slot: "shift",
-                          cumsum_without_gamma: "discount",
+                          mask_at_the_end_and_not_detached: "mask", total_for_all: "formula",
+                          values_of_the_next_slot: "shift", cumsum_without_gamma: "discount",
                           one_return_for_all: "formula", from_the_next_reward: "off by one", one_step: "formula"})

@@ -80,7 +80,8 @@ def return_times_sequence_logprob(logprobs, weights, response_mask):
 
 def test_the_exercise():
     check_exercise(exercise, correct=[with_a_loop, with_einsum, in_float32],
-                   wrong={as_a_maximiser: "sign", no_mask: "mask", first_thought: "mask", straightforward: "detach", without_gradient: "detach",
+                   wrong={as_a_maximiser: "sign", no_mask: "mask", first_thought: "mask",
+                          straightforward: "detach", without_gradient: "detach",
                           detached_the_wrong_one: "detach", plain_mean: "normalisation",
                           mean_of_the_selected: "mean for sum", sum_of_the_selected: "sum for mean",
                           by_length: "mean for sum", forgot_the_mean: "batch",

@@ -88,7 +88,8 @@ def counts(tokens, eos_id):
 
 def test_the_exercise():
     check_exercise(exercise, correct=[with_cumsum, with_argmax, with_a_loop_of_floats, with_cumprod_as_ints],
-                   wrong={cumsum_without_taking_the_eos_off: "EOS", not_eos: "EOS", last_eos: "EOS", at_most_one_eos: "EOS", argmax_alone: "EOS",
+                   wrong={cumsum_without_taking_the_eos_off: "EOS", not_eos: "EOS", last_eos: "EOS",
+                          at_most_one_eos: "EOS", argmax_alone: "EOS",
                           up_to_index_of_eos_plus_two: "off by one", pad_based: "mask", what_is_over: "sign",
                           the_longest_length_for_all: "batch", counts: "formula"})
 

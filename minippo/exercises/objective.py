@@ -151,8 +151,8 @@ MISTAKES = (
     Mistake("EOS", "the scores of responses that did not end are left out of the mean; they count as no_eos_score",
             unended_scores_left_out),
     Mistake("batch", "one number per response; the objective is the mean over the batch", one_per_response),
-    Mistake("formula", "the differences are multiplied with the probabilities; the tokens were drawn with these probabilities, "
-                       "so a mean over the samples has them in it already", weighted_by_probability),
+    Mistake("formula", "the differences are multiplied with the probabilities; the tokens were drawn with these "
+                       "probabilities, so a mean over the samples has them in it already", weighted_by_probability),
     Mistake("formula", "the absolute values of the differences are summed; single differences may be negative, and "
                        "only with their signs does the sum estimate the KL", absolute_kl),
     Mistake("log", "these are ratios of probabilities; the KL is made of their logarithms, the differences of "
