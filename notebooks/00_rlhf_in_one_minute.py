@@ -4,14 +4,15 @@
 # **Goal:** to see all of RLHF happen once, from a fresh model to a policy that answers what people prefer, before any part of it is explained.
 #
 # RLHF is reinforcement learning from human feedback. A language model writes answers, people say which of two they like better, a second model learns to
-# predict what they like, and the first model is trained to please the second. The other notebooks take this apart; here it runs as a whole, on a world of
-# twelve questions.
+# predict what they like, and the first model is trained to please the second. A model that writes and is trained in this way is called a **policy**; the
+# question it is given is its prompt, the answer its response. The other notebooks take this apart; here it runs as a whole, on a world of twelve questions.
 #
 # Before you run anything, write down three predictions:
 #
 # 1. The demonstrations name the right capital and one well-known wrong city equally often. How often does the model that is fine-tuned on them answer right?
 # 2. In the last stage the model is never shown an answer. It sees only scores of answers that it gave itself. How often does it answer right in the end?
-# 3. Its distance from the fine-tuned model is measured as KL, in nats, and has a price. About how many nats does it end at: 0.01, 1 or 100?
+# 3. Its distance from the fine-tuned model has a price. It is measured as the KL divergence: the mean of log p(answer) under the policy minus log p(answer)
+#    under the fine-tuned model, over the policy's answers, in nats (natural logarithms). About how many nats does it end at: 0.01, 1 or 100?
 
 # %%
 import os
@@ -24,8 +25,8 @@ from minippo.config import resolve
 from minippo.runs.folder import RunFolder
 from minippo.runs.screen import Screen
 from minippo.tasks.capitals import CAPITALS, QUESTION
-from minippo.train_toy import Run, collect_preferences, evaluate, fine_tune, make_reward_model, optimise_policy
-from minippo.train_toy import prepare, pretrain, response_probability
+from minippo.train_toy import Run, collect_preferences, evaluate, fine_tune, make_reward_model
+from minippo.train_toy import optimise_policy, prepare, pretrain, response_probability
 
 FAST = bool(os.environ.get("MINIPPO_FAST"))
 
@@ -38,13 +39,14 @@ FAST = bool(os.environ.get("MINIPPO_FAST"))
 # %%
 smaller = {"preference_prompts": 3000, "num_updates": 30, "eval_prompts": 240, "optimum_draws": 256}
 if FAST:
-    smaller |= {"pretrain_steps": 40, "sft_steps": 40, "preference_prompts": 300, "num_updates": 3, "optimum_draws": 16,
-                "preference_heldout": 50, "eval_prompts": 24}
+    smaller |= {"pretrain_steps": 40, "sft_steps": 40, "preference_prompts": 300, "num_updates": 3,
+                "optimum_draws": 16, "preference_heldout": 50, "eval_prompts": 24}
 config, task = prepare(resolve({"task": "capitals", **smaller}))
 folder = RunFolder.create(tempfile.mkdtemp(), default_name="capitals")
 run = Run(config, task, torch.device("cpu"), folder, Screen())
 print("words:", task.tokenizer.vocab_size, "  questions:", len(CAPITALS))
-print(QUESTION.format("france"), "  right:", CAPITALS["france"][0], "  well-known wrong city:", CAPITALS["france"][1])
+right, rival = CAPITALS["france"]
+print(QUESTION.format("france"), "  right:", right, "  well-known wrong city:", rival)
 
 # %% [markdown]
 # ## 1. Pretraining
@@ -65,7 +67,8 @@ pretrained = pretrain(run)
 # %%
 sft = fine_tune(run, pretrained)
 for answer in CAPITALS["france"]:
-    print(f"probability of {answer:<7} {response_probability(run, sft, QUESTION.format('france'), answer):.2f}")
+    probability = response_probability(run, sft, QUESTION.format("france"), answer)
+    print(f"probability of {answer:<7} {probability:.2f}")
 
 # %% [markdown]
 # ## 3. Preferences
@@ -78,14 +81,15 @@ training, heldout = collect_preferences(run, sft)
 for n in range(2):
     prompt, answers = task.tokenizer.decode(training.prompt_tokens[n].tolist()), training.response_tokens[n]
     first, second = (task.tokenizer.decode(answers[k].tolist()) for k in (0, 1))
-    said = {1: "the first", -1: "the second", 0: "not compared: as good as each other"}[int(training.labels[n, 0])]
-    print(f"{prompt}   {first} / {second}   preferred: {said}")
+    said = {1: "the first", -1: "the second", 0: "not compared: as good as each other"}
+    print(f"{prompt}   {first} / {second}   preferred: {said[int(training.labels[n, 0])]}")
 
 # %% [markdown]
 # ## 4. The reward model
 #
 # A copy of the fine-tuned model gets one output number, the **score**, and learns to give the preferred answer the higher one. Its accuracy is the share of
-# held-out pairs on which it agrees with the annotator; the ceiling is what somebody who knows the annotator's rule would get, since the annotator errs.
+# held-out pairs on which it agrees with the annotator; the ceiling is what somebody who knows the annotator's rule would get, since the annotator errs. Skill is (accuracy - 0.5) /
+# (ceiling - 0.5), so 1 at the ceiling and 0 for a coin.
 # Pairs are always two answers to one question, so only differences between answers to the same question mean something.
 
 # %%
@@ -103,10 +107,10 @@ for answer in ("paris", "london", "casablanca"):
 # %% [markdown]
 # ## 5. PPO
 #
-# The policy starts as the fine-tuned model. In each update it answers 128 prompts, the reward model scores the answers, and PPO changes the policy so that
+# The policy starts as the fine-tuned model. PPO is short for proximal policy optimisation. In each update it answers 128 prompts, the reward model scores the answers, and PPO changes the policy so that
 # answers with a high score become likelier. Every step away from the reference is paid for. What is maximised is the **objective**,
 #
-# E[score] - `kl_coef` * KL(policy || reference), with `kl_coef` 0.05.
+# E[score] - `kl_coef` * KL(policy || reference), with `kl_coef` 0.05. E is the mean over prompts and the policy's answers to them.
 #
 # Nobody tells the policy which answer is right; "gold" below is the share of right answers, which only we see.
 
@@ -115,8 +119,8 @@ run.screen = Screen(quiet=True)
 policy, critic, rows, minibatch = optimise_policy(run, sft, reward_model)
 print("objective: E[score] -", config.ppo.kl_coef, "* KL(policy || reference)")
 for row in (*rows[:3], *rows[5::8]):
-    print(f"update {row['update']:2d}   score {row['objective/scores']:6.3f}   KL {row['objective/kl']:.3f}   "
-          f"gold {row['objective/gold']:.3f}")
+    print(f"update {row['update']:2d}   score {row['objective/scores']:6.3f}   "
+          f"KL {row['objective/kl']:.3f}   gold {row['objective/gold']:.3f}")
 
 # %%
 fig, axes = plt.subplots(1, 3, figsize=(7, 2.4), dpi=80, layout="constrained", sharex=True)
@@ -151,7 +155,8 @@ ax.set_ylabel("probability")
 ax.legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
 plt.show()
 for kind in ("right", "rival"):
-    before, after = (sum(row[f"{kind}_{when}"] for row in watched) / len(watched) for when in ("before", "after"))
+    before, after = (sum(row[f"{kind}_{when}"] for row in watched) / len(watched)
+                     for when in ("before", "after"))
     print(f"{kind} answer, mean probability {before:.2f} -> {after:.2f}")
 
 # %% [markdown]
@@ -168,7 +173,8 @@ for row in samples:
           f"{row['after']} [score {row['score_after']:.2f}]")
 own, best = summary["policy"], summary["optimum"]
 print(f"\nE[score]  {summary['sft']['score']:.3f} -> {own['score']:.3f}     KL 0 -> {own['kl']:.3f} nats")
-print(f"objective {summary['sft']['objective']:.3f} -> {own['objective']:.3f}     best possible: {best['objective']:.3f}")
+print(f"objective {summary['sft']['objective']:.3f} -> {own['objective']:.3f}     "
+      f"best possible: {best['objective']:.3f}")
 print(f"optimality, the share of the way from the reference to the best: {summary['optimality']:.3f}")
 win = summary["win_rate"]
 print(f"win rate {win['value']:.3f} (95 % interval {win['low']:.3f} to {win['high']:.3f})")
@@ -182,7 +188,8 @@ print(f"KL of a policy that always gives the right answer: {certain:.2f} nats")
 #
 # ## What would break this
 #
-# - **The end of the answer left out.** The reward model reads its score at the last token, and it has learned to do so at EOS. Without EOS it gives a number
+# - **The end of the answer left out.** The reward model reads its score at the last token, and it has learned to do so at
+#   EOS (end of sequence, the token that ends an answer). Without EOS it gives a number
 #   as well, and that number means nothing.
 # - **KL per token instead of per response.** The price is for the whole response. A mean over tokens makes long responses cheap.
 # - **Taking the score for the goal.** The annotator has seen answers of the fine-tuned model only. Such answers hardly ever say a word twice, so the reward
@@ -224,8 +231,8 @@ print(f"KL per response {own['kl']:.3f}, per token {own['kl'] / own['length']:.3
 # Write the objective, as a number estimated from one batch of answers: the mean score minus `kl_coef` times the mean KL per response. `scores` [B] come from
 # the reward model. `ended` [B] bool says which responses have an EOS; those that have none get `no_eos_score` in the place of their score (the EOS rule).
 # `logprobs` and `ref_logprobs` [B,T] are the log-probabilities that policy and reference give to the sampled tokens, and `response_mask` [B,T] bool says
-# which slots are real; the others hold anything. For responses sampled from the policy the sum over the tokens of log pi - log pi_ref is an estimate of the
-# KL. Return a scalar tensor; no gradient is needed.
+# which slots are real; the others hold anything. For responses sampled from the policy the sum over the tokens of `logprobs` - `ref_logprobs` is an estimate
+# of the KL. Return a scalar tensor; no gradient is needed.
 
 # %%
 def my_objective(scores, ended, logprobs, ref_logprobs, response_mask, kl_coef, no_eos_score):

@@ -7,7 +7,7 @@
 #
 # 1. The model below is untrained and knows 10 tokens. About what log-probability does it give to a token?
 # 2. The logits at position 4 of a text: do they judge the token at position 4, or another one?
-# 3. If a text is padded with 100 more tokens, what happens to the sum of the log-probabilities of its response?
+# 3. A text is filled up with 7 pads behind its end. What happens to the sum of the log-probabilities of its response, with a mask and without one?
 
 # %%
 import matplotlib.pyplot as plt
@@ -32,8 +32,8 @@ print("responses", responses)
 print("vocabulary", tokenizer.vocab_size)
 
 # %% [markdown]
-# Two responses have two lengths, and a tensor is a rectangle: the shorter one gets pads on the right. The mask says which slots are real. Here
-# P = 3 prompt positions, T = 6 response slots.
+# Two responses have two lengths, and a tensor is a rectangle: the shorter one gets pads on the right. The mask says which slots are real. Shapes are
+# written with letters: B = 2 rows, P = 3 prompt positions, T = 6 response slots, S = P + T positions in all, and V = 10 tokens in the vocabulary.
 
 # %%
 response_tokens, response_mask = pad_right(responses, tokenizer.pad_id)          # [B,T], [B,T]
@@ -46,7 +46,7 @@ print(response_mask.int())
 # ## Logits: a row of scores for what comes next
 #
 # The model reads the tokens up to position i and gives one score for each token of the vocabulary: its opinion on what stands at position **i + 1**. Softmax makes
-# probabilities of them, log-softmax log-probabilities (equation 0.7 of docs/equations.md).
+# probabilities of them, log-softmax log-probabilities (equation 0.7 of docs/equations.md). Logarithms are natural ones; their unit is the nat.
 
 # %%
 model = GPT(GPTConfig(vocab_size=tokenizer.vocab_size, context_length=16, n_layer=2, n_head=2, n_embd=16),
@@ -59,7 +59,7 @@ print("sum of the probabilities at one position:", round(logits[0, 2].softmax(di
 # %% [markdown]
 # ## The shift
 #
-# The first response token stands at position P = 3, so it was chosen by the logits at position P - 1 = 2. The response needs the logits at positions P-1 to S-2.
+# Prediction 2: another one, the token at position 5. The first response token stands at position P = 3, so it was chosen by the logits at position P - 1 = 2. The response needs the logits at positions P-1 to S-2.
 
 # %%
 P = prompts.shape[1]
@@ -70,6 +70,8 @@ print(logprobs.round(decimals=2))
 print("uniform would be", round(-torch.tensor(float(tokenizer.vocab_size)).log().item(), 2))
 
 # %% [markdown]
+# Prediction 1: about -2.3, which is -log 10, a tenth of the probability for each token. Random weights scatter around it.
+#
 # The figure shows every log-probability at the first response's positions, and in a box the one that the text chose.
 
 # %%
@@ -85,8 +87,8 @@ plt.show()
 print("chosen:", [round(x, 2) for x in logprobs[0].tolist()])
 
 # %% [markdown]
-# *The picture in words: six columns, one per response slot, and ten rows, one per token; a white box in each column marks the token that the response has there. All
-# cells have similar colours: the model is untrained.*
+# *The picture in words: six columns, one per response slot, and ten rows, one per token; a white box in each column marks the token that the response has there. The
+# colours have no pattern: the model is untrained, and the boxes are no brighter than the rest.*
 #
 # ## A sequence's log-probability is a sum
 #
@@ -99,18 +101,24 @@ wider = torch.nn.functional.pad(tokens, (0, 7), value=tokenizer.pad_id)
 with torch.no_grad():
     again = token_logprobs(logits=model(wider)[:, P - 1:-1], tokens=wider[:, P:])
 mask = torch.nn.functional.pad(response_mask, (0, 7))
-print("with 7 more pads:                ", [round(x, 3) for x in torch.where(mask, again, 0.0).sum(dim=1).tolist()])
+for name, kept in (("with 7 more pads, mask:   ", mask), ("with 7 more pads, no mask:", mask | True)):
+    sums = torch.where(kept, again, 0.0).sum(dim=1)
+    print(f"{name:32}", [round(x, 3) for x in sums.tolist()])
 
 # %% [markdown]
+# Prediction 3: with the mask nothing. Without it every pad counts as a token, and the second response, which has more pads than words, falls from
+# -9.394 to -29.197.
+#
 # ## What would break this
 #
 # - Reading the logits at the token's own position: the model has already seen the token there. The numbers look harmless, and everything that is learned from them is wrong.
-# - Forgetting the mask: pads are tokens for `gather`, and their log-probabilities are around -2.3 each. A long pad tail then outweighs the text.
+# - Forgetting the mask: pads are tokens for `gather`, and their log-probabilities are around -2 each. A long pad tail then outweighs the text.
 # - `softmax(...).log()` instead of `log_softmax`: in float32 a probability below 1e-45 becomes 0, and its logarithm minus infinity.
 
 # %%
 extreme = torch.tensor([[0.0, 200.0]])
-print("log of softmax:", extreme.softmax(dim=-1).log()[0, 0].item(), "  log_softmax:", extreme.log_softmax(dim=-1)[0, 0].item())
+print("log of softmax:", extreme.softmax(dim=-1).log()[0, 0].item())
+print("log_softmax:   ", extreme.log_softmax(dim=-1)[0, 0].item())
 
 # %% [markdown]
 # ## Questions

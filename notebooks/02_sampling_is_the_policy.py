@@ -5,8 +5,8 @@
 #
 # Before you run anything, write down three predictions:
 #
-# 1. A model writes responses at temperature 0.5, and the same model scores them at temperature 1. Nothing is trained in between. Someone estimates the KL
-#    between the two by the mean of the log-probability when sampled minus the log-probability when scored. Is it 0, above 0 or below 0?
+# 1. A model writes responses at temperature 0.5, and the same model scores them at temperature 1. Nothing is trained in between. The mean of
+#    (log-probability when sampled - log-probability when scored) measures how far apart two distributions are, the KL divergence. Is it 0, above 0 or below 0 here?
 # 2. A model has answered "sat .", then EOS, in a tensor with 5 slots. How many of the 5 slots are True in the response mask?
 # 3. The same prompt and response are scored twice, the second time with 5 pads in front. By how much does the log-probability of the response change?
 
@@ -28,10 +28,13 @@ from minippo.tokenizer import WordTokenizer, pad_left, pad_right
 
 # %%
 tokenizer = WordTokenizer("the a cat dog sat ran ate slept on mat .".split())
-sentences = ["the dog ran .", "the dog ran on the mat .", "the dog sat .", "the dog ate .", "the dog ran .", "a cat ran .",
-             "the cat sat on a mat .", "the cat slept .", "a dog sat on the mat .", "the dog slept on the mat ."]
+sentences = ["the dog ran .", "the dog ran on the mat .", "the dog sat .", "the dog ate .",
+             "the dog ran .", "a cat ran .", "the cat sat on a mat .", "the cat slept .",
+             "a dog sat on the mat .", "the dog slept on the mat ."]
 rows = [[tokenizer.bos_id, *tokenizer.encode(sentence), tokenizer.eos_id] for sentence in sentences]
 texts, text_mask = pad_right(rows, tokenizer.pad_id)
+
+# %%
 model = GPT(GPTConfig(vocab_size=tokenizer.vocab_size, context_length=32, n_layer=2, n_head=2, n_embd=16),
             generator=torch.Generator().manual_seed(0))
 optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
@@ -62,14 +65,15 @@ with torch.no_grad():
     next_logits = model(prompt_tokens)[0, -1]                                            # [V]
 plain, sharp = next_logits.softmax(dim=0), (next_logits / TEMPERATURE).softmax(dim=0)
 for name, candidate in (("softmax(logits)", plain), ("softmax(logits / 0.5)", sharp)):
-    print(f"{name:22} largest distance to the frequencies: {(frequencies - candidate).abs().max().item():.3f}")
+    distance = (frequencies - candidate).abs().max().item()
+    print(f"{name:22} largest distance to the frequencies: {distance:.3f}")
 
 # %%
 top = plain.argsort(descending=True)[:6]
 fig, ax = plt.subplots(figsize=(7, 3), dpi=80)
 ax.bar(range(6), frequencies[top], color="lightgrey", edgecolor="black", label="drawn, share of 4000")
 ax.plot(range(6), sharp[top], "kx", markersize=10, label="softmax(logits / 0.5)")
-ax.plot(range(6), plain[top], "o", color="tab:blue", markerfacecolor="none", markersize=10, label="softmax(logits)")
+ax.plot(range(6), plain[top], "bo", markerfacecolor="none", markersize=10, label="softmax(logits)")
 ax.set_xticks(range(6), [tokenizer.token_text(i) for i in top.tolist()])
 ax.set_ylabel("probability")
 ax.set_xlabel("word after 'the dog'")
@@ -82,8 +86,8 @@ for name, row in (("drawn", frequencies), ("softmax(logits / 0.5)", sharp), ("so
 # *The picture in words: grey bars, the shares of the drawn words, end at the crosses of softmax(logits / 0.5). The circles of softmax(logits) are far below
 # the first bar (0.434 against 0.632) and above the third and the fourth.*
 #
-# So "the policy" is not the network alone. It is the network together with everything between the logits and the draw: the temperature, and a top-k or top-p
-# filter where there is one (this sampler has none).
+# So "the policy" is not the network alone. It is the network together with everything between the logits and the draw: the temperature, and a filter
+# that drops unlikely tokens (top-k, top-p) where there is one (this sampler has none).
 #
 # ## The log-probabilities that come with a sample
 #
@@ -96,21 +100,25 @@ tokens, mask, sample_logprobs = sample_responses(
     generator=torch.Generator().manual_seed(36), **ids)
 for row in range(3):
     print([tokenizer.token_text(i) for i in tokens[row].tolist()])
-    print("   mask", mask[row].int().tolist(), " logprobs", [round(x, 2) for x in sample_logprobs[row].tolist()])
+    numbers = [round(x, 2) for x in sample_logprobs[row].tolist()]
+    print("   mask", mask[row].int().tolist(), " logprobs", numbers)
 
 # %% [markdown]
 # Training reads the whole text again in one pass and compares with what was recorded: the ratio of a token is exp(logprobs now - logprobs then), equation
-# (0.9). Before the first training step it has to be 1. Here the same weights score the samples twice, once at the sampler's temperature and once at 1.
+# (0.9) of docs/equations.md. Before the first training step it has to be 1. Here the same weights score the samples twice, once at the sampler's
+# temperature and once at 1. `Responses` holds prompts and responses with their masks; `response_logits` runs the model over both, divides by the
+# temperature and keeps the logits that choose the response's tokens, the shift of notebook 01; `response_logprobs` looks the tokens up.
 
 # %%
 batch = Responses(prompt_tokens.expand(len(tokens), -1), prompt_mask.expand(len(tokens), -1), tokens, mask)
 ratios = {}
 with torch.no_grad():
     for temperature in (TEMPERATURE, 1.0):
-        logprobs = response_logprobs(response_logits(model, batch, temperature), batch)                  # [B,T]
-        difference = (sample_logprobs - logprobs).sum(dim=1)                                             # [B]
+        logprobs = response_logprobs(response_logits(model, batch, temperature), batch)      # [B,T]
+        difference = (sample_logprobs - logprobs).sum(dim=1)                                 # [B]
         ratios[temperature] = (logprobs - sample_logprobs).exp()[mask]
-        print(f"scored at {temperature}: ratios {ratios[temperature].min():.3f} to {ratios[temperature].max():.3f}, "
+        low, high = ratios[temperature].aminmax()
+        print(f"scored at {temperature}: ratios {low:.3f} to {high:.3f}, "
               f"'KL' of the model from itself {round(difference.mean().item(), 3) + 0.0} nats per response")
 
 # %% [markdown]
@@ -134,14 +142,17 @@ print("responses with an EOS:", ended.sum().item(), "  EOS slots that are True:"
 
 # %% [markdown]
 # That EOS counts can be checked by a sum. The probabilities of all responses that a policy can give add up to 1. `World` lists them all for 3 tokens and at
-# most 3 steps (token 0 is EOS; notebook 03 works in such a world), and `TabularPolicy` is a table of random logits.
+# most 3 steps (token 0 is EOS; notebook 03 works in such a world), and `TabularPolicy` is a table of
+# random logits. N counts the responses; what they are worth, the first argument, does not matter here.
 
 # %%
 world = World(lambda prompt, response: 0.0, vocab_size=3, response_length=3)
-chosen = world.logprobs(TabularPolicy(world, generator=torch.Generator().manual_seed(3))().detach())    # [N,T]
+table = TabularPolicy(world, generator=torch.Generator().manual_seed(3))
+chosen = world.logprobs(table().detach())                                                    # [N,T]
 without_eos = torch.where(world.response_tokens == 0, 0.0, chosen)
 for name, logprobs in (("with EOS", chosen), ("without EOS", without_eos)):
-    print(f"{name:12} the {len(logprobs)} probabilities add up to {logprobs.sum(dim=1).exp().sum().item():.3f}")
+    total = logprobs.sum(dim=1).exp().sum().item()
+    print(f"{name:12} the {len(logprobs)} probabilities add up to {total:.3f}")
 
 # %% [markdown]
 # Prediction 2: "sat .", EOS has 3 True slots, with EOS among them, and the two pads behind it are False. Without the log-probability of EOS the sum is 2.723,
@@ -151,14 +162,15 @@ for name, logprobs in (("with EOS", chosen), ("without EOS", without_eos)):
 #
 # Prompts have different lengths, and the sampler wants all of them to end at the last column, so that the next token of every row is chosen at the same
 # place. Prompts are therefore padded on the left, responses on the right. A pad must not be read and must not count as a position: `GPT` does both when it is
-# given the mask. The cell pads one text with 0 to 8 pads and scores it with and without the mask.
+# given the mask. The cell pads one text with 0 to 8 pads and scores it with and without the mask (`before_actions` is the shift of
+# notebook 01: it keeps the logits that choose the response's tokens).
 
 # %%
 one = Responses(*(x[:1] for x in (prompt_tokens, prompt_mask, tokens, mask)))
 totals = {"with the mask": [], "without the mask": []}
 with torch.no_grad():
     for pads in range(9):
-        padded = torch.nn.functional.pad(one.prompt_tokens, (pads, 0), value=tokenizer.pad_id)           # [1,pads+P]
+        padded = torch.nn.functional.pad(one.prompt_tokens, (pads, 0), value=tokenizer.pad_id)  # [1,pads+P]
         moved = Responses(padded, padded != tokenizer.pad_id, one.response_tokens, one.response_mask)
         seen = moved.whole()
         for name, logits in (("with the mask", model(*seen)), ("without the mask", model(seen[0]))):
@@ -192,14 +204,16 @@ for name, row in totals.items():
 # scored. The cell gives the same weights a dropout of 0.1, scores the samples in training mode, and asks the sampler to sample.
 
 # %%
-dropping = GPT(GPTConfig(vocab_size=tokenizer.vocab_size, context_length=32, n_layer=2, n_head=2, n_embd=16, dropout=0.1))
+dropping = GPT(GPTConfig(vocab_size=tokenizer.vocab_size, context_length=32, n_layer=2, n_head=2, n_embd=16,
+                         dropout=0.1))
 dropping.load_state_dict(model.state_dict())
 torch.manual_seed(4)  # dropout draws from torch's global generator
 with torch.no_grad():
     logprobs = response_logprobs(response_logits(dropping.train(), batch, TEMPERATURE), batch)
 ratios["dropout"] = (logprobs - sample_logprobs).exp()[mask]
 try:
-    sample_responses(dropping, prompt_tokens, prompt_mask, response_length=5, temperature=TEMPERATURE, generator=None, **ids)
+    sample_responses(dropping, prompt_tokens, prompt_mask, response_length=5, temperature=TEMPERATURE,
+                     generator=None, **ids)
 except ValueError as error:
     print("ValueError:", error)
 
@@ -211,7 +225,7 @@ fig, ax = plt.subplots(figsize=(7, 3), dpi=80)
 names = {TEMPERATURE: "as sampled", 1.0: "temperature 1\ninstead of 0.5", "dropout": "dropout 0.1"}
 for place, (key, name) in enumerate(names.items()):
     spread = ratios[key].quantile(torch.linspace(0, 1, 301))
-    ax.plot(spread, torch.full_like(spread, -place) + torch.linspace(-0.2, 0.2, len(spread)), "k.", markersize=3)
+    ax.plot(spread, torch.linspace(-0.2, 0.2, len(spread)) - place, "k.", markersize=3)
 ax.set_yticks([0, -1, -2], names.values())
 ax.set_xscale("log")
 ax.set_xlabel("ratio exp(logprobs scored - logprobs sampled), should be 1; logarithmic scale")
@@ -232,8 +246,9 @@ for key, name in names.items():
 #
 # ## What would break this
 #
-# - **Two temperatures.** It is not noise that averages out. Give every response the same reward, so that there is nothing to learn: the mean push on a logit
-#   at one position should be 0. The gradient of a log-probability to the logits is one-hot minus softmax. So if words are drawn with softmax(logits / 0.5)
+# - **Two temperatures.** It is not noise that averages out. Training pushes up the log-probability of each sample in proportion to its reward (notebook
+#   03). Give every response the same reward, 1, so that there is nothing to learn: the mean push on a logit at one position should be 0. The gradient of a
+#   log-probability to the logits is one-hot minus softmax. So if words are drawn with softmax(logits / 0.5)
 #   and scored with softmax(logits), the mean push is the difference of the two distributions. The cell prints it for the six words of the first figure: "ran"
 #   would be pushed up for no reason.
 # - **PAD equal to EOS.** A mask that is made by looking for pads then hides EOS, too. The sampler refuses it.
@@ -245,7 +260,8 @@ right_padded = pad_right([prompt_tokens[0].tolist(), prompt_tokens[0, :2].tolist
 both_the_same = {"eos_id": tokenizer.eos_id, "pad_id": tokenizer.eos_id}
 for prompts, special in (((prompt_tokens, prompt_mask), both_the_same), (right_padded, ids)):
     try:
-        sample_responses(model, *prompts, response_length=5, temperature=1.0, generator=torch.Generator(), **special)
+        sample_responses(model, *prompts, response_length=5, temperature=1.0,
+                         generator=torch.Generator(), **special)
     except ValueError as error:
         print("ValueError:", error)
 
@@ -265,8 +281,8 @@ for prompt, answer in zip(left_padded[0].tolist(), answers.tolist()):
 # <details><summary>1. Why are responses sampled in training, and not decoded greedily (always the most likely token)?</summary>
 #
 # Greedy decoding is a policy, too: one that gives a single response probability 1. The project would then never see what any other response scores, and the
-# log-probabilities of the softmax would not be those of the distribution in use. A policy gradient learns from differences between the rewards of what was
-# drawn.
+# log-probabilities of the softmax would not be those of the distribution in use. Training (notebook 03) learns from differences between the rewards of what
+# was drawn.
 # </details>
 #
 # <details><summary>2. The sampler records log-probabilities, and the same model computes them again in one pass over the whole text. Why keep both?</summary>

@@ -29,8 +29,9 @@ FAST = bool(os.environ.get("MINIPPO_FAST"))
 # ## A world that can be listed
 #
 # Three tokens, of which token 0 is EOS, and at most two steps: 7 responses. The prompt is always the same. A table says what a response is worth; it is paid
-# on the last token and no formula connects it with the policy. The policy is a table of logits, one row of three for each of the three states (nothing
-# written yet, 1 written, 2 written): 9 parameters.
+# on the last token and no formula connects it with the policy. The sum of a response's rewards is its **return** R, and the expected return J is what training
+# has to raise. The policy is a table of logits, one row of three for each of the three states (nothing
+# written yet, 1 written, 2 written). So there are N = 7 responses and D = 9 parameters.
 
 # %%
 WORTH = {(0,): 1.0, (1, 0): 4.0, (1, 1): 0.0, (1, 2): 2.0, (2, 0): -1.0, (2, 1): 3.0, (2, 2): 0.0}
@@ -47,7 +48,8 @@ print(f"expected return J = {probabilities @ returns:.4f}")
 # ## The exact gradient
 #
 # J is the sum of probability times return. The returns are plain numbers, and the probabilities depend on the parameters, so autograd can differentiate the
-# sum. `exact_gradient` does that, through a sum over the states. With a language model there is no such sum: nobody can list its responses. Here it is the
+# sum. `exact_gradient` does that (it groups the sum by states, which changes
+# nothing). With a language model there is no such sum: nobody can list its responses. Here it is the
 # answer that every estimate is held against.
 
 # %%
@@ -62,8 +64,12 @@ print("grad J", [round(x, 3) for x in exact.tolist()])
 #
 # grad J = sum over responses of p R grad log p = mean of R grad log p.
 #
-# The log-probability of a response is the sum over its tokens. As a loss, with the weights w = R as plain numbers, that is equation (1.2) of
-# docs/equations.md. `gradient_samples` takes each response as a batch of one and returns minus the gradient of that loss, together with the response's
+# Here grad log p is called the score function; it has nothing to do with the score of a reward model. The log-probability of a response is the sum over its
+# tokens. As a loss, with the weights w = R as plain numbers, that is equation (1.2) of docs/equations.md:
+#
+# L = - mean over responses of the sum over their tokens of w log p(token).
+#
+# `gradient_samples` takes each response as a batch of one and returns minus the gradient of that loss, together with the response's
 # probability.
 
 # %%
@@ -94,7 +100,8 @@ print("response [1, 0]  ", [round(x, 2) + 0.0 for x in samples[1].tolist()])
 
 # %% [markdown]
 # *The picture in words: for each of the nine parameters a short black bar close to 0, between -0.22 and 0.26, and circles spread around it from -1.56 to
-# 2.72. Most circles are far from their bar, and many are on the other side of 0. An underscore stands for the state in which nothing is written yet.*
+# 2.72. The circles at 0 are responses that have return 0 or never came through that state. Hardly any other circle is near its bar. An underscore stands for the
+# state in which nothing is written yet.*
 #
 # ## Every sample pushes, also where there is nothing to learn
 #
@@ -125,7 +132,8 @@ for n in sizes:
     estimates = samples[rows].mean(dim=1)                                                     # [batches,D]
     measured.append((estimates - exact).square().sum(dim=1).mean().sqrt().item())
 print("total variance of one response", round(variance, 3))
-print("error measured", [round(x, 2) for x in measured], " predicted", [round((variance / n) ** 0.5, 2) for n in sizes])
+print("error measured ", [round(x, 2) for x in measured])
+print("error predicted", [round((variance / n) ** 0.5, 2) for n in sizes])
 print("n at which the error is the length of the gradient:", round(variance / exact.norm().item() ** 2, 1))
 
 # %%
@@ -138,7 +146,7 @@ ax.set_xlabel("responses in the batch")
 ax.set_ylabel("error of the estimate")
 ax.legend(frameon=False)
 plt.show()
-print("at 1024 responses:", round(measured[-1], 3), "measured,", round((variance / 1024) ** 0.5, 3), "predicted")
+print(f"at 1024 responses: {measured[-1]:.3f} measured, {(variance / 1024) ** 0.5:.3f} predicted")
 
 # %% [markdown]
 # *The picture in words: on logarithmic axes the measured errors lie on a falling straight line, from 2.19 for one response to 0.07 for 1024. It crosses the
@@ -155,7 +163,8 @@ print("at 1024 responses:", round(measured[-1], 3), "measured,", round((variance
 # %%
 curves = {}
 for lowered_by in (0.0, 4.0):
-    lowered = World(lambda prompt, response: WORTH.get(response, lowered_by) - lowered_by, vocab_size=3, response_length=2)
+    lowered = World(lambda prompt, response: WORTH.get(response, lowered_by) - lowered_by,
+                    vocab_size=3, response_length=2)
     student = TabularPolicy(lowered, generator=torch.Generator().manual_seed(1), scale=0.5)
     optimizer = torch.optim.SGD(student.parameters(), lr=0.3)
     curves[lowered_by] = []
@@ -169,7 +178,8 @@ for lowered_by in (0.0, 4.0):
 # %%
 fig, axes = plt.subplots(1, 2, figsize=(7, 3), dpi=80, constrained_layout=True)
 for (lowered_by, curve), style in zip(curves.items(), ("k-", "k--")):
-    axes[0].plot([worth for worth, _ in curve], style, linewidth=1.5 if lowered_by else 4, alpha=1 if lowered_by else 0.3)
+    thick = {"linewidth": 4, "alpha": 0.3} if lowered_by == 0 else {"linewidth": 1.5}
+    axes[0].plot([worth for worth, _ in curve], style, **thick)
     axes[1].plot([loss for _, loss in curve], style)
     axes[1].text(20, curve[20][1] - 0.9 + 1.2 * (lowered_by == 0), f"worths lowered by {lowered_by:g}")
 for ax in axes:
@@ -208,9 +218,11 @@ print("bias below 1e-12:", gpt_bias < 1e-12, "  total variance", round(gpt_varia
 # excuse in noise. `old_logprobs` are the same numbers as `logprobs`, without gradient.
 
 # %%
-def loss_of(surrogate):
+def loss_of(something):
     """Minus the mean over the rows of a sum over the tokens of returns times something."""
-    return lambda batch: -(whole_returns(batch) * surrogate(batch.logprobs, batch.old_logprobs)).sum(dim=1).mean()
+    def loss(batch):
+        return -(whole_returns(batch) * something(batch.logprobs, batch.old_logprobs)).sum(dim=1).mean()
+    return loss
 
 
 def penalty(batch):
@@ -218,12 +230,14 @@ def penalty(batch):
     return 0.5 * (batch.logprobs - batch.old_logprobs).sum(dim=1, keepdim=True)
 
 
+# %%
 losses = {
     "return * log p": loss_of(lambda new, old: new),
     "return * ratio": loss_of(lambda new, old: (new - old).exp()),
     "return * ratio, nothing detached": loss_of(lambda new, old: (new - new).exp()),
     "return * p": loss_of(lambda new, old: new.exp()),
-    "(return - penalty) * log p": lambda batch: estimator(batch) + (penalty(batch) * batch.logprobs).sum(dim=1).mean(),
+    "(return - penalty) * log p":
+        lambda batch: estimator(batch) + (penalty(batch) * batch.logprobs).sum(dim=1).mean(),
     "return * log p, mean over tokens": lambda batch: estimator(batch) / batch.response_mask.sum(),
 }
 
@@ -245,12 +259,13 @@ for name, loss in losses.items():
 
 # %%
 logprobs = world.logprobs(policy())                                                           # [N,T]
-data = {"weights": trajectory_returns(rewards=world.response_rewards, response_mask=world.response_mask, gamma=1.0),
-        "response_mask": world.response_mask}
-print("has a gradient:", policy_gradient_loss(logprobs=logprobs, **data).requires_grad,
-      "  with log-probabilities detached:", policy_gradient_loss(logprobs=logprobs.detach(), **data).requires_grad)
+mask = world.response_mask
+weights = trajectory_returns(rewards=world.response_rewards, response_mask=mask, gamma=1.0)   # [N,T]
+for name, lp in (("as it should be", logprobs), ("log-probabilities detached", logprobs.detach())):
+    loss = policy_gradient_loss(logprobs=lp, weights=weights, response_mask=mask)
+    print(f"{name:27} has a gradient: {loss.requires_grad}")
 try:
-    policy_gradient_loss(logprobs=logprobs, weights=logprobs * 0.5, response_mask=world.response_mask)
+    policy_gradient_loss(logprobs=logprobs, weights=logprobs * 0.5, response_mask=mask)
 except ValueError as error:
     print("ValueError:", error)
 
@@ -265,8 +280,8 @@ except ValueError as error:
 #
 # <details><summary>2. A response's probability contains that of its prompt. Why is there no term for the prompt in the loss?</summary>
 #
-# The logarithm turns the product into a sum, and the prompt's term does not depend on the parameters: its gradient is 0. For the same reason nothing has to
-# be known about how a reward comes about.
+# The logarithm turns the product into a sum, and the prompt's term does not depend on the parameters: its gradient is 0. The reward of a
+# response does not depend on them either; so nothing has to be known about how it comes about.
 # </details>
 #
 # <details><summary>3. After a step, may the same responses be used for a second step of this loss?</summary>

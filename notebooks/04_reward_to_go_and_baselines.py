@@ -8,8 +8,8 @@
 # 1. Every response gets one reward, a score on its last token, as in RLHF without a KL penalty. By how much does reward-to-go (a token answers only for
 #    rewards from its own on) lower the variance of the gradient: not at all, by a third, by half?
 # 2. From every return 10 is subtracted, although returns are about 2. Does the mean of the estimated gradient change? Does its variance?
-# 3. A policy chooses one token: a with probability 0.9, b and c with 0.05 each. The reward is 1 for a and 0 for b and c. Which baseline gives the lower
-#    variance: none, or the expected reward 0.9?
+# 3. A policy chooses one token: a with probability 0.9, b and c with 0.05 each. The reward is 1 for a and 0 for b and c. A number that is subtracted from
+#    the reward is called a baseline. Which one gives the lower variance: none, or the expected reward 0.9?
 
 # %%
 import matplotlib.pyplot as plt
@@ -31,7 +31,8 @@ from minippo.exact.world import TabularPolicy, World
 # cell shows the rewards of one long response in each.
 
 # %%
-worlds = {kind: make_world(reward, 0) for kind, reward in reward_functions(0).items()}   # (world, policy, V, a wrong V)
+worlds = {kind: make_world(reward, 0)                                      # (world, policy, V, a wrong V)
+          for kind, reward in reward_functions(0).items()}
 for kind, (world, policy, _, _) in worlds.items():
     row = world.response_mask.sum(dim=1).argmax()
     rewards = [round(x, 2) + 0.0 for x in world.response_rewards[row].tolist()]
@@ -42,7 +43,7 @@ print("responses:", len(world.response_tokens))
 # ## Reward-to-go
 #
 # Notebook 03 weighs every token with the whole return. A token cannot change what was paid before it was chosen. So the weight may be the sum of the rewards
-# from this token on, the reward-to-go of equation (2.1):
+# from this token on, the reward-to-go of equation (2.1) in docs/equations.md:
 
 # %%
 world, policy, _, _ = worlds["dense"]
@@ -54,7 +55,8 @@ print("reward-to-go ", [round(x, 2) for x in weights[0].tolist()])
 
 # %% [markdown]
 # The part that is left out, past rewards times grad log p, has mean 0: when the token is drawn the past is a fixed number, and the mean of grad log p over
-# the token is 0. So the mean of the estimate stays. What happens to the variance is computed exactly, as in notebook 03, for all three worlds.
+# the token is 0. So the mean of the estimate stays the exact gradient: it is **unbiased**.
+# What happens to the variance is computed exactly, as in notebook 03, for all three worlds.
 
 # %%
 def past(batch):
@@ -65,15 +67,19 @@ table = {}
 for kind, (world, policy, _, _) in worlds.items():
     exact = exact_gradient(world, policy)
     (whole_bias, whole), (ahead_bias, ahead), (_, before) = (
-        bias_and_variance(world, policy, weighted(weights), exact) for weights in (whole_returns, to_go, past))
+        bias_and_variance(world, policy, weighted(weights), exact)
+        for weights in (whole_returns, to_go, past))
     table[kind] = (whole, ahead)
-    print(f"{kind:13} both unbiased: {max(whole_bias, ahead_bias) < 1e-12};  variance with the whole return {whole:.3f} =")
-    print(f"{'':15}reward-to-go {ahead:.3f} + past {before:.3f} + twice their covariance {whole - ahead - before:.3f}")
+    print(f"{kind:13} both unbiased: {max(whole_bias, ahead_bias) < 1e-12};  "
+          f"variance with the whole return {whole:.3f} =")
+    print(f"{'':15}reward-to-go {ahead:.3f} + past {before:.3f} "
+          f"+ twice their covariance {whole - ahead - before:.3f}")
 
 # %%
 fig, axes = plt.subplots(1, 3, figsize=(7, 3), dpi=80, constrained_layout=True)
 for ax, (kind, pair) in zip(axes, table.items()):
-    bars = ax.bar(("whole\nreturn", "reward-\nto-go"), pair, color="lightgrey", edgecolor="black", hatch=("", "//"))
+    bars = ax.bar(("whole\nreturn", "reward-\nto-go"), pair, color="lightgrey", edgecolor="black",
+                  hatch=("", "//"))
     ax.bar_label(bars, [f"{x:.3f}" for x in pair])
     ax.set_title(kind)
     ax.margins(y=0.15)
@@ -101,7 +107,8 @@ world, policy, values, _ = worlds["outcome-only"]
 exact = exact_gradient(world, policy)
 mean_return = (response_probabilities(world, policy().detach()) @ world.response_rewards.sum(dim=1)).item()
 best = best_constant(world, policy).item()
-for name, constant in (("0", 0.0), ("1", 1.0), ("10", 10.0), ("100", 100.0), ("mean", mean_return), ("best", best)):
+constants = {"0": 0.0, "1": 1.0, "10": 10.0, "100": 100.0, "mean": mean_return, "best": best}
+for name, constant in constants.items():
     bias, variance = bias_and_variance(world, policy, weighted(minus_constant(constant)), exact)
     print(f"whole return - {name:4} ({constant:7.3f}): unbiased: {bias < 1e-12}, variance {variance:9.3f}")
 bias, by_values = bias_and_variance(world, policy, weighted(minus_values), exact, values=values)
@@ -113,7 +120,9 @@ print(f"reward-to-go - V(s):            unbiased: {bias < 1e-12}, variance {by_v
 #
 # ## V is not the best baseline
 #
-# V(s), the return to be expected from a state, is the usual baseline: the only one in this list that knows the state. That it has the least variance is often
+# V(s), the return to be expected from a state s (here the tokens so far), is the usual baseline: the only one in this list that knows the state.
+# Reward-to-go minus V(s) is called the **advantage**: how much better it went than expected. A network that learns to predict V is a **critic** (notebook
+# 06); the worlds here are small enough for the exact V. That it has the least variance is often
 # said, and it is not so. The last two lines above are one example: the best constant has less. Prediction 3 is a smaller one.
 
 # %%
@@ -133,17 +142,21 @@ def variance_with(setting, b):
     return bias_and_variance(*setting[:2], weighted(minus_constant(b)), setting[2])[1]
 
 
+shown = {"outcome-only world": ((world, policy, exact), torch.linspace(-1, 4, 26),
+                                {"none": 0.0, "best": best, "mean return": mean_return}),
+         "one token": ((bandit, chooser, bandit_exact), torch.linspace(-0.2, 1.1, 27),
+                       {"none": 0.0, "best": bandit_best, "V": V})}
+
+# %%
 fig, axes = plt.subplots(1, 2, figsize=(7, 3.2), dpi=80, constrained_layout=True)
-shown = (((world, policy, exact), torch.linspace(-1, 4, 26), {"none": 0.0, "best": best, "mean return": mean_return}),
-         ((bandit, chooser, bandit_exact), torch.linspace(-0.2, 1.1, 27), {"none": 0.0, "best": bandit_best, "V": V}))
-for ax, (setting, grid, marks), title in zip(axes, shown, ("outcome-only world", "one token")):
+for ax, (title, (setting, grid, marks)) in zip(axes, shown.items()):
     ax.plot(grid, [variance_with(setting, b) for b in grid.tolist()], "k-")
     for (name, b), marker in zip(marks.items(), "osD"):
         ax.plot(b, variance_with(setting, b), "k" + marker, markersize=7, markerfacecolor="none", label=name)
     ax.set(xlabel="constant baseline", ylabel="total variance", title=title)
     ax.legend(frameon=False)
 axes[0].axhline(by_values, color="black", linestyle="--", linewidth=1)
-axes[0].text(-0.9, by_values - 0.6, "V(s)")
+axes[0].text(-0.9, by_values + 0.2, "V(s)")
 plt.show()
 print(f"squares, the best constants: {best:.3f} and {bandit_best:.3f};  dashed line: {by_values:.3f}")
 
@@ -152,11 +165,12 @@ print(f"squares, the best constants: {best:.3f} and {bandit_best:.3f};  dashed l
 # mean return 2.244; a dashed line for V(s) at 1.772 passes above it. For the one token the lowest point is at 0.073 and V, at 0.900, is far up on the right.*
 #
 # Prediction 3: none. With V the variance is 0.1269, without a baseline 0.0014. The gradient of a token that is almost always chosen is short (0.015 when
-# squared, against 1.715): it can hardly become more likely. The baseline V is made for it nevertheless, since it counts by probability alone, and gives b and
-# c, whose gradients are long, the weight -0.9. The best constant, equation (3.6), weighs each return by the squared length.
+# squared, against 1.715): it can hardly become more likely. V is a mean in which this token has most of the say. It makes the weight of a small, where that
+# matters little, and gives b and c, whose gradients are long, the weight -0.9 in place of 0. The best constant, equation (3.6), is a mean of the returns in
+# which the squared length of the gradient counts too.
 #
-# One made-up case might be bad luck. The next cell takes 1000 random problems of one token with five possible tokens, logits and rewards drawn from a normal
-# distribution. Then it compares the best constant with V(s) in the three worlds; the wrong V(s) has noise with standard deviation 1 added.
+# One made-up case might be bad luck. The next cell takes 1000 random problems of one token (such problems are called bandits) with five possible tokens, logits and
+# rewards drawn from a normal distribution. Then it compares the best constant with V(s) in the three worlds; the wrong V(s) has noise with standard deviation 1 added.
 
 # %%
 for name, number in value_baseline_on_bandits().items():
@@ -164,9 +178,11 @@ for name, number in value_baseline_on_bandits().items():
 for kind, (place, actor, V_s, wrong_V) in worlds.items():
     gradient = exact_gradient(place, actor)
     constant, right, wrong = (
-        bias_and_variance(place, actor, weighted(weights), gradient, values=critic)[1] for weights, critic in (
-            (minus_constant(best_constant(place, actor)), None), (minus_values, V_s), (minus_values, wrong_V)))
-    print(f"{kind:13} best constant {constant:.3f}, reward-to-go - V(s) {right:.3f}, the same with a wrong V(s) {wrong:.3f}")
+        bias_and_variance(place, actor, weighted(weights), gradient, values=critic)[1]
+        for weights, critic in ((minus_constant(best_constant(place, actor)), None),
+                                (minus_values, V_s), (minus_values, wrong_V)))
+    print(f"{kind:13} best constant {constant:.3f}, reward-to-go - V(s) {right:.3f}, "
+          f"the same with a wrong V(s) {wrong:.3f}")
 
 # %% [markdown]
 # So V is worse than no baseline in 289 of 1000 problems, and in none as good as the best constant; but the median of the ratio of those two variances is
@@ -188,17 +204,20 @@ def value_after_the_token(batch):
 world, policy, values, _ = worlds["dense"]
 exact = exact_gradient(world, policy)
 print(f"largest entry of the exact gradient {exact.abs().max().item():.3f}")
-for name, weights, size in (("V(s), as it should be", minus_values, 1), ("V one slot too late", value_after_the_token, 1),
+for name, weights, size in (("V(s), as it should be", minus_values, 1),
+                            ("V one slot too late", value_after_the_token, 1),
                             ("rewards so far", lambda batch: batch.rewards.cumsum(dim=1), 1),
                             ("minus the mean of a batch of 2", minus_batch_mean, 2),
                             ("minus the other one of 2", minus_leave_one_out, 2)):
-    mean, _ = mean_and_covariance(*gradient_samples(world, policy, weighted(weights), values=values, size=size))
+    p, samples = gradient_samples(world, policy, weighted(weights), values=values, size=size)
+    mean, _ = mean_and_covariance(p, samples)
     print(f"{name:32} largest error of the mean {(mean - exact).abs().max().item():.3f}, "
           f"part of the exact gradient in it {(mean @ exact / (exact @ exact)).item():.3f}")
 
 # %%
 try:
-    baseline_advantages(rewards=batch_rewards, values=no_values.requires_grad_(), response_mask=batch_mask, gamma=1.0)
+    baseline_advantages(rewards=batch_rewards, values=no_values.requires_grad_(), response_mask=batch_mask,
+                        gamma=1.0)
 except ValueError as error:
     print("ValueError:", error)
 
@@ -231,7 +250,8 @@ except ValueError as error:
 # ## Exercise
 #
 # Write the weights of equation (3.1). `rewards`, `values` and `response_mask` are [B,T], `gamma` is a number: return [B,T], the reward-to-go of each token
-# (later rewards discounted by gamma per step, counted from the token) minus the value at the token, and exactly 0 where the mask is False. The padding may
+# (later rewards discounted by gamma per step, counted from the token) minus its value, and exactly 0 where the mask is False. `values` at slot t is V before
+# token t is drawn. The padding may
 # hold any numbers. The result is data: no gradient may reach the values.
 
 # %%

@@ -81,10 +81,6 @@ def plain_totals(rewards, values, response_mask, gamma):
     return whole_returns(rewards, values, response_mask, 1.0)
 
 
-def padding_is_paid_and_values_learn(rewards, values, response_mask, gamma):
-    return masked(to_go(rewards, torch.ones_like(response_mask), gamma) - values, response_mask)
-
-
 def without_gamma(rewards, values, response_mask, gamma):
     return reference(rewards, values, response_mask, 1.0)
 
@@ -118,8 +114,6 @@ MISTAKES = (
                     "and the result there is 0", without_mask),
     Mistake("mask", "numbers from the padding of the rewards reach the real tokens: take them out before summing, not after",
             padding_is_paid),
-    Mistake("mask", "two slips: numbers from the padding of the rewards reach the real tokens (take them out before "
-                    "summing), and a gradient reaches the values", padding_is_paid_and_values_learn),
     Mistake("value after the end", "after the end the result is minus a value of the padding; it has to be 0",
             values_after_the_end),
     Mistake("detach", "the numbers are right, but a gradient reaches the values: the policy's loss would train the critic",

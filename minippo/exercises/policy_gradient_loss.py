@@ -40,10 +40,6 @@ def weights_not_detached(logprobs, weights, response_mask):
     return -torch.where(response_mask, weights * logprobs, 0.0).sum(dim=1).mean()
 
 
-def without_mask_and_weights_learn(logprobs, weights, response_mask):
-    return weights_not_detached(logprobs, weights, torch.ones_like(response_mask))
-
-
 def logprobs_detached(logprobs, weights, response_mask):
     return reference(logprobs.detach(), weights, response_mask)
 
@@ -88,8 +84,6 @@ MISTAKES = (
             without_mask),
     Mistake("detach", "the value is right, but a gradient passes through the weights; they are numbers here",
             weights_not_detached),
-    Mistake("mask", "two slips: numbers in the padding count, and a gradient passes through the weights",
-            without_mask_and_weights_learn),
     Mistake("detach", "the value is right, but no gradient reaches the log-probabilities, the only place where theta is",
             logprobs_detached),
     Mistake("detach", "the value is right, but the gradient goes to the weights instead of the log-probabilities",
