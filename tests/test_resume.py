@@ -42,7 +42,8 @@ def content(folder):
     summary = {name: value for name, value in read_json(folder / "summary.json").items() if name not in volatile}
     models = {stage: (folder / f"checkpoints/{stage}/model.safetensors").read_bytes() for stage in STAGES}
     names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
-    return rows, summary, models, (folder / "samples.jsonl").read_bytes(), names
+    pictures = [(folder / f"figures/{name}.png").read_bytes() for name in ("clip_cases", "reward_and_kl")]
+    return rows, summary, models, [(folder / "samples.jsonl").read_bytes(), *pictures], names
 
 
 @pytest.fixture(scope="module")
