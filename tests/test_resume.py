@@ -163,6 +163,48 @@ def test_killed_and_taken_up_again(share, undisturbed, tmp_path):
     kill_and_resume(tmp_path / "killed", share * seconds, SMALL, undisturbed)
 
 
+KILLS_ITSELF = """
+import os, signal, sys
+from minippo.train_toy import main
+
+number, replace = int(sys.argv[1]), os.replace
+
+def counted(source, target):
+    global number
+    number -= 1
+    if number == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    replace(source, target)
+
+os.replace = counted
+main(sys.argv[2:])
+"""
+
+
+def killed_inside_a_write(number, undisturbed, out):
+    """SIGKILL when a file is written and has not its name yet: in the middle of a checkpoint, if it is one of its files."""
+    environment = os.environ | {"PYTHONPATH": str(Path(minippo.__file__).parent.parent)}
+    process = subprocess.run([sys.executable, "-c", KILLS_ITSELF, str(number), *SMALL, "--out", str(out), "--quiet"],
+                             env=environment)
+    assert process.returncode == -signal.SIGKILL
+    assert any(path.name.endswith(".tmp") for path in out.rglob(".*"))
+    assert resume(out) == 0
+    assert content(out) == content(undisturbed), number
+
+
+@pytest.mark.parametrize("number", [4, 22, 37])
+def test_killed_inside_the_writing_of_a_checkpoint(number, undisturbed, tmp_path):
+    killed_inside_a_write(number, undisturbed, tmp_path / "run")
+
+
+@pytest.mark.slow
+def test_killed_inside_every_write(undisturbed, tmp_path, monkeypatch):
+    writes = number_of_writes(monkeypatch, tmp_path)
+    for number in range(2, writes + 1):
+        killed_inside_a_write(number, undisturbed, tmp_path / f"{number}")
+    print(f"{writes - 1} of {writes - 1} equal", flush=True)
+
+
 @pytest.mark.slow
 def test_the_preset_quick_killed_at_20_random_moments(tmp_path):
     """python -m pytest -m slow tests/test_resume.py -s: the figure of docs/reliability.md."""
