@@ -24,6 +24,7 @@ from minippo.reward_head import RewardModel
 from minippo.runs.checkpoints import check_seal
 from minippo.runs.files import temporary_beside, write_bytes_whole, write_json
 from minippo.runs.folder import RunFolder
+from minippo.runs.read import reason
 from minippo.runs.screen import printable
 
 LANGUAGE_MODELS = ("pretrain", "sft", "policy")
@@ -58,7 +59,7 @@ def check_free(folder, flag):
         if os.path.lexists(folder) and os.listdir(folder):
             raise InputError(f"{flag} {folder}: is not empty; name another folder, nothing was written over")
     except OSError as error:
-        raise InputError(f"{flag} {folder}: cannot be used: {error.strerror or error}") from error
+        raise InputError(f"{flag} {folder}: cannot be used: {reason(error)}") from error
 
 
 def check_run(run, stage):
@@ -75,14 +76,13 @@ def check_run(run, stage):
 
 def sampling_of(run):
     """Temperature and length of the run's responses, where it has a configuration."""
-    if not (Path(run) / "config.json").exists():
-        return {}
     ppo = run_settings(run, "ppo")
     return {"temperature": ppo.get("temperature", 1.0), "max_new_tokens": ppo.get("response_length")}
 
 
 def run_settings(run, section):
-    found = RunFolder(run).read_config().get(section)
+    """One section of the run's configuration; empty where there is none."""
+    found = RunFolder(run).read_config().get(section) if (Path(run) / "config.json").exists() else {}
     return found if isinstance(found, dict) else {}
 
 
@@ -107,7 +107,7 @@ def new_folder(path):
             path.rmdir()  # it is empty; not every system renames onto a folder
         os.replace(temporary, path)
     except OSError as error:
-        raise TrainingError(f"cannot write {path}: {error.strerror or error}") from error
+        raise TrainingError(f"cannot write {path}: {reason(error)}") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -124,7 +124,7 @@ def report(model, tokenizer, run, stage, target):
 
 
 def _reads_files(run):
-    return (Path(run) / "config.json").exists() and run_settings(run, "run").get("task") == "files"
+    return run_settings(run, "run").get("task") == "files"
 
 
 def take_in(source, run, stage):
@@ -135,7 +135,7 @@ def take_in(source, run, stage):
     try:
         Path(run).mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"--run {run}: cannot be made: {error.strerror or error}") from error
+        raise InputError(f"--run {run}: cannot be made: {reason(error)}") from error
     path = RunFolder(run).save_checkpoint(stage, model, model_config=asdict(model.config), tokenizer=tokenizer.to_dict())
     return [f"{path}: {source}, {sum(p.numel() for p in model.parameters())} parameters; "
             f"minippo.load.load_gpt({str(run)!r}, {stage!r}) reads it"]

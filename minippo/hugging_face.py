@@ -20,7 +20,7 @@ from minippo.critic_head import Critic
 from minippo.errors import InputError
 from minippo.gpt import GPT, GPTConfig
 from minippo.reward_head import RewardModel
-from minippo.runs.read import first_words, parse_object, reason
+from minippo.runs.read import LARGEST_TOKENIZER, first_words, parse_object, reason
 from minippo.tokenizer import HFTokenizer, tokenizer_from_dict
 
 LINEAR = ("c_attn.weight", "c_proj.weight", "c_fc.weight")  # [in, out] in a file
@@ -32,7 +32,6 @@ ALIKE = {  # what a GPT of ours is; a configuration that leaves one of them out 
     "activation_function": "gelu_new", "layer_norm_epsilon": 1e-5, "scale_attn_weights": True,
     "scale_attn_by_inverse_layer_idx": False, "tie_word_embeddings": True, "add_cross_attention": False}
 OFFSET, OWN_TOKENIZER = "minippo_score_offset", "minippo_tokenizer"
-LARGEST_JSON = 2**26  # bytes; GPT-2's tokenizer.json has two million
 
 
 # -- a model in their files
@@ -193,8 +192,8 @@ def read_json(path):
     try:
         if not path.is_file():
             raise InputError(f"{path}: there is no such file")
-        if path.stat().st_size > LARGEST_JSON:
-            raise InputError(f"{path}: has more than the {LARGEST_JSON} bytes that are read of such a file")
+        if path.stat().st_size > LARGEST_TOKENIZER:
+            raise InputError(f"{path}: has more than the {LARGEST_TOKENIZER} bytes that are read of such a file")
         return parse_object(path.read_bytes(), path)
     except OSError as error:
         raise InputError(f"{path}: {reason(error)}") from error

@@ -31,7 +31,7 @@ from minippo.ppo import value_diagnostics
 from minippo.reward_to_go import rewards_to_go
 from minippo.rollout import make_rollout
 from minippo.shaped_reward import shaped_rewards
-from minippo.train_sft import check_finite, named_parameters
+from minippo.train_sft import check_finite, named_parameters, named_weights
 from minippo.training_state import restore_training, training_tensors
 
 DEGENERATE = 1e-12  # variance of advantages or rewards that are all equal: there is nothing to divide by
@@ -85,7 +85,7 @@ def train_policy(*, policy, reference, critic, score_function, draw_prompts, con
         check_finite(where, rewards=rewards, advantages=advantages)
         head_before = head_of(critic)
         updated, minibatch = update_on_rollout(rollout, advantages, targets, learning_rate=learning_rate, where=where)
-        check_weights(where, policy=policy, critic=critic)
+        check_finite(where, **dict(named_weights(policy=policy, critic=critic)))  # what the last step made of them
         row = {"update": update, "episode": update * config.batch_size, "lr": learning_rate}
         row |= rollout_metrics(rollout, rewards, targets, config) | updated
         row["val/critic_head_change"] = None if targets is None else (head_of(critic) - head_before).norm().item()
@@ -108,12 +108,6 @@ def finite_rollout(where, **arguments):
     check_finite(where, "look at the reward model", scores=rollout.scores)
     check_finite(where, old_logprobs=rollout.old_logprobs, ref_logprobs=rollout.ref_logprobs, old_values=rollout.old_values)
     return rollout
-
-
-def check_weights(where, **models):
-    """TrainingError, with the parameter's name, when the last step has left a model with a NaN or an infinity."""
-    for model_name, model in models.items():
-        check_finite(where, **{f"{model_name}.{name}": weights for name, weights in model.named_parameters()})
 
 
 def estimate_advantages(rollout, config, algorithm="ppo"):

@@ -71,6 +71,12 @@ def take_step(optimizer, loss, learning_rate, *, where, max_grad_norm=1.0):
     return norm.item()
 
 
+def named_weights(**models):
+    """[("policy.wte.weight", parameter) and so on] of these models, each under its own name."""
+    return [(f"{model_name}.{name}", parameter) for model_name, model in models.items()
+            for name, parameter in model.named_parameters()]
+
+
 def named_parameters(optimizer):
     """[(name, parameter)] of an optimiser that was made with named parameters."""
     return [pair for group in optimizer.param_groups for pair in zip(group["param_names"], group["params"], strict=True)]

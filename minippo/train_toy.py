@@ -99,13 +99,13 @@ class Run:
                                         tokenizer=self.task.tokenizer.to_dict(), info={"seconds": self.seconds, **info})
 
     def saved(self, stage, load):
-        """(model, info) of a stage that a resumed run had finished; (None, None) when it had not, or its files are damaged."""
+        """The model of a stage that a resumed run had finished; None when it had not, or when its files are damaged."""
         if not self.resume:
-            return None, None
+            return None
         try:
             path, info = self.folder.whole_checkpoint(stage)
             if path is None:
-                return None, None
+                return None
             model = load(self.folder.path).to(self.device)
             size = getattr(model, "trunk", model).config
             if (size.vocab_size != self.task.tokenizer.vocab_size
@@ -113,10 +113,10 @@ class Run:
                 raise InputError(f"{path / 'config.json'}: not the size of this run's models")
         except InputError as error:
             self.screen.note(f"{error}; the stage {stage} is done again")
-            return None, None
+            return None
         self.seconds |= info["seconds"]
         self.screen.note(f"{stage}: as it was saved")
-        return model, info
+        return model
 
     def look_at(self, rows, loud=True):
         """Ask the diagnostics about the last row of the policy's metrics; each of them speaks once in a run."""
@@ -526,11 +526,11 @@ def run_all(config, *, task, folder, screen, resume=False):
 
 def train_and_evaluate(run):
     """(summary, samples for the screen) of every stage in its order; a resumed run takes from disk what is there."""
-    sft, _ = run.saved("sft", lambda path: load_gpt(path, "sft"))
+    sft = run.saved("sft", lambda path: load_gpt(path, "sft"))
     if sft is None:
-        pretrained, _ = run.saved("pretrain", lambda path: load_gpt(path, "pretrain"))
+        pretrained = run.saved("pretrain", lambda path: load_gpt(path, "pretrain"))
         sft = fine_tune(run, pretrain(run) if pretrained is None else pretrained)
-    reward_model, _ = run.saved("reward_model", load_reward_model)
+    reward_model = run.saved("reward_model", load_reward_model)
     if reward_model is None:
         training, heldout = collect_preferences(run, sft)
         reward_model, report = make_reward_model(run, sft, training, heldout)

@@ -8,6 +8,7 @@ import torch
 
 from minippo.errors import InputError
 from minippo.runs.read import first_words, is_number
+from minippo.train_sft import named_parameters
 
 OF_ADAM = {"step", "exp_avg", "exp_avg_sq"}
 WORDS = 624  # of the state of a random.Random; then the place where the next number is read
@@ -18,7 +19,7 @@ def training_tensors(*, policy, critic, optimizers, generator):
     tensors = {f"policy.{name}": tensor for name, tensor in policy.state_dict().items()}
     tensors |= {f"critic.{name}": tensor for name, tensor in critic.state_dict().items()}
     for number, optimizer in enumerate(optimizers):
-        for index, parameter in enumerate(_parameters(optimizer)):
+        for index, (_, parameter) in enumerate(named_parameters(optimizer)):
             for name, value in optimizer.state.get(parameter, {}).items():
                 tensors[f"optimizer {number}.{index}.{name}"] = value
     return tensors | {"generator": generator.get_state()}
@@ -33,7 +34,7 @@ def restore_training(tensors, *, policy, critic, optimizers, generator):
                                    if name.startswith(prefix)})
             _check_finite(prefix, model)
         for number, optimizer in enumerate(optimizers):
-            for index, parameter in enumerate(_parameters(optimizer)):
+            for index, (_, parameter) in enumerate(named_parameters(optimizer)):
                 prefix = f"optimizer {number}.{index}."
                 own = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
                 for name, tensor in own.items():
@@ -94,7 +95,3 @@ def _is_random_state(state):
 def _are_pairs(ratios, advantages):
     return (isinstance(ratios, list) and isinstance(advantages, list) and len(ratios) == len(advantages) > 0
             and all(map(is_number, ratios)) and all(map(is_number, advantages)))
-
-
-def _parameters(optimizer):
-    return [parameter for group in optimizer.param_groups for parameter in group["params"]]

@@ -20,7 +20,7 @@ from minippo.policy_gradient import policy_gradient_loss
 from minippo.ppo import adapt_kl_coef, clipped_surrogate_loss, clipped_value_loss, kl_penalised_surrogate_loss
 from minippo.ppo import ppo_diagnostics, unclipped_surrogate_loss, value_diagnostics
 from minippo.rollout import response_logits, response_logprobs, response_values
-from minippo.train_sft import check_finite, take_step
+from minippo.train_sft import check_finite, named_weights, take_step
 from minippo.trpo import mean_kl, surrogate_loss, trpo_step
 
 
@@ -29,9 +29,7 @@ def adam(config, **models):
 
     eps as in the PPO implementations of OpenAI: it keeps the steps small where the gradients are tiny.
     """
-    named = [(f"{model_name}.{name}", parameter) for model_name, model in models.items()
-             for name, parameter in model.named_parameters()]
-    return torch.optim.Adam(named, lr=config.learning_rate, eps=1e-5)
+    return torch.optim.Adam(named_weights(**models), lr=config.learning_rate, eps=1e-5)
 
 
 def minibatches(rollout, config, generator):

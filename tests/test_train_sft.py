@@ -7,7 +7,7 @@ import torch
 
 from minippo.errors import TrainingError
 from minippo.tasks.base import Example
-from minippo.train_sft import check_finite, next_token_loss, take_step, train_next_token, warmup_then_cosine
+from minippo.train_sft import check_finite, named_weights, next_token_loss, take_step, train_next_token, warmup_then_cosine
 from tests.helpers import assert_close, small_gpt
 
 PAD = 0
@@ -99,6 +99,13 @@ def test_what_is_not_finite_is_named_and_counted(bad):
         check_finite("here", "look there", fine=torch.ones(2), scores=torch.tensor([1.0, bad, 2.0]))
     with pytest.raises(TrainingError, match=f"^here: loss is {bad}; try a smaller learning rate$"):
         check_finite("here", loss=torch.tensor(bad))
+
+
+def test_weights_stand_under_the_name_of_their_model():
+    models = {"policy": torch.nn.Linear(2, 1), "critic": torch.nn.Linear(2, 1, bias=False)}
+    named = named_weights(**models)
+    assert [name for name, _ in named] == ["policy.weight", "policy.bias", "critic.weight"]
+    assert named[1][1] is models["policy"].bias and named[2][1] is models["critic"].weight
 
 
 def test_the_gradient_is_scaled_down_to_the_norm_and_its_own_norm_is_returned():

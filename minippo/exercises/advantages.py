@@ -3,7 +3,7 @@
 import torch
 
 from minippo.baseline import baseline_advantages
-from minippo.exercises.engine import Exercise, Mistake
+from minippo.exercises.engine import Exercise, Mistake, mask_of_lengths
 from minippo.policy_gradient import trajectory_returns
 from minippo.reward_to_go import rewards_to_go
 
@@ -21,7 +21,7 @@ def cases():
         shape = (len(lengths), max(lengths))
         made.append({"rewards": torch.randn(shape, generator=generator, dtype=torch.float64) + 0.5,
                      "values": torch.randn(shape, generator=generator, dtype=torch.float64),
-                     "response_mask": torch.arange(shape[1]) < torch.tensor(lengths)[:, None], "gamma": gamma})
+                     "response_mask": mask_of_lengths(lengths, shape[1]), "gamma": gamma})
     return made
 
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from minippo.exercises.engine import Exercise, Mistake
+from minippo.exercises.engine import Exercise, Mistake, mask_of_lengths
 from minippo.ppo import ppo_diagnostics
 
 
@@ -19,7 +19,7 @@ def cases():
     made = []
     for lengths, cliprange, padding in (((6, 2, 4), 0.2, 1.0), ((1, 7, 3, 5), 0.3, 0.0), ((5, 5), 0.1, 1.0)):
         T = max(lengths) + 2
-        mask = torch.arange(T) < torch.tensor(lengths)[:, None]
+        mask = mask_of_lengths(lengths, T)
         change, old, advantages = (torch.randn(len(lengths), T, generator=generator, dtype=torch.float64) for _ in range(3))
         fill = torch.where(mask, 1.0, padding)
         old_logprobs = -old.abs() * fill

@@ -2,7 +2,7 @@
 
 import torch
 
-from minippo.exercises.engine import Exercise, Mistake
+from minippo.exercises.engine import Exercise, Mistake, mask_of_lengths
 from minippo.ppo import clipped_surrogate_loss, unclipped_surrogate_loss
 
 
@@ -25,7 +25,7 @@ def cases():
         signs = repeated(shape, 1.0, 1.0, -1.0, -1.0, -1.0)
         old_logprobs, sizes = (0.3 + 2 * torch.rand(shape, generator=generator, dtype=torch.float64) for _ in range(2))
         made.append({"logprobs": -old_logprobs + log_ratios, "old_logprobs": -old_logprobs, "advantages": signs * sizes,
-                     "response_mask": torch.arange(shape[1]) < torch.tensor(lengths)[:, None], "cliprange": cliprange})
+                     "response_mask": mask_of_lengths(lengths, shape[1]), "cliprange": cliprange})
     return made
 
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from minippo.exercises.engine import Exercise, Mistake
+from minippo.exercises.engine import Exercise, Mistake, mask_of_lengths
 from minippo.gae import gae_advantages, td_residuals
 
 
@@ -19,7 +19,7 @@ def cases():
         T = max(lengths)
         made.append({"rewards": torch.randn(len(lengths), T, generator=generator, dtype=torch.float64),
                      "values": 1 + torch.randn(len(lengths), T, generator=generator, dtype=torch.float64),
-                     "response_mask": torch.arange(T) < torch.tensor(lengths)[:, None], "gamma": gamma, "lam": lam})
+                     "response_mask": mask_of_lengths(lengths, T), "gamma": gamma, "lam": lam})
     return made
 
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from minippo.exercises.engine import Exercise, Mistake
+from minippo.exercises.engine import Exercise, Mistake, mask_of_lengths
 from minippo.kl import kl_k1, kl_k2, kl_k3
 
 
@@ -20,7 +20,7 @@ def cases():
         shape = (len(lengths), max(lengths))
         logprobs, ref_logprobs = (-0.1 - 3 * torch.rand(shape, generator=generator, dtype=torch.float64) for _ in range(2))
         made.append({"logprobs": logprobs, "ref_logprobs": ref_logprobs,
-                     "response_mask": torch.arange(shape[1]) < torch.tensor(lengths)[:, None]})
+                     "response_mask": mask_of_lengths(lengths, shape[1])})
     return made
 
 

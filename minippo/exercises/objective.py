@@ -2,7 +2,7 @@
 
 import torch
 
-from minippo.exercises.engine import Exercise, Mistake
+from minippo.exercises.engine import Exercise, Mistake, mask_of_lengths
 from minippo.kl import kl_k1
 from minippo.masked import zero_padding
 from minippo.rollout import apply_eos_rule
@@ -27,7 +27,7 @@ def cases():
         ended[list(unended)] = False
         made.append({"scores": torch.randn(B, generator=generator, dtype=torch.float64) + 0.5, "ended": ended,
                      "logprobs": new, "ref_logprobs": old, "kl_coef": kl_coef, "no_eos_score": no_eos_score,
-                     "response_mask": torch.arange(T) < torch.tensor(lengths)[:, None]})
+                     "response_mask": mask_of_lengths(lengths, T)})
     return made
 
 

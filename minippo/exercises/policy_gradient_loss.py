@@ -2,7 +2,7 @@
 
 import torch
 
-from minippo.exercises.engine import Exercise, Mistake
+from minippo.exercises.engine import Exercise, Mistake, mask_of_lengths
 from minippo.policy_gradient import policy_gradient_loss
 
 
@@ -19,7 +19,7 @@ def cases():
         shape = (len(lengths), max(lengths))
         made.append({"logprobs": -torch.rand(shape, generator=generator, dtype=torch.float64) - 0.1,
                      "weights": torch.randn(shape, generator=generator, dtype=torch.float64) + 0.5,
-                     "response_mask": torch.arange(shape[1]) < torch.tensor(lengths)[:, None]})
+                     "response_mask": mask_of_lengths(lengths, shape[1])})
     return made
 
 

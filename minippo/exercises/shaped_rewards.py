@@ -2,7 +2,7 @@
 
 import torch
 
-from minippo.exercises.engine import Exercise, Mistake
+from minippo.exercises.engine import Exercise, Mistake, mask_of_lengths
 from minippo.kl import kl_k3
 from minippo.shaped_reward import shaped_rewards
 
@@ -24,7 +24,7 @@ def cases():
         shape = len(lengths), max(lengths)
         logprobs, ref_logprobs = (-2 * torch.rand(shape, generator=generator, dtype=torch.float64) for _ in range(2))
         made.append({"scores": 1 + torch.randn(shape[0], generator=generator, dtype=torch.float64), "logprobs": logprobs,
-                     "ref_logprobs": ref_logprobs, "response_mask": torch.arange(shape[1]) < torch.tensor(lengths)[:, None],
+                     "ref_logprobs": ref_logprobs, "response_mask": mask_of_lengths(lengths, shape[1]),
                      "kl_coef": kl_coef})
     return made
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from minippo.exercises.engine import Exercise, Mistake
+from minippo.exercises.engine import Exercise, Mistake, mask_of_lengths
 from minippo.logprobs import token_logprobs
 
 
@@ -21,7 +21,7 @@ def cases():
         T = max(lengths)
         made.append({"logits": torch.randn(B, P + T, V, generator=generator, dtype=torch.float64),
                      "tokens": torch.randint(V, (B, P + T), generator=generator), "prompt_length": P,
-                     "response_mask": torch.arange(T) < torch.tensor(lengths)[:, None]})
+                     "response_mask": mask_of_lengths(lengths, T)})
     return made
 
 

@@ -3,7 +3,7 @@
 import torch
 
 from minippo.baseline import value_loss
-from minippo.exercises.engine import Exercise, Mistake
+from minippo.exercises.engine import Exercise, Mistake, mask_of_lengths
 from minippo.masked import masked_mean
 
 
@@ -26,7 +26,7 @@ def cases():
         B, T = len(lengths), max(lengths)
         made.append({"head_outputs": torch.randn(B, P + T, generator=generator, dtype=torch.float64),
                      "value_targets": 1 + torch.randn(B, T, generator=generator, dtype=torch.float64),
-                     "response_mask": torch.arange(T) < torch.tensor(lengths)[:, None], "prompt_length": P})
+                     "response_mask": mask_of_lengths(lengths, T), "prompt_length": P})
     return made
 
 
