@@ -1,4 +1,5 @@
-"""Flags to settings: one flag for every field of minippo.config, and one clear line for whatever is wrong."""
+"""Flags to settings: one flag for every field of minippo.config, and one clear line for whatever is
+wrong."""
 
 import argparse
 import difflib
@@ -10,8 +11,11 @@ from minippo.config import FIELDS, SECTIONS, check_used, kind_of, may_be_none, r
 from minippo.errors import InputError
 from minippo.runs.read import first_words, read_json
 
-OWN_FLAGS = {"out": "folder of the run; without it runs/<task>-<algorithm>-<preset>-<seed>",
-             "resume": "go on with the run in --out, from its last checkpoint", "quiet": "print the result only"}
+OWN_FLAGS = {
+    "out": "folder of the run; without it runs/<task>-<algorithm>-<preset>-<seed>",
+    "resume": "go on with the run in --out, from its last checkpoint",
+    "quiet": "print the result only",
+}
 
 
 class Parser(argparse.ArgumentParser):
@@ -22,12 +26,16 @@ class Parser(argparse.ArgumentParser):
 
 
 def parse_arguments(arguments=None):
-    """(Config, out, resume, quiet) from the arguments, by default those of the process. InputError names the flag.
+    """(Config, out, resume, quiet) from the arguments, by default those of the process. InputError
+    names the flag.
 
-    With --resume the configuration is that of the run in --out, and a flag that says otherwise is refused.
+    With --resume the configuration is that of the run in --out, and a flag that says otherwise is
+    refused.
     """
     parser = _make_parser()
-    values, unknown = parser.parse_known_args(_join_negative_numbers(sys.argv[1:] if arguments is None else arguments))
+    values, unknown = parser.parse_known_args(
+        _join_negative_numbers(sys.argv[1:] if arguments is None else arguments)
+    )
     if unknown:
         raise InputError(_about_unknown(unknown[0]))
     settings = {name: _read(name, text) for name, text in vars(values).items() if name in FIELDS}
@@ -40,7 +48,8 @@ def parse_arguments(arguments=None):
 
 
 def config_of_run(out, settings):
-    """The Config of the run in the folder `out`. InputError when there is none, or when a setting differs from it."""
+    """The Config of the run in the folder `out`. InputError when there is none, or when a setting
+    differs from it."""
     if out is None:
         raise InputError("--resume: name the folder of the run with --out")
     path = Path(out) / "config.json"
@@ -50,18 +59,28 @@ def config_of_run(out, settings):
     try:
         config = resolve({name: stored[section][name] for name, (section, _) in FIELDS.items()})
     except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: not the configuration of a run of this version ({first_words(error)})") from error
+        raise InputError(
+            f"{path}: not the configuration of a run of this version ({first_words(error)})"
+        ) from error
     for name, value in settings.items():
         was = getattr(getattr(config, FIELDS[name][0]), name)
         if value != was:
-            raise InputError(f"--{name}: the run in {out} was made with {was}, got {value}; --resume changes nothing")
+            raise InputError(
+                f"--{name}: the run in {out} was made with {was}, got "
+                f"{value}; --resume changes nothing"
+            )
     return config
 
 
 def _make_parser():
-    parser = Parser(prog="python -m minippo.train_toy", allow_abbrev=False, argument_default=argparse.SUPPRESS,
-                    description="A toy GPT goes through all of RLHF: pretraining, fine-tuning, preferences, reward "
-                                "model, PPO. Defaults are those of --task tldr.")
+    parser = Parser(
+        prog="python -m minippo.train_toy",
+        allow_abbrev=False,
+        argument_default=argparse.SUPPRESS,
+        description="A toy GPT goes through all of RLHF: pretraining, "
+        "fine-tuning, preferences, reward "
+        "model, PPO. Defaults are those of --task tldr.",
+    )
     for section, dataclass in SECTIONS.items():
         group = parser.add_argument_group(section, dataclass.__doc__)
         for name, (owner, item) in FIELDS.items():
@@ -86,10 +105,16 @@ def _add_flag(group, name, item):
 
 
 def _join_negative_numbers(arguments):
-    """["--a", "-5e0"] -> ["--a=-5e0"]: argparse takes a negative number with an exponent for a flag."""
+    """["--a", "-5e0"] -> ["--a=-5e0"]: argparse takes a negative number with an exponent for a
+    flag."""
     joined = []
     for argument in arguments:
-        if joined and joined[-1].startswith("--") and "=" not in joined[-1] and _is_negative_number(argument):
+        if (
+            joined
+            and joined[-1].startswith("--")
+            and "=" not in joined[-1]
+            and _is_negative_number(argument)
+        ):
             joined[-1] += f"={argument}"
         else:
             joined.append(argument)
@@ -127,4 +152,6 @@ def _about_unknown(argument):
     known = [f"--{field}" for field in (*FIELDS, *OWN_FLAGS)]
     known += [f"--no-{field}" for field, (_, item) in FIELDS.items() if kind_of(item) is bool]
     near = difflib.get_close_matches(name, known, n=1)
-    return f"{name}: unknown flag" + (f"; did you mean {near[0]}?" if near else "; --help lists them all")
+    return f"{name}: unknown flag" + (
+        f"; did you mean {near[0]}?" if near else "; --help lists them all"
+    )

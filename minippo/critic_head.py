@@ -1,7 +1,9 @@
-"""The critic: a GPT trunk and one scalar at every position, V(s) = the return to be expected from this prefix on.
+"""The critic: a GPT trunk and one scalar at every position, V(s) = the return to be expected from
+this prefix on.
 
-It has the shape of the reward model and another task. The reward model reads a finished response and stays frozen; the
-critic reads every prefix and learns all along what the present policy will make of it.
+It has the shape of the reward model and another task. The reward model reads a finished response
+and stays frozen; the critic reads every prefix and learns all along what the present policy will
+make of it.
 """
 
 import copy
@@ -13,13 +15,17 @@ from torch import nn
 class Critic(nn.Module):
     """Critic(gpt)(tokens [B,S], mask [B,S] bool or None) -> values [B,S]; 0 at pads.
 
-    The trunk is a copy of `gpt`. The head starts at zero, so the first values are 0 whatever the trunk says.
+    The trunk is a copy of `gpt`. The head starts at zero, so the first values are 0 whatever the
+    trunk says.
     """
 
     def __init__(self, gpt):
         super().__init__()
-        self.trunk = copy.deepcopy(gpt).requires_grad_(True)  # the copy of a frozen model can be trained
-        self.head = nn.Linear(gpt.config.n_embd, 1, device=gpt.wte.weight.device, dtype=gpt.wte.weight.dtype)
+        # the copy of a frozen model can be trained
+        self.trunk = copy.deepcopy(gpt).requires_grad_(True)
+        self.head = nn.Linear(
+            gpt.config.n_embd, 1, device=gpt.wte.weight.device, dtype=gpt.wte.weight.dtype
+        )
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
@@ -29,7 +35,9 @@ class Critic(nn.Module):
         critic = cls(reward_model.trunk)
         with torch.no_grad():
             critic.head.weight.copy_(reward_model.head.weight / reward_model.scale)
-            critic.head.bias.copy_((reward_model.head.bias - reward_model.center) / reward_model.scale)
+            critic.head.bias.copy_(
+                (reward_model.head.bias - reward_model.center) / reward_model.scale
+            )
         return critic
 
     def forward(self, tokens, mask=None):

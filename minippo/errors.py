@@ -2,8 +2,10 @@
 
 
 class InputError(Exception):
-    """The arguments or the input files are wrong; the message names the flag, or the file, line and field. Exit status 2."""
+    """The arguments or the input files are wrong; the message names the flag, or the file, line and
+    field. Exit status 2."""
 
 
 class TrainingError(Exception):
-    """The training itself failed (a non-finite loss, say); the message says where and what to try. Exit status 1."""
+    """The training itself failed (a non-finite loss, say); the message says where and what to try.
+    Exit status 1."""

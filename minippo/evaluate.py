@@ -1,7 +1,9 @@
-"""Before and after: the fine-tuned model and the trained policy on the same prompts, the task's evaluation prompts.
+"""Before and after: the fine-tuned model and the trained policy on the same prompts, the task's
+evaluation prompts.
 
-One response each per prompt gives the gold score with its axes, the win rate, the lengths and the samples. Score, KL and
-objective come from the many draws of minippo.optimum, since small differences count there.
+One response each per prompt gives the gold score with its axes, the win rate, the lengths and the
+samples. Score, KL and objective come from the many draws of minippo.optimum, since small
+differences count there.
 """
 
 from dataclasses import dataclass
@@ -17,10 +19,10 @@ class Answers:
     """One response per prompt, with what was said about it."""
 
     texts: list
-    lengths: list      # tokens, EOS included
-    ended: list        # bool: has an EOS
+    lengths: list  # tokens, EOS included
+    ended: list  # bool: has an EOS
     scores: list
-    axes: list         # gold axes as dicts, or None
+    axes: list  # gold axes as dicts, or None
 
     def gold(self):
         """The gold scores, None each where the task has no rule."""
@@ -28,30 +30,51 @@ class Answers:
 
 
 @torch.no_grad()
-def answer(model, task, prompts, prompt_tensors, *, score_function, config, generator, rows_at_once=256):
-    """The model's Answers to prompts (texts, and as tensors). The scores are those after the EOS rule."""
+def answer(
+    model, task, prompts, prompt_tensors, *, score_function, config, generator, rows_at_once=256
+):
+    """The model's Answers to prompts (texts, and as tensors). The scores are those after the EOS
+    rule."""
     tokenizer, parts = task.tokenizer, []
     for start in range(0, len(prompts), rows_at_once):
-        chunk = [x[start:start + rows_at_once] for x in prompt_tensors]
-        tokens, mask, _ = sample_responses(model, *chunk, response_length=config.response_length,
-                                           temperature=config.temperature, generator=generator,
-                                           eos_id=tokenizer.eos_id, pad_id=tokenizer.pad_id)
-        scores, ended = score_responses(score_function, Responses(*chunk, tokens, mask), config=config,
-                                        eos_id=tokenizer.eos_id)
+        chunk = [x[start : start + rows_at_once] for x in prompt_tensors]
+        tokens, mask, _ = sample_responses(
+            model,
+            *chunk,
+            response_length=config.response_length,
+            temperature=config.temperature,
+            generator=generator,
+            eos_id=tokenizer.eos_id,
+            pad_id=tokenizer.pad_id,
+        )
+        scores, ended = score_responses(
+            score_function, Responses(*chunk, tokens, mask), config=config, eos_id=tokenizer.eos_id
+        )
         parts.append((tokens.tolist(), mask.sum(dim=1).tolist(), ended.tolist(), scores.tolist()))
     tokens, lengths, ended, scores = (sum(part, []) for part in zip(*parts))
     texts = [tokenizer.decode(row) for row in tokens]
-    return Answers(texts, lengths, ended, scores,
-                   [task.gold_axes(prompt, text) for prompt, text in zip(prompts, texts)])
+    return Answers(
+        texts,
+        lengths,
+        ended,
+        scores,
+        [task.gold_axes(prompt, text) for prompt, text in zip(prompts, texts)],
+    )
 
 
 def win_rate(before, after, *, has_gold):
-    """How often the response after beats the one before, ties half, with its Wilson 95 % interval."""
+    """How often the response after beats the one before, ties half, with its Wilson 95 %
+    interval."""
     old, new = (answers.gold() if has_gold else answers.scores for answers in (before, after))
     wins = sum(1.0 if b > a else 0.5 if b == a else 0.0 for a, b in zip(old, new))
     low, high = wilson_interval(wins, len(new))
-    return {"value": wins / len(new), "low": low, "high": high, "n": len(new),
-            "judge": "gold" if has_gold else "reward model"}
+    return {
+        "value": wins / len(new),
+        "low": low,
+        "high": high,
+        "n": len(new),
+        "judge": "gold" if has_gold else "reward model",
+    }
 
 
 def gold_report(answers):

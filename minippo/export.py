@@ -1,10 +1,12 @@
-"""A model of a run to Hugging Face's files, for those who outgrow this package; and such files to a run folder.
+"""A model of a run to Hugging Face's files, for those who outgrow this package; and such files to a
+run folder.
 
     python -m minippo.export --run DIR --stage policy --to hf DIR2
     python -m minippo.export --from hf DIR2 --run DIR3
 
-The first writes what transformers loads with from_pretrained, tokenizer included. The second writes the checkpoint
-DIR3/checkpoints/policy, which minippo.load reads; to train from such files there is train_toy --start_from.
+The first writes what transformers loads with from_pretrained, tokenizer included. The second writes
+the checkpoint DIR3/checkpoints/policy, which minippo.load reads; to train from such files there is
+train_toy --start_from.
 
 minippo.hugging_face says what stands in the files.
 """
@@ -18,7 +20,13 @@ from pathlib import Path
 
 from minippo.command_line import Parser
 from minippo.errors import InputError, TrainingError
-from minippo.hugging_face import generation_config, read_gpt2, score_offset, to_files, tokenizer_files
+from minippo.hugging_face import (
+    generation_config,
+    read_gpt2,
+    score_offset,
+    to_files,
+    tokenizer_files,
+)
 from minippo.load import load_critic, load_gpt, load_reward_model, load_tokenizer
 from minippo.reward_head import RewardModel
 from minippo.runs.checkpoints import check_seal
@@ -29,7 +37,10 @@ from minippo.runs.screen import printable
 
 LANGUAGE_MODELS = ("pretrain", "sft", "policy")
 STAGES = (*LANGUAGE_MODELS, "reward_model", "critic")
-CLASSES = {"reward_model": "AutoModelForSequenceClassification", "critic": "AutoModelForTokenClassification"}
+CLASSES = {
+    "reward_model": "AutoModelForSequenceClassification",
+    "critic": "AutoModelForTokenClassification",
+}
 
 
 def export(run, stage, target):
@@ -37,11 +48,16 @@ def export(run, stage, target):
     check_stage(stage, STAGES)
     check_free(target, "--to hf")
     check_run(Path(run), stage)
-    load = {"reward_model": load_reward_model, "critic": load_critic}.get(stage, lambda run: load_gpt(run, stage))
+    load = {"reward_model": load_reward_model, "critic": load_critic}.get(
+        stage, lambda run: load_gpt(run, stage)
+    )
     model, tokenizer = load(run), load_tokenizer(run, stage)
     tensors, config = to_files(model, tokenizer)
     files = {"config.json": config} | tokenizer_files(
-        tokenizer, context_length=config["n_positions"], padding_side="left" if stage in LANGUAGE_MODELS else "right")
+        tokenizer,
+        context_length=config["n_positions"],
+        padding_side="left" if stage in LANGUAGE_MODELS else "right",
+    )
     if stage in LANGUAGE_MODELS:
         files["generation_config.json"] = generation_config(tokenizer, **sampling_of(run))
     write_folder(Path(target), tensors, files)
@@ -57,7 +73,9 @@ def check_free(folder, flag):
     """Refuse a place that holds something: nothing is written over."""
     try:
         if os.path.lexists(folder) and os.listdir(folder):
-            raise InputError(f"{flag} {folder}: is not empty; name another folder, nothing was written over")
+            raise InputError(
+                f"{flag} {folder}: is not empty; name another folder, nothing was written over"
+            )
     except OSError as error:
         raise InputError(f"{flag} {folder}: cannot be used: {reason(error)}") from error
 
@@ -69,20 +87,27 @@ def check_run(run, stage):
         raise InputError(f"--run {run}: holds no run")
     there = [name for name in STAGES if (checkpoints / name).is_dir()]
     if stage not in there:
-        raise InputError(f"--run {run}: has no stage {stage} yet (there: {', '.join(there) or 'none'}); "
-                         f"python -m minippo.train_toy --resume --out {run} goes on with it")
+        raise InputError(
+            f"--run {run}: has no stage {stage} yet (there: {', '.join(there) or 'none'}); "
+            f"python -m minippo.train_toy --resume --out {run} goes on with it"
+        )
     check_seal(checkpoints / stage)
 
 
 def sampling_of(run):
     """Temperature and length of the run's responses, where it has a configuration."""
     ppo = run_settings(run, "ppo")
-    return {"temperature": ppo.get("temperature", 1.0), "max_new_tokens": ppo.get("response_length")}
+    return {
+        "temperature": ppo.get("temperature", 1.0),
+        "max_new_tokens": ppo.get("response_length"),
+    }
 
 
 def run_settings(run, section):
     """One section of the run's configuration; empty where there is none."""
-    found = RunFolder(run).read_config().get(section) if (Path(run) / "config.json").exists() else {}
+    found = (
+        RunFolder(run).read_config().get(section) if (Path(run) / "config.json").exists() else {}
+    )
     return found if isinstance(found, dict) else {}
 
 
@@ -98,7 +123,8 @@ def write_folder(path, tensors, files):
 
 @contextlib.contextmanager
 def new_folder(path):
-    """Fill a temporary folder that takes the name `path` when all went well, and is removed when not."""
+    """Fill a temporary folder that takes the name `path` when all went well, and is removed when
+    not."""
     temporary = temporary_beside(path)
     try:
         temporary.mkdir(parents=True)
@@ -114,12 +140,21 @@ def new_folder(path):
 
 def report(model, tokenizer, run, stage, target):
     """What was written, and what its user has to know."""
-    lines = [f"{target}: {stage} of {run}, {sum(p.numel() for p in model.parameters())} parameters; in transformers: "
-             f"{CLASSES.get(stage, 'AutoModelForCausalLM')}.from_pretrained, AutoTokenizer.from_pretrained"]
+    lines = [
+        f"{target}: {stage} of {run}, {sum(p.numel() for p in model.parameters())} parameters; in "
+        "transformers: "
+        f"{CLASSES.get(stage, 'AutoModelForCausalLM')}.from_pretrained, "
+        "AutoTokenizer.from_pretrained"
+    ]
     end = " and ends with a line break, which you add" if _reads_files(run) else ""
-    lines.append(f"a prompt begins with {tokenizer.token_text(tokenizer.bos_id)}, which the tokenizer adds{end}")
+    lines.append(
+        f"a prompt begins with {tokenizer.token_text(tokenizer.bos_id)}, "
+        f"which the tokenizer adds{end}"
+    )
     if isinstance(model, RewardModel):
-        lines.append(f"score = logit + {score_offset(model):.6g} (minippo_score_offset in config.json)")
+        lines.append(
+            f"score = logit + {score_offset(model):.6g} (minippo_score_offset in config.json)"
+        )
     return lines
 
 
@@ -128,7 +163,8 @@ def _reads_files(run):
 
 
 def take_in(source, run, stage):
-    """Write the GPT-2 in the folder `source` as a stage of a new run folder; returns the lines for the screen."""
+    """Write the GPT-2 in the folder `source` as a stage of a new run folder; returns the lines for
+    the screen."""
     check_stage(stage, LANGUAGE_MODELS)
     check_free(run, "--run")
     model, tokenizer = read_gpt2(source)
@@ -136,26 +172,44 @@ def take_in(source, run, stage):
         Path(run).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"--run {run}: cannot be made: {reason(error)}") from error
-    path = RunFolder(run).save_checkpoint(stage, model, model_config=asdict(model.config), tokenizer=tokenizer.to_dict())
-    return [f"{path}: {source}, {sum(p.numel() for p in model.parameters())} parameters; "
-            f"minippo.load.load_gpt({str(run)!r}, {stage!r}) reads it"]
+    path = RunFolder(run).save_checkpoint(
+        stage, model, model_config=asdict(model.config), tokenizer=tokenizer.to_dict()
+    )
+    return [
+        f"{path}: {source}, {sum(p.numel() for p in model.parameters())} parameters; "
+        f"minippo.load.load_gpt({str(run)!r}, {stage!r}) reads it"
+    ]
 
 
 def main(arguments=None):
     """The command; returns its exit status."""
-    parser = Parser(prog="python -m minippo.export", allow_abbrev=False,
-                    description="A model of a run to the files of Hugging Face, or such files to a run folder.")
-    parser.add_argument("--run", required=True, metavar="DIR", help="folder of the run; with --from a new one")
+    parser = Parser(
+        prog="python -m minippo.export",
+        allow_abbrev=False,
+        description="A model of a run to the files of Hugging Face, or such files to a run folder.",
+    )
+    parser.add_argument(
+        "--run", required=True, metavar="DIR", help="folder of the run; with --from a new one"
+    )
     parser.add_argument("--stage", default="policy", help=f"{', '.join(STAGES)} (default: policy)")
     way = parser.add_mutually_exclusive_group(required=True)
-    way.add_argument("--to", nargs=2, metavar=("hf", "DIR2"), help="format and folder to write, a new or empty one")
-    way.add_argument("--from", nargs=2, metavar=("hf", "DIR2"), dest="source", help="format and folder to read")
+    way.add_argument(
+        "--to",
+        nargs=2,
+        metavar=("hf", "DIR2"),
+        help="format and folder to write, a new or empty one",
+    )
+    way.add_argument(
+        "--from", nargs=2, metavar=("hf", "DIR2"), dest="source", help="format and folder to read"
+    )
     try:
         own = parser.parse_args(arguments)
         flag, (form, folder) = ("--to", own.to) if own.to else ("--from", own.source)
         if form != "hf":
             raise InputError(f"{flag} {form}: wanted the format hf")
-        lines = export(own.run, own.stage, folder) if own.to else take_in(folder, own.run, own.stage)
+        lines = (
+            export(own.run, own.stage, folder) if own.to else take_in(folder, own.run, own.stage)
+        )
     except (InputError, TrainingError) as error:
         print(f"error: {printable(str(error))}", file=sys.stderr)
         return 2 if isinstance(error, InputError) else 1

@@ -1,14 +1,16 @@
 """A small GPT: tokens in, next-token logits out, at every position.
 
-The architecture and the parameter names are GPT-2's (learned positions, LayerNorm before each block, tanh-approximated
-GELU, biases everywhere, the output layer tied to the token embedding), so that weights can travel. Nothing here knows
-about rewards or policies.
+The architecture and the parameter names are GPT-2's (learned positions, LayerNorm before each
+block, tanh-approximated GELU, biases everywhere, the output layer tied to the token embedding), so
+that weights can travel. Nothing here knows about rewards or policies.
 
 Two things are worth a look before the code:
 
-- `mask` says which tokens are real. A pad is never attended to and takes no position: the first real token of a row has
-  position 0 wherever it stands, so a prompt gives the same numbers with 0 or 5 pads to its left.
-- `cache` keeps the keys and values of the tokens already read. Sampling token t then costs one position, not t.
+- `mask` says which tokens are real. A pad is never attended to and takes no position: the first
+  real token of a row has position 0 wherever it stands, so a prompt gives the same numbers with 0
+  or 5 pads to its left.
+- `cache` keeps the keys and values of the tokens already read. Sampling token t then costs one
+  position, not t.
 
 Shapes: B sequences, S positions, D width, H heads, V vocabulary, L positions already in the cache.
 """
@@ -23,7 +25,8 @@ from torch.nn import functional as F
 
 @dataclass(frozen=True)
 class GPTConfig:
-    """The size of a GPT. `context_length` is the number of positions that it has an embedding for."""
+    """The size of a GPT. `context_length` is the number of positions that it has an embedding
+    for."""
 
     vocab_size: int
     context_length: int
@@ -35,19 +38,24 @@ class GPTConfig:
     def __post_init__(self):
         for name in ("vocab_size", "context_length", "n_layer", "n_head", "n_embd"):
             if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
-                raise ValueError(f"{name} must be a whole number of at least 1, got {getattr(self, name)!r}")
+                raise ValueError(
+                    f"{name} must be a whole number of at least 1, got {getattr(self, name)!r}"
+                )
         if self.n_embd % self.n_head:
-            raise ValueError(f"n_embd must be a multiple of n_head, got {self.n_embd} and {self.n_head}")
+            raise ValueError(
+                f"n_embd must be a multiple of n_head, got {self.n_embd} and {self.n_head}"
+            )
         if not 0.0 <= self.dropout < 1.0:
             raise ValueError(f"dropout must lie in [0, 1), got {self.dropout!r}")
 
 
 class KVCache:
-    """Keys and values of the tokens read so far, one pair per layer, and which of those tokens are real."""
+    """Keys and values of the tokens read so far, one pair per layer, and which of those tokens are
+    real."""
 
     def __init__(self, n_layer):
         self.layers = [None] * n_layer  # each (k, v), [B, H, L, D/H]
-        self.mask = None                # [B, L] bool
+        self.mask = None  # [B, L] bool
 
     def __len__(self):
         return 0 if self.mask is None else self.mask.shape[1]
@@ -61,7 +69,8 @@ class KVCache:
         return k, v
 
     def repeat_rows(self, n):
-        """A cache in which every row stands n times in a row: n continuations that share one reading of the prompt."""
+        """A cache in which every row stands n times in a row: n continuations that share one
+        reading of the prompt."""
         copy = KVCache(len(self.layers))
         copy.mask = self.mask.repeat_interleave(n, dim=0)
         copy.layers = [tuple(x.repeat_interleave(n, dim=0) for x in layer) for layer in self.layers]
@@ -80,12 +89,20 @@ class Attention(nn.Module):
 
     def forward(self, x, allowed, cache, layer):
         B, S, D = x.shape
-        q, k, v = (part.view(B, S, self.n_head, D // self.n_head).transpose(1, 2)  # [B, H, S, D/H]
-                   for part in self.c_attn(x).split(D, dim=2))
+        q, k, v = (
+            part.view(B, S, self.n_head, D // self.n_head).transpose(1, 2)  # [B, H, S, D/H]
+            for part in self.c_attn(x).split(D, dim=2)
+        )
         if cache is not None:
             k, v = cache.extend(layer, k, v)  # [B, H, L+S, D/H]
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=allowed, is_causal=allowed is None,
-                                           dropout_p=self.dropout if self.training else 0.0)
+        y = F.scaled_dot_product_attention(
+            q,
+            k,
+            v,
+            attn_mask=allowed,
+            is_causal=allowed is None,
+            dropout_p=self.dropout if self.training else 0.0,
+        )
         y = y.transpose(1, 2).reshape(B, S, D)
         return self.resid_dropout(self.c_proj(y))
 
@@ -135,18 +152,24 @@ class GPT(nn.Module):
         self._init_weights(generator)
 
     def _init_weights(self, generator):
-        """Normal, biases 0; what writes into the stream is scaled down by sqrt(2 n_layer), as in GPT-2.
+        """Normal, biases 0; what writes into the stream is scaled down by sqrt(2 n_layer), as in
+        GPT-2.
 
-        GPT-2's 0.02 belongs to its width of 768. The noise of a sum over D inputs grows with sqrt(D), so a narrower
-        model starts with larger weights: 0.07 at D = 64. With 0.02 there, the layers add next to nothing to the stream
-        and a small model spends its first hundreds of steps growing its weights.
+        GPT-2's 0.02 belongs to its width of 768. The noise of a sum over D inputs grows with
+        sqrt(D), so a narrower model starts with larger weights: 0.07 at D = 64. With 0.02 there,
+        the layers add next to nothing to the stream and a small model spends its first hundreds of
+        steps growing its weights.
         """
         std = 0.02 * math.sqrt(768 / self.config.n_embd)
         for name, parameter in self.named_parameters():
             if name.endswith("bias"):
                 nn.init.zeros_(parameter)
             elif "ln_" not in name:  # LayerNorm weights stay 1
-                scale = 1 / math.sqrt(2 * self.config.n_layer) if name.endswith("c_proj.weight") else 1.0
+                scale = (
+                    1 / math.sqrt(2 * self.config.n_layer)
+                    if name.endswith("c_proj.weight")
+                    else 1.0
+                )
                 nn.init.normal_(parameter, std=std * scale, generator=generator)
 
     def forward(self, tokens, mask=None, cache=None):
@@ -159,7 +182,8 @@ class GPT(nn.Module):
     def hidden(self, tokens, mask=None, cache=None):
         """The stream after the last LayerNorm, [B, S, D]: what the heads read.
 
-        With a cache, `tokens` and `mask` are the new positions only, and the cache is extended in place.
+        With a cache, `tokens` and `mask` are the new positions only, and the cache is extended in
+        place.
         """
         self._check(tokens, mask, cache)
         positions, allowed = self._positions_and_allowed(tokens, mask, cache)
@@ -169,7 +193,8 @@ class GPT(nn.Module):
         return self.ln_f(x)
 
     def _positions_and_allowed(self, tokens, mask, cache):
-        """Which position each new token takes, [B, S] or [S], and which tokens it may read, [B, 1, S, L+S] or None."""
+        """Which position each new token takes, [B, S] or [S], and which tokens it may read, [B, 1,
+        S, L+S] or None."""
         B, S = tokens.shape
         if mask is None and cache is None:
             return torch.arange(S, device=tokens.device), None  # plain causal attention
@@ -179,7 +204,8 @@ class GPT(nn.Module):
             L = len(cache)
             mask = mask if cache.mask is None else torch.cat((cache.mask, mask), dim=1)  # [B, L+S]
             cache.mask = mask
-        positions = (mask.cumsum(dim=1) - 1).clamp(min=0)[:, L:]  # [B, S]: real tokens before this one
+        # [B, S]: real tokens before this one
+        positions = (mask.cumsum(dim=1) - 1).clamp(min=0)[:, L:]
         causal = torch.ones(S, L + S, dtype=torch.bool, device=tokens.device).tril(diagonal=L)
         columns = torch.arange(L + S, device=tokens.device)
         itself = columns[L:, None] == columns  # a pad reads itself: no empty softmax
@@ -189,11 +215,17 @@ class GPT(nn.Module):
         if tokens.dim() != 2 or tokens.numel() == 0:
             raise ValueError(f"tokens must be [B, S] and not empty, got shape {list(tokens.shape)}")
         if mask is not None and (mask.shape != tokens.shape or mask.dtype != torch.bool):
-            raise ValueError(f"mask must be bool of shape {list(tokens.shape)}, got {mask.dtype} {list(mask.shape)}")
+            raise ValueError(
+                f"mask must be bool of shape {list(tokens.shape)}, got {mask.dtype} "
+                f"{list(mask.shape)}"
+            )
         length = tokens.shape[1] + (0 if cache is None else len(cache))
-        if length > self.config.context_length:  # pads take no position: count the real tokens before refusing
+        # pads take no position: count the real tokens before refusing
+        if length > self.config.context_length:
             before = 0 if cache is None or cache.mask is None else cache.mask.sum(dim=1)
             real = tokens.shape[1] if mask is None else mask.sum(dim=1)
             longest = int(torch.as_tensor(real + before).max())
             if longest > self.config.context_length:
-                raise ValueError(f"{longest} tokens do not fit a context_length of {self.config.context_length}")
+                raise ValueError(
+                    f"{longest} tokens do not fit a context_length of {self.config.context_length}"
+                )

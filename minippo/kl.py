@@ -1,8 +1,9 @@
 """How far the policy has moved from the reference, per token.
 
-Everything here is about one direction, KL(policy || reference), and the estimators average over samples of the policy.
-The exact KL needs the whole vocabulary; k1, k2 and k3 need only the log-probabilities of the token that was sampled.
-Their values are good estimates of the KL. Their gradients, used as a loss, are another matter: see each Gradient line.
+Everything here is about one direction, KL(policy || reference), and the estimators average over
+samples of the policy. The exact KL needs the whole vocabulary; k1, k2 and k3 need only the
+log-probabilities of the token that was sampled. Their values are good estimates of the KL. Their
+gradients, used as a loss, are another matter: see each Gradient line.
 """
 
 import torch
@@ -15,8 +16,10 @@ def kl_k1(*, logprobs, ref_logprobs):
 
     Equation (0.10)  k1 = d,  d = log pi(a_t|s_t) - log pi_ref(a_t|s_t)
     Source   Schulman 2020, Approximating KL Divergence, joschu.net/blog/kl-approx.html (k1).
-    Shapes   logprobs, ref_logprobs [B,T] float (or any equal shapes) -> the same; elementwise, the caller masks.
-    Gradient to logprobs: 1. Its expectation is that of the score, E[grad log pi] = 0: no penalty when used as a loss.
+    Shapes   logprobs, ref_logprobs [B,T] float (or any equal shapes) -> the same; elementwise, the
+             caller masks.
+    Gradient to logprobs: 1. Its expectation is that of the score, E[grad log pi] = 0: no penalty
+    when used as a loss.
     Limits   unbiased; a single value can be negative. 0 when the two policies agree.
     Raises   ValueError: shapes differ, ref_logprobs requires grad.
     """
@@ -24,12 +27,15 @@ def kl_k1(*, logprobs, ref_logprobs):
 
 
 def kl_k2(*, logprobs, ref_logprobs):
-    """Half the squared log-ratio, over samples of the policy: close to KL(policy || reference) when that is small.
+    """Half the squared log-ratio, over samples of the policy: close to KL(policy || reference) when
+    that is small.
 
     Equation (0.11)  k2 = d^2 / 2
     Source   Schulman 2020, Approximating KL Divergence, joschu.net/blog/kl-approx.html (k2).
-    Shapes   logprobs, ref_logprobs [B,T] float (or any equal shapes) -> the same; elementwise, the caller masks.
-    Gradient to logprobs: d. For one token its expectation is the gradient of KL(policy || reference).
+    Shapes   logprobs, ref_logprobs [B,T] float (or any equal shapes) -> the same; elementwise, the
+             caller masks.
+    Gradient to logprobs: d. For one token its expectation is the gradient of KL(policy ||
+    reference).
     Limits   biased, by a term of third order in d; never negative. 0 when the two policies agree.
     Raises   ValueError: shapes differ, ref_logprobs requires grad.
     """
@@ -41,11 +47,12 @@ def kl_k3(*, logprobs, ref_logprobs):
 
     Equation (0.12)  k3 = exp(-d) - 1 + d
     Source   Schulman 2020, Approximating KL Divergence, joschu.net/blog/kl-approx.html (k3).
-    Shapes   logprobs, ref_logprobs [B,T] float (or any equal shapes) -> the same; elementwise, the caller masks.
-    Gradient to logprobs: 1 - exp(-d). For one token its expectation is the gradient of KL(reference || policy),
-             which is the other direction.
-    Limits   unbiased where the policy can reach all the reference can; large when the reference likes a token that the
-             policy has almost given up. 0 when the two policies agree.
+    Shapes   logprobs, ref_logprobs [B,T] float (or any equal shapes) -> the same; elementwise, the
+             caller masks.
+    Gradient to logprobs: 1 - exp(-d). For one token its expectation is the gradient of KL(reference
+             || policy), which is the other direction.
+    Limits   unbiased where the policy can reach all the reference can; large when the reference
+             likes a token that the policy has almost given up. 0 when the two policies agree.
     Raises   ValueError: shapes differ, ref_logprobs requires grad.
     """
     d = _log_ratios(logprobs, ref_logprobs)
@@ -58,15 +65,18 @@ def exact_kl(*, logits, ref_logits):
     Equation (0.13)  KL_t = sum_v pi_v (log pi_v - log pi_ref_v), with 0 log 0 = 0
     Source   Kullback and Leibler 1951, On Information and Sufficiency.
     Shapes   logits, ref_logits [B,T,V] float -> [B,T]; elementwise, the caller masks.
-    Gradient to logits: pi_v (log pi_v - log pi_ref_v - KL_t); 0 at a logit of -inf. None to ref_logits, they are data.
-    Limits   0 when the two agree, never negative. +inf when the policy can choose what the reference cannot.
+    Gradient to logits: pi_v (log pi_v - log pi_ref_v - KL_t); 0 at a logit of -inf. None to
+    ref_logits, they are data.
+    Limits   0 when the two agree, never negative. +inf when the policy can choose what the
+             reference cannot.
     Raises   ValueError: shapes differ, ref_logits requires grad.
     """
     check_shapes(logits=(logits, "B T V"), ref_logits=(ref_logits, "B T V"))
     check_data(ref_logits=ref_logits)
     log_pi, log_ref = torch.log_softmax(logits, dim=-1), torch.log_softmax(ref_logits, dim=-1)
     pi = log_pi.exp()
-    d = torch.where(pi > 0, log_pi - log_ref, torch.zeros_like(pi))  # before the product: 0 * inf is NaN
+    # before the product: 0 * inf is NaN
+    d = torch.where(pi > 0, log_pi - log_ref, torch.zeros_like(pi))
     return (pi * d).sum(dim=-1)  # [B,T,V] -> [B,T]
 
 

@@ -6,14 +6,16 @@
     from minippo.tasks import Capitals
 
     task, policy = Capitals(), load_gpt("runs/capitals-ppo-default-0", "policy")
-    tokens, mask = task.prompt_batch(["what is the capital of france ?"])  # BOS, the words, pads on the left
-    responses, _, _ = sample_responses(policy, tokens, mask, response_length=4, temperature=1.0, samples_per_prompt=5,
+    tokens, mask = task.prompt_batch(["what is the capital of france ?"]) # BOS, the words, pads on
+    the left responses, _, _ = sample_responses(policy, tokens, mask, response_length=4,
+    temperature=1.0, samples_per_prompt=5,
                                        generator=torch.Generator().manual_seed(0),
                                        eos_id=task.tokenizer.eos_id, pad_id=task.tokenizer.pad_id)
     print([task.tokenizer.decode(row) for row in responses.tolist()])
 
-A prompt begins with BOS (in the task files it also ends with a line break): a model asked without it answers another
-question. response_length and temperature of a run stand in its config.json, under "ppo".
+A prompt begins with BOS (in the task files it also ends with a line break): a model asked without
+it answers another question. response_length and temperature of a run stand in its config.json,
+under "ppo".
 """
 
 from pathlib import Path
@@ -24,16 +26,32 @@ from minippo.critic_head import Critic
 from minippo.errors import InputError
 from minippo.gpt import GPT, GPTConfig
 from minippo.reward_head import RewardModel
-from minippo.runs.read import LARGEST_TOKENIZER, declared_tensors, first_words, is_count, is_number, load_tensors
-from minippo.runs.read import read_json, refuse_links
+from minippo.runs.read import (
+    LARGEST_TOKENIZER,
+    declared_tensors,
+    first_words,
+    is_count,
+    is_number,
+    load_tensors,
+    read_json,
+    refuse_links,
+)
 from minippo.tokenizer import tokenizer_from_dict
 
 COUNTS = ("vocab_size", "context_length", "n_layer", "n_head", "n_embd")
-REPORT = ("heldout_accuracy", "heldout_low", "heldout_high", "heldout_pairs", "annotator_ceiling", "skill")
+REPORT = (
+    "heldout_accuracy",
+    "heldout_low",
+    "heldout_high",
+    "heldout_pairs",
+    "annotator_ceiling",
+    "skill",
+)
 
 
 def load_gpt(run, stage="policy"):
-    """The GPT of a stage: pretrain, sft or policy. InputError, with the file, when it cannot be read."""
+    """The GPT of a stage: pretrain, sft or policy. InputError, with the file, when it cannot be
+    read."""
     return _load(run, stage, lambda gpt: gpt)
 
 
@@ -57,7 +75,8 @@ def load_tokenizer(run, stage="policy"):
 
 
 def load_report(run):
-    """What the reward model's held-out test gave: numbers, and None for what the task does not know."""
+    """What the reward model's held-out test gave: numbers, and None for what the task does not
+    know."""
     path = _folder(run, "reward_model") / "info.json"
     report = read_json(path).get("report")
     if not isinstance(report, dict) or not all(name in report for name in REPORT):
@@ -75,18 +94,23 @@ def _folder(run, stage):
 
 
 def _load(run, stage, wrap):
-    """The model of a stage. It is built without memory first: the file must hold just its tensors before any is made."""
+    """The model of a stage. It is built without memory first: the file must hold just its tensors
+    before any is made."""
     path = _folder(run, stage)
     config, declared = read_json(path / "config.json"), declared_tensors(path / "model.safetensors")
     try:
         model = _without_memory(config, wrap, most_layers=len(declared))
-        _check_declared(declared, {name: (tuple(x.shape), "F32") for name, x in model.state_dict().items()})
+        _check_declared(
+            declared, {name: (tuple(x.shape), "F32") for name, x in model.state_dict().items()}
+        )
         model.to_empty(device="cpu").load_state_dict(load_tensors(path / "model.safetensors"))
         for name, tensor in model.state_dict().items():
             if not bool(tensor.isfinite().all()) or name == "scale" and not bool(tensor > 0):
                 raise ValueError(f"{name}: not the numbers of a model")
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
-        raise InputError(f"{path}: not a checkpoint of this stage ({first_words(error)})") from error
+        raise InputError(
+            f"{path}: not a checkpoint of this stage ({first_words(error)})"
+        ) from error
     return model.eval()
 
 
@@ -102,5 +126,10 @@ def _check_declared(declared, wanted):
     """ValueError unless the file declares the tensors that the model has."""
     for name in sorted(declared.keys() | wanted.keys()):
         if declared.get(name) != wanted.get(name):
-            shown = [None if item is None else list(item[0]) for item in (wanted.get(name), declared.get(name))]
-            raise ValueError(f"{name[:100]}: config.json wants the shape {shown[0]}, the file has {shown[1]}")
+            shown = [
+                None if item is None else list(item[0])
+                for item in (wanted.get(name), declared.get(name))
+            ]
+            raise ValueError(
+                f"{name[:100]}: config.json wants the shape {shown[0]}, the file has {shown[1]}"
+            )

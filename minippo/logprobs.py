@@ -1,8 +1,9 @@
 """From the scores of a model to the probability of what it did.
 
-A language model gives one number per word of the vocabulary, the logits. The policy gradient needs log pi(a_t|s_t) of
-the token that was chosen, and PPO the ratio of that probability now to what it was when the token was sampled. All of
-it is computed in log space, where a probability of 1e-30 is an ordinary number.
+A language model gives one number per word of the vocabulary, the logits. The policy gradient needs
+log pi(a_t|s_t) of the token that was chosen, and PPO the ratio of that probability now to what it
+was when the token was sampled. All of it is computed in log space, where a probability of 1e-30 is
+an ordinary number.
 """
 
 import torch
@@ -16,15 +17,19 @@ def token_logprobs(*, logits, tokens):
 
     Equation (0.7)  log pi(a_t|s_t) = z_t[a_t] - log sum_v exp(z_t[v])
     Source   the definition of the softmax.
-    Shapes   logits [B,T,V] float, response-aligned; tokens [B,T] int64 -> [B,T]; elementwise, the caller masks.
+    Shapes   logits [B,T,V] float, response-aligned; tokens [B,T] int64 -> [B,T]; elementwise, the
+             caller masks.
     Gradient to logits: one-hot(a_t) - pi(.|s_t).
-    Limits   adding a constant to z_t changes nothing. A logit of -inf is a token that cannot be chosen.
+    Limits   adding a constant to z_t changes nothing. A logit of -inf is a token that cannot be
+             chosen.
     Raises   ValueError: shapes differ, tokens not int64, a token id outside [0, V).
     """
     check_shapes(logits=(logits, "B T V"), tokens=(tokens, "int64 B T"))
     low, high = tokens.min().item(), tokens.max().item()
     if low < 0 or high >= logits.shape[-1]:
-        raise ValueError(f"tokens: got ids from {low} to {high}, wanted ids in [0, {logits.shape[-1]})")
+        raise ValueError(
+            f"tokens: got ids from {low} to {high}, wanted ids in [0, {logits.shape[-1]})"
+        )
     log_pi = torch.log_softmax(logits, dim=-1)
     return log_pi.gather(-1, tokens.unsqueeze(-1)).squeeze(-1)  # [B,T,V] -> [B,T]
 
@@ -42,7 +47,8 @@ def token_entropy(*, logits):
     check_shapes(logits=(logits, "B T V"))
     log_pi = torch.log_softmax(logits, dim=-1)
     pi = log_pi.exp()
-    finite_log_pi = torch.where(pi > 0, log_pi, torch.zeros_like(log_pi))  # before the product: 0 * -inf is NaN
+    # before the product: 0 * -inf is NaN
+    finite_log_pi = torch.where(pi > 0, log_pi, torch.zeros_like(log_pi))
     return -(pi * finite_log_pi).sum(dim=-1)  # [B,T,V] -> [B,T]
 
 

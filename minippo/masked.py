@@ -1,9 +1,10 @@
 """Sums and means over the tokens that count, whatever stands in the padding.
 
-Responses have different lengths, so a [B,T] tensor has slots that belong to nobody. Multiplying by a mask does not
-remove them (0 * NaN is NaN); selecting does, in the value and in the gradient. These functions take a mask of any
-pattern, as long as one position is True. Inside a loss, select before squaring as well: where(mask, x**2, 0) has a NaN
-gradient at a NaN in the padding, although its value is right.
+Responses have different lengths, so a [B,T] tensor has slots that belong to nobody. Multiplying by
+a mask does not remove them (0 * NaN is NaN); selecting does, in the value and in the gradient.
+These functions take a mask of any pattern, as long as one position is True. Inside a loss, select
+before squaring as well: where(mask, x**2, 0) has a NaN gradient at a NaN in the padding, although
+its value is right.
 """
 
 import torch
@@ -60,7 +61,8 @@ def masked_variance(*, values, mask):
     Source   none needed.
     Shapes   values [...] float; mask, the same shape, bool -> scalar.
     Gradient to values, also through the mean; exactly 0 where the mask is False.
-    Limits   0 when all selected values are equal. No Bessel correction: it divides by n, not by n - 1.
+    Limits   0 when all selected values are equal. No Bessel correction: it divides by n, not by n -
+             1.
     Raises   ValueError: shapes differ, mask not bool, no True at all.
     """
     return (_centred(values, mask) ** 2).sum() / mask.sum()
@@ -72,13 +74,17 @@ def whiten(*, values, mask):
     Equation (0.5)  y_i = (x_i - mean) / std, the biased std of (0.4)
     Source   Huang et al. 2024, arXiv:2403.17031 (whitening; there 1e-8 is added to the variance).
     Shapes   values [...] float; mask, the same shape, bool -> the same shape; 0 where masked.
-    Gradient to values, also through mean and std; exactly 0 where the mask is False. Call it on data.
-    Limits   unchanged by x -> a x + b for a > 0. One True, or equal values, have no std and are refused.
+    Gradient to values, also through mean and std; exactly 0 where the mask is False. Call it on
+    data.
+    Limits   unchanged by x -> a x + b for a > 0. One True, or equal values, have no std and are
+             refused.
     Raises   ValueError: shapes differ, mask not bool, no True at all, std < 1e-8 or not a number.
     """
     std = masked_variance(values=values, mask=mask).sqrt()
     if not std >= MINIMUM_STD:  # written so that a NaN is refused too
-        raise ValueError(f"values: got a standard deviation of {std.item():.3g}, wanted at least {MINIMUM_STD:g}")
+        raise ValueError(
+            f"values: got a standard deviation of {std.item():.3g}, wanted at least {MINIMUM_STD:g}"
+        )
     return _centred(values, mask) / std
 
 
@@ -88,8 +94,10 @@ def scale_to_unit_std(*, values, mask):
     Equation (0.6)  y_i = (x_i - mean) / std + mean
     Source   Huang et al. 2024, arXiv:2403.17031 (whitening with shift_mean=False).
     Shapes   values [...] float; mask, the same shape, bool -> the same shape; 0 where masked.
-    Gradient to values, also through mean and std; exactly 0 where the mask is False. Call it on data.
-    Limits   only the mean is kept: [.04, .05, .06, .05] becomes [-1.36, .05, 1.46, .05], so signs can flip.
+    Gradient to values, also through mean and std; exactly 0 where the mask is False. Call it on
+    data.
+    Limits   only the mean is kept: [.04, .05, .06, .05] becomes [-1.36, .05, 1.46, .05], so signs
+             can flip.
     Raises   ValueError: shapes differ, mask not bool, no True at all, std < 1e-8 or not a number.
     """
     shifted = whiten(values=values, mask=mask) + masked_mean(values=values, mask=mask)
@@ -97,7 +105,8 @@ def scale_to_unit_std(*, values, mask):
 
 
 def _centred(values, mask):
-    """x - mean where True, 0 elsewhere. The mean is taken out twice because the first one is rounded."""
+    """x - mean where True, 0 elsewhere. The mean is taken out twice because the first one is
+    rounded."""
     once = zero_padding(values=values - masked_mean(values=values, mask=mask), mask=mask)
     return zero_padding(values=once - masked_mean(values=once, mask=mask), mask=mask)
 

@@ -1,10 +1,11 @@
-"""The same run on several seeds, each in a process of its own, and a table of all of them with the worst below.
+"""The same run on several seeds, each in a process of its own, and a table of all of them with the
+worst below.
 
     python -m minippo.measure --seeds 0-9 --root runs/measure --task tldr --preset default
 
-Whatever is not --seeds or --root goes to minippo.train_toy. The table is Markdown, on the screen and in ROOT/table.md.
-A seed whose summary.json stands in ROOT already is not run again, if it was made with the same settings; a folder
-that an interrupted run has left must be deleted first.
+Whatever is not --seeds or --root goes to minippo.train_toy. The table is Markdown, on the screen
+and in ROOT/table.md. A seed whose summary.json stands in ROOT already is not run again, if it was
+made with the same settings; a folder that an interrupted run has left must be deleted first.
 """
 
 import argparse
@@ -38,12 +39,22 @@ COLUMNS = (  # header, how to get it from a summary, which of two values is the 
 
 
 def table(summaries):
-    """Lines of a Markdown table: a row per summary, and the worst of each column; columns without a number are left out."""
-    columns = [column for column in COLUMNS if all(column[1](summary) is not None for summary in summaries)]
-    rows = [[f"{get(summary):.{decimals}f}" for _, get, _, decimals in columns] for summary in summaries]
-    worst = [f"{worse(get(summary) for summary in summaries):.{decimals}f}" for _, get, worse, decimals in columns]
+    """Lines of a Markdown table: a row per summary, and the worst of each column; columns without a
+    number are left out."""
+    columns = [
+        column for column in COLUMNS if all(column[1](summary) is not None for summary in summaries)
+    ]
+    rows = [
+        [f"{get(summary):.{decimals}f}" for _, get, _, decimals in columns] for summary in summaries
+    ]
+    worst = [
+        f"{worse(get(summary) for summary in summaries):.{decimals}f}"
+        for _, get, worse, decimals in columns
+    ]
     lines = [["seed", *(header for header, *_ in columns)], ["---:"] * (len(columns) + 1)]
-    lines += [[str(summary["seed"]), *row] for summary, row in zip(summaries, rows)] + [["worst", *worst]]
+    lines += [[str(summary["seed"]), *row] for summary, row in zip(summaries, rows)] + [
+        ["worst", *worst]
+    ]
     return ["| " + " | ".join(line) + " |" for line in lines]
 
 
@@ -69,10 +80,16 @@ def has_settings(out, arguments):
 
 
 def main(arguments=None):
-    parser = argparse.ArgumentParser(prog="python -m minippo.measure", allow_abbrev=False, description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m minippo.measure",
+        allow_abbrev=False,
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--seeds", default="0-9", help="first-last, or one number")
-    parser.add_argument("--root", default="runs/measure", type=Path, help="where the run folders and the table go")
+    parser.add_argument(
+        "--root", default="runs/measure", type=Path, help="where the run folders and the table go"
+    )
     own, passed_on = parser.parse_known_args(arguments)
     try:
         first, last = (int(end) for end in (own.seeds.split("-") * 2)[:2])
@@ -84,7 +101,15 @@ def main(arguments=None):
     for seed in range(first, last + 1):
         out, arguments = own.root / f"seed-{seed}", [*passed_on, "--seed", str(seed)]
         if not (out / "summary.json").exists():
-            command = [sys.executable, "-m", "minippo.train_toy", *arguments, "--out", str(out), "--quiet"]
+            command = [
+                sys.executable,
+                "-m",
+                "minippo.train_toy",
+                *arguments,
+                "--out",
+                str(out),
+                "--quiet",
+            ]
             status = subprocess.run(command).returncode
             if status != 0:
                 return status

@@ -1,12 +1,12 @@
 """Stage 6, proximal policy optimisation: several cheap steps on one batch, without going far.
 
-What stage 5 leaves. Samples are expensive, and TRPO takes one step from each batch; the step needs second derivatives
-and a line search.
+What stage 5 leaves. Samples are expensive, and TRPO takes one step from each batch; the step needs
+second derivatives and a line search.
 
-The change. Keep the surrogate -mean ratio_t A_t, with ratio_t = pi(a_t|s_t) / pi_old(a_t|s_t), and take ordinary
-gradient steps on it: several passes of minibatches over one batch, with pi_old the policy that sampled it. The ratio
-corrects for the changed probability of the token, not of the state it is in, and nothing in the surrogate stops it
-from growing. Three answers:
+The change. Keep the surrogate -mean ratio_t A_t, with ratio_t = pi(a_t|s_t) / pi_old(a_t|s_t), and
+take ordinary gradient steps on it: several passes of minibatches over one batch, with pi_old the
+policy that sampled it. The ratio corrects for the changed probability of the token, not of the
+state it is in, and nothing in the surrogate stops it from growing. Three answers:
 
     unclipped       none: more steps go further, until the surrogate no longer says anything about J
     KL-penalised    a price on KL(pi_old || pi), fixed or adapted to a target
@@ -15,10 +15,12 @@ from growing. Three answers:
 One iteration:
 
     1. sample responses with pi_old; keep old_logprobs, and the critic's old_values
-    2. rewards, gae_advantages and value_targets (stage 4); often the advantages are whitened (masked.whiten: mean 0,
-       standard deviation 1), so that one learning rate suits all scales of reward
+    2. rewards, gae_advantages and value_targets (stage 4); often the advantages are whitened
+       (masked.whiten: mean 0, standard deviation 1), so that one learning rate suits all scales of
+       reward
     3. for a few passes (3 to 10), for each minibatch: one optimiser step on
-       clipped_surrogate_loss + coefficient * clipped_value_loss, the coefficient weighing critic against policy
+       clipped_surrogate_loss + coefficient * clipped_value_loss, the coefficient weighing critic
+       against policy
     4. throw the batch away; the policy of now is the next pi_old
 
 The clip, in four cases. An advantage above 0 wants the ratio to rise, one below 0 wants it to fall.
@@ -28,20 +30,22 @@ The clip, in four cases. An advantage above 0 wants the ratio to rise, one below
     A > 0, ratio < 1 - cliprange     it went the wrong way: the ordinary gradient brings it back
     A < 0, ratio > 1 + cliprange     the same: the ordinary gradient
 
-That is what the minimum in (6.2) does; clipping without it would cut the gradient in the last two cases too. The clip
-is not a wall. It takes away the wish to go further; other tokens, which share the parameters, can still carry a ratio
-out of the range.
+That is what the minimum in (6.2) does; clipping without it would cut the gradient in the last two
+cases too. The clip is not a wall. It takes away the wish to go further; other tokens, which share
+the parameters, can still carry a ratio out of the range.
 
-At the first step of a batch every ratio is 1 and nothing is clipped: the gradient is that of stage 4, up to the
-factor of (6.1). The clip matters from the second step on.
+At the first step of a batch every ratio is 1 and nothing is clipped: the gradient is that of stage
+4, up to the factor of (6.1). The clip matters from the second step on.
 
-Two KLs. The one here is to pi_old, the policy of a moment ago, and limits a step. RLHF has another, to a frozen
-reference policy, which is part of the reward (shaped_reward, not needed here) and limits the whole training.
+Two KLs. The one here is to pi_old, the policy of a moment ago, and limits a step. RLHF has another,
+to a frozen reference policy, which is part of the reward (shaped_reward, not needed here) and
+limits the whole training.
 
 All losses here are means over the True tokens of the minibatch passed in, and all are minimised.
 
-What is still wrong. Nothing ensures that the policy stays near, and no theorem says that J rises. Watch the ratios and
-the KL (ppo_diagnostics): where they are large, take fewer passes or smaller steps.
+What is still wrong. Nothing ensures that the policy stays near, and no theorem says that J rises.
+Watch the ratios and the KL (ppo_diagnostics): where they are large, take fewer passes or smaller
+steps.
 """
 
 import torch
@@ -53,31 +57,40 @@ from minippo.trpo import sampled_kl, surrogate_loss
 
 
 def unclipped_surrogate_loss(*, logprobs, old_logprobs, advantages, response_mask):
-    """The ratio-weighted policy loss with nothing to hold it: surrogate_loss of stage 5, by its name in PPO.
+    """The ratio-weighted policy loss with nothing to hold it: surrogate_loss of stage 5, by its
+    name in PPO.
 
     Equation (6.1)  L = -mean_{True t} ratio_t A_t,  ratio_t = exp(log pi - log pi_old)
     Source   Schulman et al. 2017, arXiv:1707.06347, equation 6 (L^CPI, there maximised).
     Shapes   logprobs, old_logprobs, advantages [B,T] float; response_mask [B,T] bool -> scalar.
-    Gradient to logprobs: -ratio_t A_t / (number of Trues); exactly 0 where masked. The rest is data.
-    Limits   theta = theta_old: the gradient of policy_gradient_loss with weights A_t, times B / (number of Trues).
+    Gradient to logprobs: -ratio_t A_t / (number of Trues); exactly 0 where masked. The rest is
+    data.
+    Limits   theta = theta_old: the gradient of policy_gradient_loss with weights A_t, times B /
+             (number of Trues).
     Raises   ValueError: shapes differ, old_logprobs or advantages require grad, a bad mask.
     """
     return surrogate_loss(
-        logprobs=logprobs, old_logprobs=old_logprobs, advantages=advantages, response_mask=response_mask
+        logprobs=logprobs,
+        old_logprobs=old_logprobs,
+        advantages=advantages,
+        response_mask=response_mask,
     )
 
 
 def clipped_surrogate_loss(*, logprobs, old_logprobs, advantages, response_mask, cliprange):
     """PPO's policy loss; the mean over True tokens.
 
-    Equation (6.2)  L = -mean_{True t} min(ratio_t A_t, clip(ratio_t, 1 - cliprange, 1 + cliprange) A_t)
+    Equation (6.2)  L = -mean_{True t} min(ratio_t A_t, clip(ratio_t, 1 - cliprange, 1 + cliprange)
+                    A_t)
     Source   Schulman et al. 2017, arXiv:1707.06347, equation 7 (L^CLIP, there maximised).
     Shapes   logprobs, old_logprobs, advantages [B,T] float; response_mask [B,T] bool -> scalar.
-    Gradient to logprobs: that of (6.1), but 0 where A > 0 and ratio > 1 + cliprange, or A < 0 and ratio < 1 -
-             cliprange; exactly 0 where masked. The rest is data.
-    Limits   cliprange=inf: (6.1). Never below (6.1) as a loss. The ratio itself is not bounded, only the reward for it.
-             A log-ratio above 88 in float32 overflows: its gradient is NaN even where the clip holds.
-    Raises   ValueError: shapes differ, old_logprobs or advantages require grad, a bad mask, cliprange <= 0.
+    Gradient to logprobs: that of (6.1), but 0 where A > 0 and ratio > 1 + cliprange, or A < 0 and
+             ratio < 1 - cliprange; exactly 0 where masked. The rest is data.
+    Limits   cliprange=inf: (6.1). Never below (6.1) as a loss. The ratio itself is not bounded,
+             only the reward for it. A log-ratio above 88 in float32 overflows: its gradient is NaN
+             even where the clip holds.
+    Raises   ValueError: shapes differ, old_logprobs or advantages require grad, a bad mask,
+             cliprange <= 0.
     """
     check_range("(0, inf]", cliprange=cliprange)
     ratios = _ratios(logprobs, old_logprobs, advantages, response_mask)
@@ -90,20 +103,24 @@ def kl_penalised_surrogate_loss(*, logprobs, old_logprobs, advantages, response_
     """The surrogate with a price on leaving the old policy; the mean over True tokens.
 
     Equation (6.3)  L = mean_{True t} ( -ratio_t A_t + kl_old_coef (log pi_old - log pi) )
-    Source   Schulman et al. 2017, arXiv:1707.06347, equation 8 (L^KLPEN, there maximised, with the exact KL).
+    Source   Schulman et al. 2017, arXiv:1707.06347, equation 8 (L^KLPEN, there maximised, with the
+             exact KL).
     Shapes   logprobs, old_logprobs, advantages [B,T] float; response_mask [B,T] bool -> scalar.
-    Gradient to logprobs: -(ratio_t A_t + kl_old_coef) / (number of Trues); exactly 0 where masked. The rest is data.
-             The penalty raises every token that the old policy chose, which holds the policy near to it. The tokens
-             are samples of the old policy, so with responses of one length the second part is on average kl_old_coef
-             times the gradient of KL(old || new). With ragged ends the mean over tokens lets short responses weigh
-             more.
+    Gradient to logprobs: -(ratio_t A_t + kl_old_coef) / (number of Trues); exactly 0 where masked.
+             The rest is data. The penalty raises every token that the old policy chose, which holds
+             the policy near to it. The tokens are samples of the old policy, so with responses of
+             one length the second part is on average kl_old_coef times the gradient of KL(old ||
+             new). With ragged ends the mean over tokens lets short responses weigh more.
     Limits   kl_old_coef=0: (6.1). A single sampled penalty can be negative.
-    Raises   ValueError: shapes differ, old_logprobs or advantages require grad, a bad mask, kl_old_coef outside [0,
-             inf).
+    Raises   ValueError: shapes differ, old_logprobs or advantages require grad, a bad mask,
+             kl_old_coef outside [0, inf).
     """
     check_range("[0, inf)", kl_old_coef=kl_old_coef)
     surrogate = surrogate_loss(
-        logprobs=logprobs, old_logprobs=old_logprobs, advantages=advantages, response_mask=response_mask
+        logprobs=logprobs,
+        old_logprobs=old_logprobs,
+        advantages=advantages,
+        response_mask=response_mask,
     )
     return surrogate + kl_old_coef * sampled_kl(
         logprobs=logprobs, old_logprobs=old_logprobs, response_mask=response_mask
@@ -131,20 +148,27 @@ def adapt_kl_coef(*, kl_coef, kl, target):
 
 
 def clipped_value_loss(*, values, old_values, value_targets, response_mask, cliprange_value):
-    """Squared error of a critic that is not rewarded for moving far in one batch; the mean over True tokens.
+    """Squared error of a critic that is not rewarded for moving far in one batch; the mean over
+    True tokens.
 
     Equation (6.5)  L = 1/2 mean_{True t} max((V - y)^2, (V_clip - y)^2),
-                    y = value_targets, V_clip = clip(V, V_old - cliprange_value, V_old + cliprange_value)
-    Source   not in Schulman et al. 2017; the PPO code of OpenAI baselines (ppo2), see Engstrom et al. 2020,
-             arXiv:2005.12729.
+                    y = value_targets, V_clip = clip(V, V_old - cliprange_value, V_old +
+                    cliprange_value)
+    Source   not in Schulman et al. 2017; the PPO code of OpenAI baselines (ppo2), see Engstrom et
+             al. 2020, arXiv:2005.12729.
     Shapes   values, old_values, value_targets [B,T] float; response_mask [B,T] bool -> scalar.
-    Gradient to values: that of the plain value loss (3.2) of baseline, but 0 where the clipped error is the larger
-             one, which happens only outside the range; exactly 0 where masked. The rest is data.
-    Limits   cliprange_value=inf: the plain value loss. Never below the plain value loss. old_values are those of the
-             critic when the batch was sampled, and cliprange_value is in units of the reward.
-    Raises   ValueError: shapes differ, old_values or value_targets require grad, a bad mask, cliprange_value <= 0.
+    Gradient to values: that of the plain value loss (3.2) of baseline, but 0 where the clipped
+             error is the larger one, which happens only outside the range; exactly 0 where masked.
+             The rest is data.
+    Limits   cliprange_value=inf: the plain value loss. Never below the plain value loss. old_values
+             are those of the critic when the batch was sampled, and cliprange_value is in units of
+             the reward.
+    Raises   ValueError: shapes differ, old_values or value_targets require grad, a bad mask,
+             cliprange_value <= 0.
     """
-    errors, clipped_errors = _value_errors(values, old_values, value_targets, response_mask, cliprange_value)
+    errors, clipped_errors = _value_errors(
+        values, old_values, value_targets, response_mask, cliprange_value
+    )
     return 0.5 * masked_mean(values=torch.maximum(errors**2, clipped_errors**2), mask=response_mask)
 
 
@@ -156,12 +180,16 @@ def ppo_diagnostics(*, logprobs, old_logprobs, advantages, response_mask, clipra
                     policy/clipfrac_avg  = share of tokens with clip(ratio) A < ratio A
                     val/ratio            = mean ratio;  val/ratio_var = mean (ratio - val/ratio)^2
                     ratio_max_deviation  = max |ratio - 1|
-    Source   the names are those of Hugging Face TRL; the definitions above are over True tokens only.
-    Shapes   logprobs, old_logprobs, advantages [B,T] float; response_mask [B,T] bool -> dict of floats.
+    Source   the names are those of Hugging Face TRL; the definitions above are over True tokens
+             only.
+    Shapes   logprobs, old_logprobs, advantages [B,T] float; response_mask [B,T] bool -> dict of
+             floats.
     Gradient none: it runs without a graph.
-    Limits   theta = theta_old: 0, 0, 1, 0, 0. A token with advantage 0 never counts as clipped. approxkl is the KL to
-             second order: large values mean that a batch was used for too many steps.
-    Raises   ValueError: shapes differ, old_logprobs or advantages require grad, a bad mask, cliprange <= 0.
+    Limits   theta = theta_old: 0, 0, 1, 0, 0. A token with advantage 0 never counts as clipped.
+             approxkl is the KL to second order: large values mean that a batch was used for too
+             many steps.
+    Raises   ValueError: shapes differ, old_logprobs or advantages require grad, a bad mask,
+             cliprange <= 0.
     """
     check_range("(0, inf]", cliprange=cliprange)
     ratios = _ratios(logprobs, old_logprobs, advantages, response_mask)
@@ -169,10 +197,14 @@ def ppo_diagnostics(*, logprobs, old_logprobs, advantages, response_mask, clipra
     log_ratios = zero_padding(values=logprobs - old_logprobs, mask=response_mask)
     return {
         "policy/approxkl_avg": 0.5 * masked_mean(values=log_ratios**2, mask=response_mask).item(),
-        "policy/clipfrac_avg": masked_mean(values=clipped.to(ratios.dtype), mask=response_mask).item(),
+        "policy/clipfrac_avg": masked_mean(
+            values=clipped.to(ratios.dtype), mask=response_mask
+        ).item(),
         "val/ratio": masked_mean(values=ratios, mask=response_mask).item(),
         "val/ratio_var": masked_variance(values=ratios, mask=response_mask).item(),
-        "ratio_max_deviation": zero_padding(values=(ratios - 1).abs(), mask=response_mask).max().item(),
+        "ratio_max_deviation": zero_padding(values=(ratios - 1).abs(), mask=response_mask)
+        .max()
+        .item(),
     }
 
 
@@ -182,14 +214,20 @@ def value_diagnostics(*, values, old_values, value_targets, response_mask, clipr
 
     Equation (6.7)  val/clipfrac_avg        = share of tokens with (V_clip - y)^2 > (V - y)^2
                     val/explained_variance  = 1 - Var(y - V) / Var(y)
-    Source   the first name is that of Hugging Face TRL; the definitions above are over True tokens only.
-    Shapes   values, old_values, value_targets [B,T] float; response_mask [B,T] bool -> dict of floats.
+    Source   the first name is that of Hugging Face TRL; the definitions above are over True tokens
+             only.
+    Shapes   values, old_values, value_targets [B,T] float; response_mask [B,T] bool -> dict of
+             floats.
     Gradient none: it runs without a graph.
-    Limits   a critic that is right, but for a constant: explained variance 1. A constant critic: 0. Worse than that:
-             below 0. Targets with a standard deviation below 1e-8 leave nothing to explain: 0.0, not NaN.
-    Raises   ValueError: shapes differ, old_values or value_targets require grad, a bad mask, cliprange_value <= 0.
+    Limits   a critic that is right, but for a constant: explained variance 1. A constant critic: 0.
+             Worse than that: below 0. Targets with a standard deviation below 1e-8 leave nothing to
+             explain: 0.0, not NaN.
+    Raises   ValueError: shapes differ, old_values or value_targets require grad, a bad mask,
+             cliprange_value <= 0.
     """
-    errors, clipped_errors = _value_errors(values, old_values, value_targets, response_mask, cliprange_value)
+    errors, clipped_errors = _value_errors(
+        values, old_values, value_targets, response_mask, cliprange_value
+    )
     clipped = (clipped_errors**2 > errors**2).to(errors.dtype)
     target_variance = masked_variance(values=value_targets, mask=response_mask).item()
     error_variance = masked_variance(values=errors, mask=response_mask).item()
@@ -209,10 +247,15 @@ def _ratios(logprobs, old_logprobs, advantages, response_mask):
 def _value_errors(values, old_values, value_targets, response_mask, cliprange_value):
     """V - y and V_clip - y, both 0 in the padding; y = value_targets."""
     check_range("(0, inf]", cliprange_value=cliprange_value)
-    check_batch(response_mask, data={"old_values": old_values, "value_targets": value_targets}, values=values)
+    check_batch(
+        response_mask,
+        data={"old_values": old_values, "value_targets": value_targets},
+        values=values,
+    )
     values, old_values, targets = (
         zero_padding(values=x, mask=response_mask) for x in (values, old_values, value_targets)
     )
-    # clamped as it stands: old + clamp(values - old) would be off by a rounding inside the range, and look clipped
+    # clamped as it stands: old + clamp(values - old) would be off by a rounding inside the range,
+    # and look clipped
     clipped_values = torch.clamp(values, old_values - cliprange_value, old_values + cliprange_value)
     return values - targets, clipped_values - targets

@@ -2,8 +2,9 @@
 
     python -m minippo.profile_update --run runs/tldr-ppo-default-0
 
-Takes the fine-tuned model and the reward model of a finished run and makes a few updates with the settings of that run,
-on the CPU: once to time the parts, and then once more, from where that ended, to record every operation.
+Takes the fine-tuned model and the reward model of a finished run and makes a few updates with the
+settings of that run, on the CPU: once to time the parts, and then once more, from where that ended,
+to record every operation.
 """
 
 import argparse
@@ -29,7 +30,14 @@ from minippo.tasks import make_task
 KINDS = {  # kind -> what the names of its operators contain; the first that fits counts
     "matrix products and attention": ("mm", "linear", "attention"),
     "GELU and LayerNorm": ("gelu", "layer_norm"),
-    "softmax, gather, sampling": ("softmax", "gather", "scatter", "multinomial", "exponential", "argmax"),
+    "softmax, gather, sampling": (
+        "softmax",
+        "gather",
+        "scatter",
+        "multinomial",
+        "exponential",
+        "argmax",
+    ),
     "optimiser and gradient norm": ("optimizer", "_foreach", "norm"),
     "copies and joins": ("copy", "cat", "clone", "contiguous"),
 }
@@ -41,13 +49,22 @@ def profile_updates(run, updates):
     torch.set_num_threads(config.run.threads)
     tokenizer = None if config.run.start_from is None else load_tokenizer(run, "sft")
     task = make_task(config, generator=torch.Generator().manual_seed(0), tokenizer=tokenizer)
-    reference, reward_model = (model.requires_grad_(False) for model in (load_gpt(run, "sft"), load_reward_model(run)))
+    reference, reward_model = (
+        model.requires_grad_(False) for model in (load_gpt(run, "sft"), load_reward_model(run))
+    )
     rng, tokenizer = random.Random(0), task.tokenizer
     settings = dict(
-        policy=copy.deepcopy(reference).requires_grad_(True), critic=Critic.from_reward_model(reward_model),
-        reference=reference, score_function=reward_model,
+        policy=copy.deepcopy(reference).requires_grad_(True),
+        critic=Critic.from_reward_model(reward_model),
+        reference=reference,
+        score_function=reward_model,
         draw_prompts=lambda n: task.prompt_batch(task.training_prompts(n, rng=rng)),
-        config=config.ppo, algorithm=config.run.algorithm, generator=torch.Generator().manual_seed(0), eos_id=tokenizer.eos_id, pad_id=tokenizer.pad_id)
+        config=config.ppo,
+        algorithm=config.run.algorithm,
+        generator=torch.Generator().manual_seed(0),
+        eos_id=tokenizer.eos_id,
+        pad_id=tokenizer.pad_id,
+    )
     with timed_parts(config.run.algorithm) as parts:
         begin = time.perf_counter()
         trainer.train_policy(**settings)
@@ -76,12 +93,17 @@ class timed_parts:
     """While it is open, the parts of an update are timed; gives {part: seconds}."""
 
     def __init__(self, algorithm):
-        self.parts = ((trainer, "make_rollout", "rollout: sampling and rescoring"),
-                      (trainer, "estimate_advantages", "rewards and advantages"),
-                      (trainer.UPDATES[algorithm], "__call__", "update: forward, backward, step"))
+        self.parts = (
+            (trainer, "make_rollout", "rollout: sampling and rescoring"),
+            (trainer, "estimate_advantages", "rewards and advantages"),
+            (trainer.UPDATES[algorithm], "__call__", "update: forward, backward, step"),
+        )
 
     def __enter__(self):
-        self.seconds, self.originals = Counter(), [getattr(owner, name) for owner, name, _ in self.parts]
+        self.seconds, self.originals = (
+            Counter(),
+            [getattr(owner, name) for owner, name, _ in self.parts],
+        )
         for (owner, name, part), function in zip(self.parts, self.originals):
             setattr(owner, name, self.timed(part, function))
         return self.seconds
@@ -101,18 +123,29 @@ class timed_parts:
 
 
 def kind_of_operation(name):
-    return next((kind for kind, marks in KINDS.items() if any(mark in name.lower() for mark in marks)), "everything else")
+    return next(
+        (kind for kind, marks in KINDS.items() if any(mark in name.lower() for mark in marks)),
+        "everything else",
+    )
 
 
 def lines_of(title, seconds, whole):
     """A Markdown table of shares, the largest first."""
     rows = sorted(seconds.items(), key=lambda item: -item[1])
-    return [f"| {title} | share |", "| --- | ---: |", *(f"| {name} | {100 * value / whole:.0f} % |" for name, value in rows)]
+    return [
+        f"| {title} | share |",
+        "| --- | ---: |",
+        *(f"| {name} | {100 * value / whole:.0f} % |" for name, value in rows),
+    ]
 
 
 def main(arguments=None):
-    parser = Parser(prog="python -m minippo.profile_update", allow_abbrev=False, description=__doc__,
-                    formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(
+        prog="python -m minippo.profile_update",
+        allow_abbrev=False,
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--run", required=True, help="the folder of a finished run")
     parser.add_argument("--updates", type=int, default=10)
     try:
@@ -124,8 +157,15 @@ def main(arguments=None):
         print(f"error: {error}", file=sys.stderr)
         return 2 if isinstance(error, InputError) else 1
     print(f"{total / own.updates:.2f} s per update, mean of {own.updates}\n")
-    print("\n".join([*lines_of("part of an update", parts, total), "",
-                     *lines_of("kind of operation", kinds, sum(kinds.values()))]))
+    print(
+        "\n".join(
+            [
+                *lines_of("part of an update", parts, total),
+                "",
+                *lines_of("kind of operation", kinds, sum(kinds.values())),
+            ]
+        )
+    )
     return 0
 
 

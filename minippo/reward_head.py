@@ -1,7 +1,9 @@
-"""The reward model: a GPT trunk and one scalar, read at the last real token; and the loss that trains it.
+"""The reward model: a GPT trunk and one scalar, read at the last real token; and the loss that
+trains it.
 
-A response is judged as a whole, so its score is read where the model has seen all of it. `per_token` shows what the
-same head says at every earlier position: those numbers are never trained and mean little.
+A response is judged as a whole, so its score is read where the model has seen all of it.
+`per_token` shows what the same head says at every earlier position: those numbers are never trained
+and mean little.
 """
 
 import copy
@@ -16,14 +18,17 @@ from minippo.shapes import check_dtype, check_shape
 class RewardModel(nn.Module):
     """RewardModel(gpt)(tokens [B,S], mask [B,S] bool or None) -> scores [B].
 
-    The trunk is a copy of `gpt`; the head starts random and small. score = (raw - center) / scale, where `center` and
-    `scale` are constants that are set once after training (0 and 1 until then).
+    The trunk is a copy of `gpt`; the head starts random and small. score = (raw - center) / scale,
+    where `center` and `scale` are constants that are set once after training (0 and 1 until then).
     """
 
     def __init__(self, gpt, *, generator=None):
         super().__init__()
-        self.trunk = copy.deepcopy(gpt).requires_grad_(True)  # the copy of a frozen model can be trained
-        self.head = nn.Linear(gpt.config.n_embd, 1, device=gpt.wte.weight.device, dtype=gpt.wte.weight.dtype)
+        # the copy of a frozen model can be trained
+        self.trunk = copy.deepcopy(gpt).requires_grad_(True)
+        self.head = nn.Linear(
+            gpt.config.n_embd, 1, device=gpt.wte.weight.device, dtype=gpt.wte.weight.dtype
+        )
         nn.init.normal_(self.head.weight, std=(gpt.config.n_embd + 1) ** -0.5, generator=generator)
         nn.init.zeros_(self.head.bias)
         self.register_buffer("center", self.head.bias.new_zeros(()))
@@ -56,17 +61,21 @@ def bradley_terry_loss(*, chosen_scores, rejected_scores):
     """How badly the scores explain that people chose what they chose.
 
     Equation (0.14) L = -mean_n log sigmoid(chosen_n - rejected_n)
-    Source   Bradley and Terry 1952; as a reward-model loss: Stiennon et al. 2020, arXiv:2009.01325, section 3.4.
+    Source   Bradley and Terry 1952; as a reward-model loss: Stiennon et al. 2020, arXiv:2009.01325,
+             section 3.4.
     Shapes   chosen_scores, rejected_scores [N] float -> scalar.
-    Gradient to both; it depends on differences only, so a constant added to all scores changes nothing.
+    Gradient to both; it depends on differences only, so a constant added to all scores changes
+    nothing.
     Limits   equal scores: log 2; chosen far above: 0; chosen far below: the margin itself.
     Raises   ValueError: shapes differ, not one-dimensional, no pair.
     """
     check_shape("chosen_scores", chosen_scores, "N")
     check_dtype("float", rejected_scores=rejected_scores)
     if rejected_scores.shape != chosen_scores.shape:
-        raise ValueError(f"rejected_scores must have the shape of chosen_scores, {list(chosen_scores.shape)}, "
-                         f"got {list(rejected_scores.shape)}")
+        raise ValueError(
+            f"rejected_scores must have the shape of chosen_scores, {list(chosen_scores.shape)}, "
+            f"got {list(rejected_scores.shape)}"
+        )
     if chosen_scores.numel() == 0:
         raise ValueError("chosen_scores: no pair")
     return -F.logsigmoid(chosen_scores - rejected_scores).mean()

@@ -1,7 +1,7 @@
 """Sampling responses, and the record of everything that a PPO update needs to know about them.
 
-Position P-1+t of the model's output is where token t of the response was chosen: `before_actions` cuts that slice, and
-it is the only place that does. See docs/architecture.md for the picture.
+Position P-1+t of the model's output is where token t of the response was chosen: `before_actions`
+cuts that slice, and it is the only place that does. See docs/architecture.md for the picture.
 
 Shapes: B responses, P prompt positions (left-padded), T response slots, V vocabulary.
 """
@@ -18,20 +18,35 @@ from minippo.masked import zero_padding
 
 
 @torch.no_grad()
-def sample_responses(model, prompt_tokens, prompt_mask, *, response_length, temperature, generator, eos_id, pad_id,
-                     samples_per_prompt=1, use_cache=None):
+def sample_responses(
+    model,
+    prompt_tokens,
+    prompt_mask,
+    *,
+    response_length,
+    temperature,
+    generator,
+    eos_id,
+    pad_id,
+    samples_per_prompt=1,
+    use_cache=None,
+):
     """Draw responses from the model, token by token.
 
-    Shapes   prompt_tokens [N,P] int64, prompt_mask [N,P] bool, left-padded, BOS first (see Task.prompt_batch) -> response_tokens [B,T] int64,
-             response_mask [B,T] bool, logprobs [B,T] float, with B = N * samples_per_prompt (the samples of a prompt
-             stand in a row) and T = response_length. After a row's EOS: pad_id, False, 0.
-    Limits   logprobs are those of the distribution that was sampled from, softmax(logits / temperature).
-             With the key/value cache (the default for a GPT) or without, the numbers are the same up to rounding.
-    Raises   ValueError: an empty response_length, a temperature that is not above 0, a prompt that does not end at the
-             last column, a model in training mode with dropout, PAD equal to EOS.
-             TrainingError: a probability is NaN.
+    Shapes   prompt_tokens [N,P] int64, prompt_mask [N,P] bool, left-padded, BOS first (see
+             Task.prompt_batch) -> response_tokens [B,T] int64, response_mask [B,T] bool, logprobs
+             [B,T] float, with B = N * samples_per_prompt (the samples of a prompt stand in a row)
+             and T = response_length. After a row's EOS: pad_id, False, 0.
+    Limits   logprobs are those of the distribution that was sampled from, softmax(logits /
+             temperature). With the key/value cache (the default for a GPT) or without, the numbers
+             are the same up to rounding.
+    Raises   ValueError: an empty response_length, a temperature that is not above 0, a prompt that
+             does not end at the last column, a model in training mode with dropout, PAD equal to
+             EOS. TrainingError: a probability is NaN.
     """
-    _check_sampling(model, prompt_mask, response_length, temperature, samples_per_prompt, eos_id, pad_id)
+    _check_sampling(
+        model, prompt_mask, response_length, temperature, samples_per_prompt, eos_id, pad_id
+    )
     use_cache = isinstance(model, GPT) if use_cache is None else use_cache
     cache = KVCache(model.config.n_layer) if use_cache else None
     if use_cache:
@@ -39,19 +54,24 @@ def sample_responses(model, prompt_tokens, prompt_mask, *, response_length, temp
         cache = cache.repeat_rows(samples_per_prompt)
     else:
         logits = model(prompt_tokens, prompt_mask)[:, -1]
-    logits = logits.repeat_interleave(samples_per_prompt, dim=0)                # [B,V]
-    prompt_tokens, prompt_mask = (x.repeat_interleave(samples_per_prompt, dim=0) for x in (prompt_tokens, prompt_mask))
+    logits = logits.repeat_interleave(samples_per_prompt, dim=0)  # [B,V]
+    prompt_tokens, prompt_mask = (
+        x.repeat_interleave(samples_per_prompt, dim=0) for x in (prompt_tokens, prompt_mask)
+    )
     shape = (len(logits), response_length)
-    tokens = torch.full(shape, pad_id, device=logits.device)                    # [B,T]
+    tokens = torch.full(shape, pad_id, device=logits.device)  # [B,T]
     mask = torch.zeros(shape, dtype=torch.bool, device=logits.device)
     logprobs = torch.zeros(shape, dtype=logits.dtype, device=logits.device)
-    alive = torch.ones(len(logits), dtype=torch.bool, device=logits.device)     # [B]
+    alive = torch.ones(len(logits), dtype=torch.bool, device=logits.device)  # [B]
     for t in range(response_length):
         log_pi = torch.log_softmax(logits / temperature, dim=-1)
         if bool(log_pi.isnan().any()):
-            raise TrainingError("sampling: the model's probabilities are not numbers; try a smaller learning rate, or a "
-                                "higher temperature")
-        drawn = torch.multinomial(log_pi.exp(), 1, generator=generator)         # [B,1]
+            raise TrainingError(
+                "sampling: the model's probabilities are not numbers; "
+                "try a smaller learning rate, or a "
+                "higher temperature"
+            )
+        drawn = torch.multinomial(log_pi.exp(), 1, generator=generator)  # [B,1]
         tokens[:, t] = torch.where(alive, drawn[:, 0], pad_id)
         logprobs[:, t] = torch.where(alive, log_pi.gather(1, drawn)[:, 0], 0.0)
         mask[:, t] = alive
@@ -59,39 +79,55 @@ def sample_responses(model, prompt_tokens, prompt_mask, *, response_length, temp
         if t == response_length - 1 or not bool(alive.any()):
             break
         if use_cache:
-            logits = model(tokens[:, t:t + 1], mask[:, t:t + 1], cache)[:, -1]  # one new position
+            logits = model(tokens[:, t : t + 1], mask[:, t : t + 1], cache)[
+                :, -1
+            ]  # one new position
         else:
-            seen, seen_mask = join(prompt_tokens, prompt_mask, tokens[:, :t + 1], mask[:, :t + 1])
+            seen, seen_mask = join(prompt_tokens, prompt_mask, tokens[:, : t + 1], mask[:, : t + 1])
             logits = model(seen, seen_mask)[:, -1]
     return tokens, mask, logprobs
 
 
-def _check_sampling(model, prompt_mask, response_length, temperature, samples_per_prompt, eos_id, pad_id):
+def _check_sampling(
+    model, prompt_mask, response_length, temperature, samples_per_prompt, eos_id, pad_id
+):
     if response_length < 1 or samples_per_prompt < 1:
-        raise ValueError(f"response_length and samples_per_prompt must be at least 1, got {response_length} and "
-                         f"{samples_per_prompt}")
+        raise ValueError(
+            f"response_length and samples_per_prompt must be at least 1, got {response_length} and "
+            f"{samples_per_prompt}"
+        )
     if not 0 < temperature < float("inf"):
         raise ValueError(f"temperature must be a finite number above 0, got {temperature}")
     if not bool(prompt_mask[:, -1].all()):
-        raise ValueError("prompt_mask: a prompt ends before the last column; prompts are padded on the left")
+        raise ValueError(
+            "prompt_mask: a prompt ends before the last column; prompts are padded on the left"
+        )
     if pad_id == eos_id:
-        raise ValueError(f"P004 pad-eos: pad_id and eos_id are both {pad_id}: the end of a response could not be told from padding")
+        raise ValueError(
+            f"P004 pad-eos: pad_id and eos_id are both {pad_id}: the end of a response could not "
+            "be told from padding"
+        )
     if isinstance(model, GPT) and model.training and model.config.dropout > 0:
-        raise ValueError("model: in training mode with dropout; what is sampled would not be what is scored")
+        raise ValueError(
+            "model: in training mode with dropout; what is sampled would not be what is scored"
+        )
 
 
 def join(prompt_tokens, prompt_mask, response_tokens, response_mask):
     """Prompt and response side by side: tokens [B,P+T], mask [B,P+T]."""
-    return torch.cat((prompt_tokens, response_tokens), dim=1), torch.cat((prompt_mask, response_mask), dim=1)
+    return torch.cat((prompt_tokens, response_tokens), dim=1), torch.cat(
+        (prompt_mask, response_mask), dim=1
+    )
 
 
 def before_actions(x, prompt_length):
     """[B,P+T,...] -> [B,T,...]: for each response token, what stood at the position before it."""
-    return x[:, prompt_length - 1:-1]
+    return x[:, prompt_length - 1 : -1]
 
 
 def response_logits(policy, batch, temperature):
-    """The logits that the tokens of some Responses were chosen from, [B,T,V]; the output layer runs on no other position."""
+    """The logits that the tokens of some Responses were chosen from, [B,T,V]; the output layer runs
+    on no other position."""
     hidden = before_actions(policy.hidden(*batch.whole()), batch.prompt_tokens.shape[1])  # [B,T,D]
     return policy.logits(hidden) / temperature
 
@@ -104,11 +140,14 @@ def response_values(critic, batch):
 
 def response_logprobs(logits, batch):
     """log pi(a_t|s_t) of the response tokens, [B,T]; 0 where the response has ended."""
-    return zero_padding(values=token_logprobs(logits=logits, tokens=batch.response_tokens), mask=batch.response_mask)
+    return zero_padding(
+        values=token_logprobs(logits=logits, tokens=batch.response_tokens), mask=batch.response_mask
+    )
 
 
 def apply_eos_rule(scores, ended, *, no_eos_score, missing_eos_penalty):
-    """Scores [B] of responses that did not end get replaced by no_eos_score (unless None), and lowered by the penalty."""
+    """Scores [B] of responses that did not end get replaced by no_eos_score (unless None), and
+    lowered by the penalty."""
     unended = scores - missing_eos_penalty
     if no_eos_score is not None:
         unended = torch.full_like(scores, no_eos_score - missing_eos_penalty)
@@ -118,8 +157,12 @@ def apply_eos_rule(scores, ended, *, no_eos_score, missing_eos_penalty):
 def score_responses(score_function, batch, *, config, eos_id):
     """(scores [B] after the EOS rule, ended [B] bool) of some Responses."""
     ended = (batch.response_tokens == eos_id).any(dim=1)
-    scores = apply_eos_rule(score_function(*batch.whole()), ended, no_eos_score=config.no_eos_score,
-                            missing_eos_penalty=config.missing_eos_penalty)
+    scores = apply_eos_rule(
+        score_function(*batch.whole()),
+        ended,
+        no_eos_score=config.no_eos_score,
+        missing_eos_penalty=config.missing_eos_penalty,
+    )
     return scores, ended
 
 
@@ -127,10 +170,10 @@ def score_responses(score_function, batch, *, config, eos_id):
 class Responses:
     """Prompts and sampled responses."""
 
-    prompt_tokens: torch.Tensor    # [B,P] int64
-    prompt_mask: torch.Tensor      # [B,P] bool
+    prompt_tokens: torch.Tensor  # [B,P] int64
+    prompt_mask: torch.Tensor  # [B,P] bool
     response_tokens: torch.Tensor  # [B,T] int64
-    response_mask: torch.Tensor    # [B,T] bool
+    response_mask: torch.Tensor  # [B,T] bool
 
     def whole(self):
         """Prompt and response side by side: what the models read."""
@@ -146,41 +189,64 @@ class Responses:
 
 @dataclass(frozen=True)
 class Rollout(Responses):
-    """What was sampled, and what every model said about it at that moment. All of it is data: no gradient passes."""
+    """What was sampled, and what every model said about it at that moment. All of it is data: no
+    gradient passes."""
 
-    ended: torch.Tensor            # [B] bool: the response has an EOS
+    ended: torch.Tensor  # [B] bool: the response has an EOS
     sample_logprobs: torch.Tensor  # [B,T] as sampled
-    old_logprobs: torch.Tensor     # [B,T] the same, rescored in one pass: what the ratios divide by
-    ref_logprobs: torch.Tensor     # [B,T] of the frozen reference
-    old_values: torch.Tensor       # [B,T]
-    scores: torch.Tensor           # [B] after the EOS rule
-    old_logits: torch.Tensor       # [B,T,V] of the policy: the distributions that the tokens were drawn from
-    exact_kl: torch.Tensor         # [B,T] KL(policy || reference) of those distributions
-    k1_variance: torch.Tensor      # [B,T] the variance of k1 under the policy: how far one token may be from that KL
+    old_logprobs: torch.Tensor  # [B,T] the same, rescored in one pass: what the ratios divide by
+    ref_logprobs: torch.Tensor  # [B,T] of the frozen reference
+    old_values: torch.Tensor  # [B,T]
+    scores: torch.Tensor  # [B] after the EOS rule
+    # [B,T,V] of the policy: the distributions that the tokens were drawn from
+    old_logits: torch.Tensor
+    exact_kl: torch.Tensor  # [B,T] KL(policy || reference) of those distributions
+    # [B,T] the variance of k1 under the policy: how far one token may be from that KL
+    k1_variance: torch.Tensor
 
 
 @torch.no_grad()
-def make_rollout(*, policy, reference, critic, score_function, prompts, config, generator, eos_id, pad_id):
+def make_rollout(
+    *, policy, reference, critic, score_function, prompts, config, generator, eos_id, pad_id
+):
     """Sample one response to each prompt and record a Rollout.
 
-    `prompts` is (tokens [B,P], mask [B,P]); `score_function(tokens [B,P+T], mask)` gives a score per response, [B].
+    `prompts` is (tokens [B,P], mask [B,P]); `score_function(tokens [B,P+T], mask)` gives a score
+    per response, [B].
     """
     tokens, mask, sample_logprobs = sample_responses(
-        policy, *prompts, response_length=config.response_length, temperature=config.temperature, generator=generator,
-        eos_id=eos_id, pad_id=pad_id)
+        policy,
+        *prompts,
+        response_length=config.response_length,
+        temperature=config.temperature,
+        generator=generator,
+        eos_id=eos_id,
+        pad_id=pad_id,
+    )
     batch = Responses(*prompts, tokens, mask)
-    logits, ref_logits = (response_logits(model, batch, config.temperature) for model in (policy, reference))
+    logits, ref_logits = (
+        response_logits(model, batch, config.temperature) for model in (policy, reference)
+    )
     scores, ended = score_responses(score_function, batch, config=config, eos_id=eos_id)
     return Rollout(
-        *prompts, tokens, mask, ended=ended, sample_logprobs=sample_logprobs,
-        old_logprobs=response_logprobs(logits, batch), ref_logprobs=response_logprobs(ref_logits, batch),
-        old_values=response_values(critic, batch), scores=scores, old_logits=logits,
+        *prompts,
+        tokens,
+        mask,
+        ended=ended,
+        sample_logprobs=sample_logprobs,
+        old_logprobs=response_logprobs(logits, batch),
+        ref_logprobs=response_logprobs(ref_logits, batch),
+        old_values=response_values(critic, batch),
+        scores=scores,
+        old_logits=logits,
         exact_kl=zero_padding(values=exact_kl(logits=logits, ref_logits=ref_logits), mask=mask),
-        k1_variance=zero_padding(values=k1_variance(logits, ref_logits), mask=mask))
+        k1_variance=zero_padding(values=k1_variance(logits, ref_logits), mask=mask),
+    )
 
 
 def k1_variance(logits, ref_logits):
-    """sum_v pi_v (d_v - KL)^2 with d = log pi - log pi_ref, [B,T,V] -> [B,T]; tokens without probability do not count."""
+    """sum_v pi_v (d_v - KL)^2 with d = log pi - log pi_ref, [B,T,V] -> [B,T]; tokens without
+    probability do not count."""
     pi = logits.softmax(dim=-1)
     d = torch.where(pi > 0, logits.log_softmax(dim=-1) - ref_logits.log_softmax(dim=-1), 0.0)
     return (pi * (d - (pi * d).sum(dim=-1, keepdim=True)) ** 2).sum(dim=-1)

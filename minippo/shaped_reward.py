@@ -1,8 +1,9 @@
 """From one score per response to one reward per token.
 
-The reward model reads a finished response and gives one number. The policy acts token by token. The score is paid on
-the last token, and every token pays for its distance from the reference, so that the sum over the response is the
-quantity that is maximised: score - kl_coef * (log pi - log pi_ref) of the whole response.
+The reward model reads a finished response and gives one number. The policy acts token by token. The
+score is paid on the last token, and every token pays for its distance from the reference, so that
+the sum over the response is the quantity that is maximised: score - kl_coef * (log pi - log pi_ref)
+of the whole response.
 """
 
 from minippo.masked import zero_padding
@@ -12,12 +13,16 @@ from minippo.shapes import check_batch, check_data, check_range, check_shapes
 def shaped_rewards(*, scores, logprobs, ref_logprobs, response_mask, kl_coef):
     """Reward of every token: the KL penalty everywhere, the score on the last True slot.
 
-    Equation (7.1)  r_t = -kl_coef (log pi(a_t|s_t) - log pi_ref(a_t|s_t)) + [t is the last True slot] score
-    Source   Ziegler et al. 2019, arXiv:1909.08593, section 2; Stiennon et al. 2020, arXiv:2009.01325, section 3.4.
-    Shapes   scores [B] float; logprobs, ref_logprobs [B,T] float; response_mask [B,T] bool -> [B,T]; 0 where masked.
+    Equation (7.1)  r_t = -kl_coef (log pi(a_t|s_t) - log pi_ref(a_t|s_t)) + [t is the last True
+                    slot] score
+    Source   Ziegler et al. 2019, arXiv:1909.08593, section 2; Stiennon et al. 2020,
+             arXiv:2009.01325, section 3.4.
+    Shapes   scores [B] float; logprobs, ref_logprobs [B,T] float; response_mask [B,T] bool ->
+             [B,T]; 0 where masked.
     Gradient none: all arguments are data, logprobs included (those of the policy that sampled).
     Limits   kl_coef=0: the score alone. A policy equal to the reference: the score alone.
-    Raises   ValueError: shapes differ, any tensor requires grad, a bad mask, kl_coef outside [0, inf).
+    Raises   ValueError: shapes differ, any tensor requires grad, a bad mask, kl_coef outside [0,
+             inf).
     """
     check_batch(response_mask, data={"logprobs": logprobs, "ref_logprobs": ref_logprobs})
     check_shapes(scores=(scores, "B"), response_mask=(response_mask, "bool B T"))

@@ -1,8 +1,9 @@
-"""One guard for the arguments of the mathematics, so that a wrong shape is an error and not a broadcast.
+"""One guard for the arguments of the mathematics, so that a wrong shape is an error and not a
+broadcast.
 
-PyTorch stretches a [B,1] tensor over a [B,T] one without a word, and a mask of integers selects rows where a mask of
-booleans selects tokens. Both give a number, and the number is wrong. The functions below look first, and their
-ValueError names the argument, what came and what was wanted.
+PyTorch stretches a [B,1] tensor over a [B,T] one without a word, and a mask of integers selects
+rows where a mask of booleans selects tokens. Both give a number, and the number is wrong. The
+functions below look first, and their ValueError names the argument, what came and what was wanted.
 """
 
 import math
@@ -14,19 +15,23 @@ import torch
 def check_shapes(**arguments):
     """Refuse tensors whose dtype or shape is not the one that was announced, and empty ones.
 
-    Each argument is a pair (tensor, wanted). `wanted` is a list of dimension names such as "B T"; a name stands for one
-    size in the whole call. "..." stands for one whole shape, the same wherever it is used. The dtype comes first when
-    it is not a float: "bool B T", "int64 B T".
+    Each argument is a pair (tensor, wanted). `wanted` is a list of dimension names such as "B T"; a
+    name stands for one size in the whole call. "..." stands for one whole shape, the same wherever
+    it is used. The dtype comes first when it is not a float: "bool B T", "int64 B T".
     """
     known = {}
     for name, (tensor, wanted) in arguments.items():
         check_shape(name, tensor, wanted, known)
         if tensor.numel() == 0:
-            raise ValueError(f"{name}: got shape {list(tensor.shape)}, wanted at least one element in every dimension")
+            raise ValueError(
+                f"{name}: got shape {list(tensor.shape)}, wanted at "
+                "least one element in every dimension"
+            )
 
 
 def check_shape(name, tensor, wanted, known=None):
-    """The same for one tensor, which may be empty; `known` maps a dimension to (its size, the argument that set it)."""
+    """The same for one tensor, which may be empty; `known` maps a dimension to (its size, the
+    argument that set it)."""
     known = {} if known is None else known
     words = wanted.split()
     dtype = words.pop(0) if words[0] in ("bool", "int64") else "float"
@@ -36,7 +41,11 @@ def check_shape(name, tensor, wanted, known=None):
     agree = (known.setdefault(word, (size, name))[0] == size for word, size in zip(words, sizes))
     if len(sizes) == len(words) and all(agree):
         return
-    sources = [f"{word} = {known[word][0]} as in {known[word][1]}" for word in dict.fromkeys(words) if word in known]
+    sources = [
+        f"{word} = {known[word][0]} as in {known[word][1]}"
+        for word in dict.fromkeys(words)
+        if word in known
+    ]
     where = f" with {', '.join(sources)}" if sources else ""
     raise ValueError(f"{name}: got shape {shape}, wanted [{', '.join(words)}]{where}")
 
@@ -46,33 +55,46 @@ def check_dtype(wanted, **tensors):
     for name, tensor in tensors.items():
         if not isinstance(tensor, torch.Tensor):
             raise ValueError(f"{name}: got {type(tensor).__name__}, wanted a tensor")
-        fits = tensor.is_floating_point() if wanted == "float" else tensor.dtype == getattr(torch, wanted)
+        fits = (
+            tensor.is_floating_point()
+            if wanted == "float"
+            else tensor.dtype == getattr(torch, wanted)
+        )
         if not fits:
             raise ValueError(f"{name}: got dtype {tensor.dtype}, wanted {wanted}")
 
 
 def check_mask(**masks):
-    """Refuse a response mask unless every row is Trues from t=0 on, at least one, and then only Falses."""
+    """Refuse a response mask unless every row is Trues from t=0 on, at least one, and then only
+    Falses."""
     for name, mask in masks.items():
         check_shapes(**{name: (mask, "bool B T")})
         empty_rows = (~mask.any(dim=1)).nonzero()
         if len(empty_rows) > 0:
-            raise ValueError(f"{name}: row {empty_rows[0].item()} has no True, wanted at least one in every row")
+            raise ValueError(
+                f"{name}: row {empty_rows[0].item()} has no True, wanted at least one in every row"
+            )
         late = (mask[:, 1:] & ~mask[:, :-1]).nonzero()  # a True right after a False
         if len(late) > 0:
             row, slot = late[0].tolist()
-            raise ValueError(f"{name}: row {row} is True at t={slot + 1} after a False, wanted Trues from t=0 on")
+            raise ValueError(
+                f"{name}: row {row} is True at t={slot + 1} after a False, wanted Trues from t=0 on"
+            )
 
 
 def check_data(**tensors):
-    """Refuse data that requires grad: a loss would then train through what it should take as given."""
+    """Refuse data that requires grad: a loss would then train through what it should take as
+    given."""
     for name, tensor in tensors.items():
         if tensor.requires_grad:
-            raise ValueError(f"{name}: got a tensor that requires grad, wanted data (see detach and no_grad)")
+            raise ValueError(
+                f"{name}: got a tensor that requires grad, wanted data (see detach and no_grad)"
+            )
 
 
 def check_batch(response_mask, *, data, **current):
-    """The guard of a function on responses: a mask and float tensors of its shape [B,T]; `data` must not require grad."""
+    """The guard of a function on responses: a mask and float tensors of its shape [B,T]; `data`
+    must not require grad."""
     tensors = {name: (tensor, "B T") for name, tensor in {**current, **data}.items()}
     check_shapes(**tensors, response_mask=(response_mask, "bool B T"))
     check_mask(response_mask=response_mask)
@@ -80,7 +102,8 @@ def check_batch(response_mask, *, data, **current):
 
 
 def check_range(interval, **scalars):
-    """Refuse numbers outside an interval written as in mathematics: "[0, 1]", "(0, inf]". NaN is in no interval."""
+    """Refuse numbers outside an interval written as in mathematics: "[0, 1]", "(0, inf]". NaN is in
+    no interval."""
     low, high = (float(end) for end in interval[1:-1].split(","))
     for name, value in scalars.items():
         if not isinstance(value, Real) or isinstance(value, bool):

@@ -1,8 +1,10 @@
-"""Text to token ids and back: words of a toy world, the bytes of any text, or a tokenizer that somebody else has made.
+"""Text to token ids and back: words of a toy world, the bytes of any text, or a tokenizer that
+somebody else has made.
 
-PAD, BOS and EOS are three different ids in the first two. (Where PAD is EOS, masking the padding out of the loss also
-masks the one token that teaches a model to stop.) In the third BOS may be EOS, as in GPT-2: BOS is only ever read and
-EOS only ever looked for in responses, so nothing takes one for the other. PAD is neither.
+PAD, BOS and EOS are three different ids in the first two. (Where PAD is EOS, masking the padding
+out of the loss also masks the one token that teaches a model to stop.) In the third BOS may be EOS,
+as in GPT-2: BOS is only ever read and EOS only ever looked for in responses, so nothing takes one
+for the other. PAD is neither.
 """
 
 from array import array
@@ -26,7 +28,8 @@ class WordTokenizer:
             if word.split() != [word] or word in (self.PAD, self.BOS, self.EOS):
                 raise ValueError(f"words: {word!r} is not one word, or the name of a special token")
         self.words = [self.PAD, self.BOS, self.EOS, *words]
-        self.ids = {word: i for i, word in enumerate(self.words) if i > 2}  # no text can hold a special token
+        # no text can hold a special token
+        self.ids = {word: i for i, word in enumerate(self.words) if i > 2}
         self.pad_id, self.bos_id, self.eos_id = 0, 1, 2
         self.vocab_size = len(self.words)
 
@@ -66,7 +69,8 @@ class ByteTokenizer:
         return text.encode("utf-8")
 
     def decode(self, ids):
-        """Bytes that are not UTF-8 become the replacement character; PAD, BOS and EOS are left out."""
+        """Bytes that are not UTF-8 become the replacement character; PAD, BOS and EOS are left
+        out."""
         return bytes(i for i in ids if i < 256).decode("utf-8", errors="replace")
 
     def token_text(self, token_id):
@@ -79,9 +83,11 @@ class ByteTokenizer:
 
 
 class HFTokenizer:
-    """A tokenizer.json of Hugging Face, carried out by the package tokenizers, which nothing else here needs.
+    """A tokenizer.json of Hugging Face, carried out by the package tokenizers, which nothing else
+    here needs.
 
-    `text` is the file; `vocab_size` is the number of rows of the model, which may have some to spare.
+    `text` is the file; `vocab_size` is the number of rows of the model, which may have some to
+    spare.
     """
 
     PAD = "<pad>"
@@ -92,22 +98,39 @@ class HFTokenizer:
         self.bos_id, self.eos_id, self.pad_id = bos_id, eos_id, pad_id
         self._library = read_library_tokenizer(text)
         self._library.no_truncation(), self._library.no_padding()
-        self._library.encode_special_tokens = True  # "<|endoftext|>" in a text is a text, and no end
-        for name, i in (("bos_token_id", bos_id), ("eos_token_id", eos_id), ("pad_token_id", pad_id)):
-            if type(i) is not int or not 0 <= i < vocab_size or self._library.id_to_token(i) is None:
-                raise ValueError(f"{name}: wanted one of the tokenizer's {vocab_size} ids, got {i!r}")
+        # "<|endoftext|>" in a text is a text, and no end
+        self._library.encode_special_tokens = True
+        for name, i in (
+            ("bos_token_id", bos_id),
+            ("eos_token_id", eos_id),
+            ("pad_token_id", pad_id),
+        ):
+            if (
+                type(i) is not int
+                or not 0 <= i < vocab_size
+                or self._library.id_to_token(i) is None
+            ):
+                raise ValueError(
+                    f"{name}: wanted one of the tokenizer's {vocab_size} ids, got {i!r}"
+                )
         if pad_id in (bos_id, eos_id):
             raise ValueError(f"pad_token_id: {pad_id} has another use already")
 
     @classmethod
     def from_file(cls, text, *, bos_token_id, eos_token_id, pad_token_id, rows):
-        """The tokenizer of a model with so many rows in its embedding. PAD is added where there is none of its own."""
+        """The tokenizer of a model with so many rows in its embedding. PAD is added where there is
+        none of its own."""
         library = read_library_tokenizer(text)
         if pad_token_id in (None, bos_token_id, eos_token_id):
             library.add_special_tokens([cls.PAD])
             pad_token_id, text = library.token_to_id(cls.PAD), library.to_str()
-        return cls(text, bos_id=bos_token_id, eos_id=eos_token_id, pad_id=pad_token_id,
-                   vocab_size=max(rows, library.get_vocab_size()))
+        return cls(
+            text,
+            bos_id=bos_token_id,
+            eos_id=eos_token_id,
+            pad_id=pad_token_id,
+            vocab_size=max(rows, library.get_vocab_size()),
+        )
 
     def encode(self, text):
         return self._library.encode(text, add_special_tokens=False).ids
@@ -122,26 +145,36 @@ class HFTokenizer:
         return self._library.decode([i for i in ids if i not in special], skip_special_tokens=False)
 
     def token_text(self, token_id):
-        """As it stands in a text; what a font may not have, as an escape. An unescaped $ would begin a formula."""
+        """As it stands in a text; what a font may not have, as an escape. An unescaped $ would
+        begin a formula."""
         if token_id in (self.pad_id, self.bos_id, self.eos_id):
             return self._library.id_to_token(token_id)
         return ascii(self.decode([token_id]))[1:-1].replace("$", r"\$")
 
     def to_dict(self):
-        return {"kind": "hf", "json": self.text, "vocab_size": self.vocab_size,
-                **{name: getattr(self, name) for name in ("bos_id", "eos_id", "pad_id")}}
+        return {
+            "kind": "hf",
+            "json": self.text,
+            "vocab_size": self.vocab_size,
+            **{name: getattr(self, name) for name in ("bos_id", "eos_id", "pad_id")},
+        }
 
 
 def read_library_tokenizer(text):
-    """A tokenizers.Tokenizer. InputError: the package is not there; ValueError: it cannot read the text."""
+    """A tokenizers.Tokenizer. InputError: the package is not there; ValueError: it cannot read the
+    text."""
     try:
         from tokenizers import Tokenizer
     except ImportError as error:
-        raise InputError("a tokenizer of Hugging Face needs a package that is not here: pip install tokenizers") from error
+        raise InputError(
+            "a tokenizer of Hugging Face needs a package that is not here: pip install tokenizers"
+        ) from error
     try:
         return Tokenizer.from_str(text)
     except Exception as error:  # the package raises nothing more special
-        raise ValueError(f"not a tokenizer that can be read ({str(error).splitlines()[0]})") from error
+        raise ValueError(
+            f"not a tokenizer that can be read ({str(error).splitlines()[0]})"
+        ) from error
 
 
 def tokenizer_from_dict(description):
@@ -151,13 +184,18 @@ def tokenizer_from_dict(description):
     if description.get("kind") == "byte":
         return ByteTokenizer()
     if description.get("kind") == "hf":
-        return HFTokenizer(description["json"], **{name: description[name]
-                                                   for name in ("bos_id", "eos_id", "pad_id", "vocab_size")})
-    raise ValueError(f"kind: a tokenizer is 'word', 'byte' or 'hf', got {description.get('kind')!r}")
+        return HFTokenizer(
+            description["json"],
+            **{name: description[name] for name in ("bos_id", "eos_id", "pad_id", "vocab_size")},
+        )
+    raise ValueError(
+        f"kind: a tokenizer is 'word', 'byte' or 'hf', got {description.get('kind')!r}"
+    )
 
 
 def pad_left(rows, pad_id):
-    """Lists of ids -> (tokens [B, longest] int64, mask bool), pads on the left: prompts, which end at one column."""
+    """Lists of ids -> (tokens [B, longest] int64, mask bool), pads on the left: prompts, which end
+    at one column."""
     return _pad(rows, pad_id, on_the_left=True)
 
 

@@ -1,7 +1,8 @@
 """Everything that the rest of a policy's training depends on, as tensors and plain numbers.
 
-The weights are not enough: Adam's averages decide the next step, the random generator the next rollout, and an adaptive
-coefficient the next loss. With all of them a training that was stopped goes on as if it had not been.
+The weights are not enough: Adam's averages decide the next step, the random generator the next
+rollout, and an adaptive coefficient the next loss. With all of them a training that was stopped
+goes on as if it had not been.
 """
 
 import torch
@@ -27,26 +28,40 @@ def training_tensors(*, policy, critic, optimizers, generator):
 
 @torch.no_grad()
 def restore_training(tensors, *, policy, critic, optimizers, generator):
-    """Put back what training_tensors took. InputError when the tensors are not those of such a training."""
+    """Put back what training_tensors took. InputError when the tensors are not those of such a
+    training."""
     try:
         for prefix, model in (("policy.", policy), ("critic.", critic)):
-            model.load_state_dict({name.removeprefix(prefix): tensor for name, tensor in tensors.items()
-                                   if name.startswith(prefix)})
+            model.load_state_dict(
+                {
+                    name.removeprefix(prefix): tensor
+                    for name, tensor in tensors.items()
+                    if name.startswith(prefix)
+                }
+            )
             _check_finite(prefix, model)
         for number, optimizer in enumerate(optimizers):
             for index, (_, parameter) in enumerate(named_parameters(optimizer)):
                 prefix = f"optimizer {number}.{index}."
-                own = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+                own = {
+                    name.removeprefix(prefix): tensor
+                    for name, tensor in tensors.items()
+                    if name.startswith(prefix)
+                }
                 for name, tensor in own.items():
                     _check_average(prefix, name, tensor, parameter)
-                    own[name] = tensor.clone() if name == "step" else tensor.to(parameter.device, copy=True)
+                    own[name] = (
+                        tensor.clone() if name == "step" else tensor.to(parameter.device, copy=True)
+                    )
                 if own and own.keys() != OF_ADAM:
                     raise ValueError(f"{prefix}*: wanted {', '.join(sorted(OF_ADAM))}")
                 if own:
                     optimizer.state[parameter] = own
         generator.set_state(tensors["generator"])
     except (KeyError, RuntimeError, TypeError, ValueError) as error:
-        raise InputError(f"tensors.safetensors: not the state of this training ({first_words(error)})") from error
+        raise InputError(
+            f"tensors.safetensors: not the state of this training ({first_words(error)})"
+        ) from error
 
 
 def _check_finite(prefix, model):
@@ -76,22 +91,40 @@ def check_numbers(numbers, update, also=()):
         "update": type(numbers.get("update")) is int and numbers["update"] == update,
         "stage_seconds": is_number(numbers.get("stage_seconds")) and numbers["stage_seconds"] >= 0,
         "rng": _is_random_state(numbers.get("rng")),
-        "minibatch": isinstance(minibatch, dict) and _are_pairs(minibatch.get("ratios"), minibatch.get("advantages")),
+        "minibatch": isinstance(minibatch, dict)
+        and _are_pairs(minibatch.get("ratios"), minibatch.get("advantages")),
     } | {name: is_number(numbers.get(name)) and numbers[name] > 0 for name in also}
     for name, is_good in good.items():
         if not is_good:
-            raise InputError(f"update-{update:07}/numbers.json, field {name}: not that of a training after update {update}")
+            raise InputError(
+                f"update-{update:07}/numbers.json, field {name}: not that of a training after "
+                f"update {update}"
+            )
 
 
 def _is_random_state(state):
-    """The state of a random.Random as JSON has it. Words that are all 0 would give the same number for ever."""
-    if not (isinstance(state, list) and len(state) == 3 and state[0] == 3 and isinstance(state[1], list)):
+    """The state of a random.Random as JSON has it. Words that are all 0 would give the same number
+    for ever."""
+    if not (
+        isinstance(state, list) and len(state) == 3 and state[0] == 3 and isinstance(state[1], list)
+    ):
         return False
     *words, place = state[1] or [None]
-    return (len(words) == WORDS and all(type(word) is int and 0 <= word < 2**32 for word in words) and any(words[1:])
-            and type(place) is int and 0 <= place <= WORDS and (state[2] is None or is_number(state[2])))
+    return (
+        len(words) == WORDS
+        and all(type(word) is int and 0 <= word < 2**32 for word in words)
+        and any(words[1:])
+        and type(place) is int
+        and 0 <= place <= WORDS
+        and (state[2] is None or is_number(state[2]))
+    )
 
 
 def _are_pairs(ratios, advantages):
-    return (isinstance(ratios, list) and isinstance(advantages, list) and len(ratios) == len(advantages) > 0
-            and all(map(is_number, ratios)) and all(map(is_number, advantages)))
+    return (
+        isinstance(ratios, list)
+        and isinstance(advantages, list)
+        and len(ratios) == len(advantages) > 0
+        and all(map(is_number, ratios))
+        and all(map(is_number, advantages))
+    )

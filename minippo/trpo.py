@@ -1,57 +1,74 @@
-"""Stage 5, trust region policy optimisation: the best step among those that change the policy little.
+"""Stage 5, trust region policy optimisation: the best step among those that change the policy
+little.
 
-What stage 4 leaves. A gradient says which way, not how far. The same step of theta may leave pi as it was or turn it
-over.
+What stage 4 leaves. A gradient says which way, not how far. The same step of theta may leave pi as
+it was or turn it over.
 
-The surrogate. How much better than pi_old, the policy that made the samples, would a policy pi nearby be? In a fixed
-state, the gain from choosing this token by pi and all later ones by pi_old is sum_a pi(a|s) A(s,a), and that equals
-E_old[ pi(a|s) / pi_old(a|s) A(s,a) ]. The mean over the sampled tokens estimates it:
+The surrogate. How much better than pi_old, the policy that made the samples, would a policy pi
+nearby be? In a fixed state, the gain from choosing this token by pi and all later ones by pi_old is
+sum_a pi(a|s) A(s,a), and that equals E_old[ pi(a|s) / pi_old(a|s) A(s,a) ]. The mean over the
+sampled tokens estimates it:
 
     L = -mean ratio_t A_t,  ratio_t = pi(a_t|s_t) / pi_old(a_t|s_t)
 
-At pi = pi_old the ratio is 1 and grad ratio = grad log pi, so its gradient is that of stage 4, but for the mean over
-tokens in place of the sum. (Here that factor does not matter, the constraint sets the length of the step; in stage 6
-it keeps steps from growing with the responses.) Away from pi_old it leaves out that other tokens lead to other
-states, so it may be trusted only while the policy is near.
+At pi = pi_old the ratio is 1 and grad ratio = grad log pi, so its gradient is that of stage 4, but
+for the mean over tokens in place of the sum. (Here that factor does not matter, the constraint sets
+the length of the step; in stage 6 it keeps steps from growing with the responses.) Away from pi_old
+it leaves out that other tokens lead to other states, so it may be trusted only while the policy is
+near.
 
-The constraint. Near is measured on the distributions, not on theta, by the Kullback-Leibler divergence KL(pi_old ||
-pi) = sum_v pi_old(v|s) log(pi_old(v|s) / pi(v|s)), which is 0 when they agree: its average over the sampled tokens'
-states is to be at most delta. (This delta is a bound; it has nothing to do with the TD residual of stage 4.)
+The constraint. Near is measured on the distributions, not on theta, by the Kullback-Leibler
+divergence KL(pi_old || pi) = sum_v pi_old(v|s) log(pi_old(v|s) / pi(v|s)), which is 0 when they
+agree: its average over the sampled tokens' states is to be at most delta. (This delta is a bound;
+it has nothing to do with the TD residual of stage 4.)
 
-The step. Let s be the step in theta and g = dL/dtheta. Near theta_old, L changes by g.s. The KL is 0 there and at its
-minimum, so it has no first-order part: it is about 1/2 s.F s, with F, the Fisher matrix, its second derivative. Minimise
-g.s under 1/2 s.F s = delta: a Lagrange multiplier gives s = -c x with F x = g, and the constraint gives c,
+The step. Let s be the step in theta and g = dL/dtheta. Near theta_old, L changes by g.s. The KL is
+0 there and at its minimum, so it has no first-order part: it is about 1/2 s.F s, with F, the Fisher
+matrix, its second derivative. Minimise g.s under 1/2 s.F s = delta: a Lagrange multiplier gives s =
+-c x with F x = g, and the constraint gives c,
 
     s = -sqrt(2 delta / x.F x) x,    the natural gradient.
 
-From few samples F may be singular or nearly so; F + damping I is not, and takes its place. F has as many rows as there
-are parameters and is never built:
+From few samples F may be singular or nearly so; F + damping I is not, and takes its place. F has as
+many rows as there are parameters and is never built:
 
-    fisher_vector_product    F v from two derivatives of the KL, in the time of a few backward passes
+    fisher_vector_product    F v from two derivatives of the KL, in the time of a few backward
+                             passes
     conjugate_gradient       solves F x = g with such products only
     natural_gradient_step    scales x to the edge of the constraint
-    line_search              g.s and 1/2 s.F s are approximations: shorten the step until the true KL and surrogate fit
+    line_search              g.s and 1/2 s.F s are approximations: shorten the step until the true
+                             KL and surrogate fit
     trpo_step                all of it
 
-On a first reading, surrogate_loss, mean_kl, sampled_kl and trpo_step are enough; the solver may be skipped.
+On a first reading, surrogate_loss, mean_kl, sampled_kl and trpo_step are enough; the solver may be
+skipped.
 
-`loss` and `kl` below are functions without arguments that evaluate the surrogate and the KL at the present
-parameters. The module does not know which model these belong to. `token_ratios`, imported from logprobs, is exp(log
-pi - log pi_old), 0 in the padding, where no gradient passes; it refuses old_logprobs that require grad.
+`loss` and `kl` below are functions without arguments that evaluate the surrogate and the KL at the
+present parameters. The module does not know which model these belong to. `token_ratios`, imported
+from logprobs, is exp(log pi - log pi_old), 0 in the padding, where no gradient passes; it refuses
+old_logprobs that require grad.
 
-What it does not promise. The paper proves that J rises when L + C max_s KL is minimised, with a large C and exact
-advantages. The method uses neither C nor the maximum. A step with KL at most delta can lower J: from batches of 16
-responses, at delta = 0.1, in 14 of 50 small problems (`python -m minippo.exact.qualifications`).
+What it does not promise. The paper proves that J rises when L + C max_s KL is minimised, with a
+large C and exact advantages. The method uses neither C nor the maximum. A step with KL at most
+delta can lower J: from batches of 16 responses, at delta = 0.1, in 14 of 50 small problems (`python
+-m minippo.exact.qualifications`).
 
-What is still wrong. Second derivatives, a linear solver and a line search for one step per batch. The next stage, ppo,
-gets most of it with ordinary gradients.
+What is still wrong. Second derivatives, a linear solver and a line search for one step per batch.
+The next stage, ppo, gets most of it with ordinary gradients.
 """
 
 import torch
 
 from minippo.logprobs import token_ratios
 from minippo.masked import masked_mean, zero_padding
-from minippo.shapes import check_batch, check_count, check_data, check_mask, check_range, check_shapes
+from minippo.shapes import (
+    check_batch,
+    check_count,
+    check_data,
+    check_mask,
+    check_range,
+    check_shapes,
+)
 
 
 def surrogate_loss(*, logprobs, old_logprobs, advantages, response_mask):
@@ -60,29 +77,37 @@ def surrogate_loss(*, logprobs, old_logprobs, advantages, response_mask):
     Equation (5.1)  L = -mean_{True t} ratio_t A_t,  ratio_t = exp(log pi - log pi_old)
     Source   Schulman et al. 2015, arXiv:1502.05477, section 5 (there maximised).
     Shapes   logprobs, old_logprobs, advantages [B,T] float; response_mask [B,T] bool -> scalar.
-    Gradient to logprobs: -ratio_t A_t / (number of Trues); exactly 0 where masked. The rest is data.
-    Limits   theta = theta_old: the gradient of policy_gradient_loss with weights A_t, times B / (number of Trues).
+    Gradient to logprobs: -ratio_t A_t / (number of Trues); exactly 0 where masked. The rest is
+    data.
+    Limits   theta = theta_old: the gradient of policy_gradient_loss with weights A_t, times B /
+             (number of Trues).
     Raises   ValueError: shapes differ, old_logprobs or advantages require grad, a bad mask.
     """
     check_batch(response_mask, data={"advantages": advantages}, logprobs=logprobs)
     ratios = token_ratios(logprobs=logprobs, old_logprobs=old_logprobs, response_mask=response_mask)
-    # advantages of the padding may be NaN: no gradient passes there, because the ratios are constant
+    # advantages of the padding may be NaN: no gradient passes there, because the ratios are
+    # constant
     return -masked_mean(values=ratios * advantages, mask=response_mask)
 
 
 def mean_kl(*, logits, old_logits, response_mask):
     """KL(old || new), exact at every visited state; the mean over True tokens.
 
-    Equation (5.2)  mean_{True t} sum_v pi_old(v|s_t) (log pi_old(v|s_t) - log pi(v|s_t)), with 0 log 0 = 0
+    Equation (5.2)  mean_{True t} sum_v pi_old(v|s_t) (log pi_old(v|s_t) - log pi(v|s_t)), with 0
+                    log 0 = 0
     Source   Schulman et al. 2015, arXiv:1502.05477, section 4 (average KL divergence).
     Shapes   logits, old_logits [B,T,V] float; response_mask [B,T] bool -> scalar.
-    Gradient to logits: (pi - pi_old) / (number of Trues), 0 at theta_old; its derivative there is the Fisher matrix of
-             the logits. None to old_logits.
-    Limits   0 when the two agree, never negative but for rounding. The old policy comes first: states and tokens are
-             its own.
+    Gradient to logits: (pi - pi_old) / (number of Trues), 0 at theta_old; its derivative there is
+             the Fisher matrix of the logits. None to old_logits.
+    Limits   0 when the two agree, never negative but for rounding. The old policy comes first:
+             states and tokens are its own.
     Raises   ValueError: shapes differ, old_logits require grad, a bad mask.
     """
-    check_shapes(logits=(logits, "B T V"), old_logits=(old_logits, "B T V"), response_mask=(response_mask, "bool B T"))
+    check_shapes(
+        logits=(logits, "B T V"),
+        old_logits=(old_logits, "B T V"),
+        response_mask=(response_mask, "bool B T"),
+    )
     check_mask(response_mask=response_mask)
     check_data(old_logits=old_logits)
     real = response_mask.unsqueeze(-1).expand_as(logits)  # [B,T] -> [B,T,V]
@@ -95,14 +120,17 @@ def mean_kl(*, logits, old_logits, response_mask):
 
 
 def sampled_kl(*, logprobs, old_logprobs, response_mask):
-    """KL(old || new) from the tokens that the old policy sampled, for stage 6; the mean over True tokens.
+    """KL(old || new) from the tokens that the old policy sampled, for stage 6; the mean over True
+    tokens.
 
     Equation (5.3)  mean_{True t} (log pi_old(a_t|s_t) - log pi(a_t|s_t))
     Source   the definition of the KL, with its expectation replaced by samples of the old policy.
     Shapes   logprobs, old_logprobs [B,T] float; response_mask [B,T] bool -> scalar.
-    Gradient to logprobs: -1 / (number of Trues); exactly 0 where masked. None to old_logprobs, they are data.
-    Limits   a single value can be negative. With responses of one length its mean over samples is that of (5.2). With
-             ragged ends it is not: a mean over tokens is a ratio, and the number of tokens depends on what was sampled.
+    Gradient to logprobs: -1 / (number of Trues); exactly 0 where masked. None to old_logprobs, they
+    are data.
+    Limits   a single value can be negative. With responses of one length its mean over samples is
+             that of (5.2). With ragged ends it is not: a mean over tokens is a ratio, and the
+             number of tokens depends on what was sampled.
     Raises   ValueError: shapes differ, old_logprobs require grad, a bad mask.
     """
     check_batch(response_mask, data={"old_logprobs": old_logprobs}, logprobs=logprobs)
@@ -114,11 +142,14 @@ def fisher_vector_product(*, kl_gradient, parameters, vector, damping):
 
     Equation (5.4)  F v = d/dtheta (dKL/dtheta . v)
     Source   Schulman et al. 2015, arXiv:1502.05477, appendix C.
-    Shapes   kl_gradient [N]: the gradient of mean_kl at theta_old, flat, made with create_graph=True; parameters: the
-             list of tensors it was taken to, N numbers in all; vector [N] -> [N].
+    Shapes   kl_gradient [N]: the gradient of mean_kl at theta_old, flat, made with
+             create_graph=True; parameters: the list of tensors it was taken to, N numbers in all;
+             vector [N] -> [N].
     Gradient none: the result is data.
-    Limits   F is the Hessian of the KL only where the KL is 0; elsewhere this is the Hessian, not the Fisher matrix.
-    Raises   ValueError: shapes differ, also from the parameters', vector requires grad, damping outside [0, inf).
+    Limits   F is the Hessian of the KL only where the KL is 0; elsewhere this is the Hessian, not
+             the Fisher matrix.
+    Raises   ValueError: shapes differ, also from the parameters', vector requires grad, damping
+             outside [0, inf).
     """
     check_shapes(kl_gradient=(kl_gradient, "N"), vector=(vector, "N"))
     check_data(vector=vector)
@@ -135,10 +166,11 @@ def conjugate_gradient(matvec, b, *, iterations, tolerance):
     Source   Hestenes and Stiefel 1952, Methods of conjugate gradients for solving linear systems.
     Shapes   matvec: function [N] -> [N]; b [N] float -> x [N].
     Gradient none: call it on data.
-    Limits   exact after as many iterations as F has different eigenvalues, but for rounding. b=0: x=0. It stops when
-             r.r < tolerance, and also when r is no more than the rounding of b: to go on would divide noise by noise.
-    Raises   ValueError: b is not a float [N] or requires grad, iterations < 1, tolerance outside [0, inf), p.F p <= 0
-             or NaN.
+    Limits   exact after as many iterations as F has different eigenvalues, but for rounding. b=0:
+             x=0. It stops when r.r < tolerance, and also when r is no more than the rounding of b:
+             to go on would divide noise by noise.
+    Raises   ValueError: b is not a float [N] or requires grad, iterations < 1, tolerance outside
+             [0, inf), p.F p <= 0 or NaN.
     """
     check_shapes(b=(b, "N"))
     check_data(b=b)
@@ -153,7 +185,9 @@ def conjugate_gradient(matvec, b, *, iterations, tolerance):
         product = matvec(direction)
         curvature = direction @ product
         if not curvature > 0:
-            raise ValueError(f"matvec: got p.F p = {curvature.item():.3g}, wanted more than 0; try more damping")
+            raise ValueError(
+                f"matvec: got p.F p = {curvature.item():.3g}, wanted more than 0; try more damping"
+            )
         alpha = squared / curvature
         x, residual = x + alpha * direction, residual - alpha * product
         squared, before = residual @ residual, squared
@@ -165,14 +199,17 @@ def natural_gradient_step(*, gradient, matvec, delta, iterations, tolerance):
     """The step that lowers the loss most within the bound on the KL, as far as F x = g is solved.
 
     Equation (5.6)  s = -sqrt(2 delta / x.F x) x,  F x = g
-    Source   Kakade 2001, A natural policy gradient; Schulman et al. 2015, arXiv:1502.05477, appendix C (the scaling).
-    Shapes   gradient [N]; matvec: function [N] -> [N], the product with F (damping included) -> [N].
+    Source   Kakade 2001, A natural policy gradient; Schulman et al. 2015, arXiv:1502.05477,
+             appendix C (the scaling).
+    Shapes   gradient [N]; matvec: function [N] -> [N], the product with F (damping included) ->
+             [N].
     Gradient none: all arguments are data.
-    Limits   1/2 s.(F + damping I) s = delta, so 1/2 s.F s is a little less. The size of the gradient does not matter:
-             tolerance counts in units of g.g here. A gradient of 0: no step. Adding s to the parameters as it is,
-             without a line search, is the natural policy gradient.
-    Raises   ValueError: gradient is not a float [N] or requires grad, delta or tolerance out of range; see
-             conjugate_gradient.
+    Limits   1/2 s.(F + damping I) s = delta, so 1/2 s.F s is a little less. The size of the
+             gradient does not matter: tolerance counts in units of g.g here. A gradient of 0: no
+             step. Adding s to the parameters as it is, without a line search, is the natural policy
+             gradient.
+    Raises   ValueError: gradient is not a float [N] or requires grad, delta or tolerance out of
+             range; see conjugate_gradient.
     """
     check_shapes(gradient=(gradient, "N"))
     check_data(gradient=gradient)
@@ -188,17 +225,20 @@ def natural_gradient_step(*, gradient, matvec, delta, iterations, tolerance):
 
 @torch.no_grad()
 def line_search(*, loss, kl, parameters, step, delta, backtracks, shrink=0.5):
-    """Move the parameters along a step, shortened until it helps; returns the share of the step that was taken.
+    """Move the parameters along a step, shortened until it helps; returns the share of the step
+    that was taken.
 
-    Equation (5.7)  theta + shrink^k s, for the first k < backtracks with loss < loss(theta) and KL <= delta
+    Equation (5.7)  theta + shrink^k s, for the first k < backtracks with loss < loss(theta) and KL
+                    <= delta
     Source   Schulman et al. 2015, arXiv:1502.05477, appendix C.
-    Shapes   loss, kl: functions of no arguments -> scalar; parameters: list of tensors, N numbers in all; step [N] ->
-             a number.
+    Shapes   loss, kl: functions of no arguments -> scalar; parameters: list of tensors, N numbers
+             in all; step [N] -> a number.
     Gradient none: the parameters are changed in place.
-    Limits   when no length helps: 0.0, and the old parameters, bit for bit. If loss or kl raises, the old parameters
-             are put back and the error goes on. A loss or a KL that is not finite does not help.
-    Raises   ValueError: step is not as long as the parameters, backtracks < 1, delta outside (0, inf), shrink outside
-             (0, 1).
+    Limits   when no length helps: 0.0, and the old parameters, bit for bit. If loss or kl raises,
+             the old parameters are put back and the error goes on. A loss or a KL that is not
+             finite does not help.
+    Raises   ValueError: step is not as long as the parameters, backtracks < 1, delta outside (0,
+             inf), shrink outside (0, 1).
     """
     check_count(backtracks=backtracks)
     check_range("(0, inf)", delta=delta)
@@ -221,18 +261,22 @@ def line_search(*, loss, kl, parameters, step, delta, backtracks, shrink=0.5):
     return taken
 
 
-def trpo_step(*, loss, kl, parameters, delta, damping, iterations=10, tolerance=1e-10, backtracks=10):
-    """One step of trust region policy optimisation, in place; returns the share of the full step that was taken.
+def trpo_step(
+    *, loss, kl, parameters, delta, damping, iterations=10, tolerance=1e-10, backtracks=10
+):
+    """One step of trust region policy optimisation, in place; returns the share of the full step
+    that was taken.
 
-    Equation (5.8)  theta <- theta + 0.5^k s, with s of (5.6) for g = dL/dtheta and F of (5.4), and k of (5.7)
+    Equation (5.8)  theta <- theta + 0.5^k s, with s of (5.6) for g = dL/dtheta and F of (5.4), and
+                    k of (5.7)
     Source   Schulman et al. 2015, arXiv:1502.05477, appendix C.
-    Shapes   loss, kl: functions of no arguments -> scalar with gradient to the parameters, kl twice differentiable and
-             0 where the parameters stand now; parameters: tensors -> a number.
+    Shapes   loss, kl: functions of no arguments -> scalar with gradient to the parameters, kl twice
+             differentiable and 0 where the parameters stand now; parameters: tensors -> a number.
     Gradient none: the parameters are changed in place.
-    Limits   KL(old || new) <= delta afterwards, and the surrogate is lower than before, or nothing has changed and it
-             returns 0.0.
-    Raises   ValueError: a number out of range; a loss, KL or gradient that is not finite; p.F p <= 0
-             (conjugate_gradient).
+    Limits   KL(old || new) <= delta afterwards, and the surrogate is lower than before, or nothing
+             has changed and it returns 0.0.
+    Raises   ValueError: a number out of range; a loss, KL or gradient that is not finite; p.F p <=
+             0 (conjugate_gradient).
     """
     parameters = list(parameters)
     loss_now, kl_now = loss(), kl()
@@ -240,15 +284,21 @@ def trpo_step(*, loss, kl, parameters, delta, damping, iterations=10, tolerance=
     kl_gradient = flat_gradient(kl_now, parameters, create_graph=True)
     for name, value, slope in (("loss", loss_now, gradient), ("kl", kl_now, kl_gradient)):
         if not (torch.isfinite(value) and torch.isfinite(slope).all()):
-            raise ValueError(f"{name}: got {value.item():.3g}, wanted a finite number with a finite gradient")
+            raise ValueError(
+                f"{name}: got {value.item():.3g}, wanted a finite number with a finite gradient"
+            )
 
     def matvec(vector):
-        return fisher_vector_product(kl_gradient=kl_gradient, parameters=parameters, vector=vector, damping=damping)
+        return fisher_vector_product(
+            kl_gradient=kl_gradient, parameters=parameters, vector=vector, damping=damping
+        )
 
     step = natural_gradient_step(
         gradient=gradient, matvec=matvec, delta=delta, iterations=iterations, tolerance=tolerance
     )
-    return line_search(loss=loss, kl=kl, parameters=parameters, step=step, delta=delta, backtracks=backtracks)
+    return line_search(
+        loss=loss, kl=kl, parameters=parameters, step=step, delta=delta, backtracks=backtracks
+    )
 
 
 def flat_gradient(scalar, parameters, **options):
@@ -256,10 +306,12 @@ def flat_gradient(scalar, parameters, **options):
 
     Equation (5.9)  g = dL/dtheta, the tensors of theta one after the other
     Source   none needed.
-    Shapes   scalar; parameters: list of tensors, N numbers in all; options of torch.autograd.grad -> [N].
+    Shapes   scalar; parameters: list of tensors, N numbers in all; options of torch.autograd.grad
+             -> [N].
     Gradient to the parameters with the option create_graph=True, else none.
     Limits   0 for a parameter that the scalar does not depend on.
-    Raises   RuntimeError (torch): the scalar depends on no parameter at all and carries no gradient.
+    Raises   RuntimeError (torch): the scalar depends on no parameter at all and carries no
+             gradient.
     """
     gradients = torch.autograd.grad(scalar, parameters, materialize_grads=True, **options)
     return torch.cat([gradient.reshape(-1) for gradient in gradients])
@@ -269,5 +321,7 @@ def _pieces(name, vector, parameters):
     """A vector [N] in pieces of the parameters' shapes."""
     sizes = [parameter.numel() for parameter in parameters]
     if vector.shape != (sum(sizes),):
-        raise ValueError(f"{name}: got shape {list(vector.shape)}, wanted [{sum(sizes)}] as in the parameters")
+        raise ValueError(
+            f"{name}: got shape {list(vector.shape)}, wanted [{sum(sizes)}] as in the parameters"
+        )
     return [piece.view_as(parameter) for piece, parameter in zip(vector.split(sizes), parameters)]

@@ -39,8 +39,15 @@ FAST = bool(os.environ.get("MINIPPO_FAST"))
 # %%
 smaller = {"preference_prompts": 3000, "num_updates": 30, "eval_prompts": 240, "optimum_draws": 256}
 if FAST:
-    smaller |= {"pretrain_steps": 40, "sft_steps": 40, "preference_prompts": 300, "num_updates": 3,
-                "optimum_draws": 16, "preference_heldout": 50, "eval_prompts": 24}
+    smaller |= {
+        "pretrain_steps": 40,
+        "sft_steps": 40,
+        "preference_prompts": 300,
+        "num_updates": 3,
+        "optimum_draws": 16,
+        "preference_heldout": 50,
+        "eval_prompts": 24,
+    }
 config, task = prepare(resolve({"task": "capitals", **smaller}))
 folder = RunFolder.create(tempfile.mkdtemp(), default_name="capitals")
 run = Run(config, task, torch.device("cpu"), folder, Screen())
@@ -79,7 +86,10 @@ for answer in CAPITALS["france"]:
 # %%
 training, heldout = collect_preferences(run, sft)
 for n in range(2):
-    prompt, answers = task.tokenizer.decode(training.prompt_tokens[n].tolist()), training.response_tokens[n]
+    prompt, answers = (
+        task.tokenizer.decode(training.prompt_tokens[n].tolist()),
+        training.response_tokens[n],
+    )
     first, second = (task.tokenizer.decode(answers[k].tolist()) for k in (0, 1))
     said = {1: "the first", -1: "the second", 0: "not compared: as good as each other"}
     print(f"{prompt}   {first} / {second}   preferred: {said[int(training.labels[n, 0])]}")
@@ -119,13 +129,18 @@ run.screen = Screen(quiet=True)
 policy, critic, rows, minibatch = optimise_policy(run, sft, reward_model)
 print("objective: E[score] -", config.ppo.kl_coef, "* KL(policy || reference)")
 for row in (*rows[:3], *rows[5::8]):
-    print(f"update {row['update']:2d}   score {row['objective/scores']:6.3f}   "
-          f"KL {row['objective/kl']:.3f}   gold {row['objective/gold']:.3f}")
+    print(
+        f"update {row['update']:2d}   score {row['objective/scores']:6.3f}   "
+        f"KL {row['objective/kl']:.3f}   gold {row['objective/gold']:.3f}"
+    )
 
 # %%
 fig, axes = plt.subplots(1, 3, figsize=(7, 2.4), dpi=80, layout="constrained", sharex=True)
-names = {"objective/scores": "score", "objective/kl": "KL to the reference, nats",
-         "objective/gold": "gold: share of right answers"}
+names = {
+    "objective/scores": "score",
+    "objective/kl": "KL to the reference, nats",
+    "objective/gold": "gold: share of right answers",
+}
 for ax, (name, title) in zip(axes, names.items()):
     ax.plot([row["update"] for row in rows], [row[name] for row in rows], color="black")
     ax.set_title(title, fontsize="medium")
@@ -148,15 +163,23 @@ watched = summary["answers"]
 fig, ax = plt.subplots(figsize=(7, 3), dpi=80, layout="constrained")
 for kind, marker in (("right", "o"), ("rival", "x")):
     for when, fill in (("before", "0.6"), ("after", "black")):
-        ax.plot([row[f"{kind}_{when}"] for row in watched], linestyle="none", marker=marker, color=fill,
-                label=f"{kind} answer, {when} PPO")
-ax.set_xticks(range(len(watched)), [row["prompt"].split()[-2] for row in watched], rotation=40, ha="right")
+        ax.plot(
+            [row[f"{kind}_{when}"] for row in watched],
+            linestyle="none",
+            marker=marker,
+            color=fill,
+            label=f"{kind} answer, {when} PPO",
+        )
+ax.set_xticks(
+    range(len(watched)), [row["prompt"].split()[-2] for row in watched], rotation=40, ha="right"
+)
 ax.set_ylabel("probability")
 ax.legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
 plt.show()
 for kind in ("right", "rival"):
-    before, after = (sum(row[f"{kind}_{when}"] for row in watched) / len(watched)
-                     for when in ("before", "after"))
+    before, after = (
+        sum(row[f"{kind}_{when}"] for row in watched) / len(watched) for when in ("before", "after")
+    )
     print(f"{kind} answer, mean probability {before:.2f} -> {after:.2f}")
 
 # %% [markdown]
@@ -169,13 +192,21 @@ for kind in ("right", "rival"):
 # %%
 print("prompt                               before -> after")
 for row in samples:
-    print(f"{row['prompt']:<36} {row['before']} [score {row['score_before']:.2f}] -> "
-          f"{row['after']} [score {row['score_after']:.2f}]")
+    print(
+        f"{row['prompt']:<36} {row['before']} [score {row['score_before']:.2f}] -> "
+        f"{row['after']} [score {row['score_after']:.2f}]"
+    )
 own, best = summary["policy"], summary["optimum"]
-print(f"\nE[score]  {summary['sft']['score']:.3f} -> {own['score']:.3f}     KL 0 -> {own['kl']:.3f} nats")
-print(f"objective {summary['sft']['objective']:.3f} -> {own['objective']:.3f}     "
-      f"best possible: {best['objective']:.3f}")
-print(f"optimality, the share of the way from the reference to the best: {summary['optimality']:.3f}")
+print(
+    f"\nE[score]  {summary['sft']['score']:.3f} -> {own['score']:.3f}     KL 0 -> {own['kl']:.3f} nats"
+)
+print(
+    f"objective {summary['sft']['objective']:.3f} -> {own['objective']:.3f}     "
+    f"best possible: {best['objective']:.3f}"
+)
+print(
+    f"optimality, the share of the way from the reference to the best: {summary['optimality']:.3f}"
+)
 win = summary["win_rate"]
 print(f"win rate {win['value']:.3f} (95 % interval {win['low']:.3f} to {win['high']:.3f})")
 certain = sum(-torch.tensor(row["right_before"]).log().item() for row in watched) / len(watched)
@@ -199,10 +230,16 @@ print(f"KL of a policy that always gives the right answer: {certain:.2f} nats")
 # %%
 question = task.prompt_ids(QUESTION.format("france"))
 word, eos = task.tokenizer.encode("paris"), task.tokenizer.eos_id
-answers = {"paris <eos>": [*word, eos], "paris (no EOS)": word, "paris paris <eos>": [*word, *word, eos]}
+answers = {
+    "paris <eos>": [*word, eos],
+    "paris (no EOS)": word,
+    "paris paris <eos>": [*word, *word, eos],
+}
 for name, ids in answers.items():
     gold = task.gold(QUESTION.format("france"), task.tokenizer.decode(ids))
-    print(f"{name:<18} score {reward_model(torch.tensor([question + ids])).item():6.2f}   gold {gold}")
+    print(
+        f"{name:<18} score {reward_model(torch.tensor([question + ids])).item():6.2f}   gold {gold}"
+    )
 print(f"KL per response {own['kl']:.3f}, per token {own['kl'] / own['length']:.3f}")
 
 # %% [markdown]
@@ -234,6 +271,7 @@ print(f"KL per response {own['kl']:.3f}, per token {own['kl'] / own['length']:.3
 # which slots are real; the others hold anything. For responses sampled from the policy the sum over the tokens of `logprobs` - `ref_logprobs` is an estimate
 # of the KL. Return a scalar tensor; no gradient is needed.
 
+
 # %%
 def my_objective(scores, ended, logprobs, ref_logprobs, response_mask, kl_coef, no_eos_score):
     raise NotImplementedError  # your code here
@@ -242,7 +280,7 @@ def my_objective(scores, ended, logprobs, ref_logprobs, response_mask, kl_coef, 
 # %%
 from minippo.exercises.objective import exercise
 
-exercise.check(my_objective);
+exercise.check(my_objective)
 
 # %% [markdown]
 # ## References

@@ -36,9 +36,9 @@ print("vocabulary", tokenizer.vocab_size)
 # written with letters: B = 2 rows, P = 3 prompt positions, T = 6 response slots, S = P + T positions in all, and V = 10 tokens in the vocabulary.
 
 # %%
-response_tokens, response_mask = pad_right(responses, tokenizer.pad_id)          # [B,T], [B,T]
-prompts = torch.tensor([prompt, prompt])                                         # [B,P]
-tokens = torch.cat((prompts, response_tokens), dim=1)                            # [B,S]
+response_tokens, response_mask = pad_right(responses, tokenizer.pad_id)  # [B,T], [B,T]
+prompts = torch.tensor([prompt, prompt])  # [B,P]
+tokens = torch.cat((prompts, response_tokens), dim=1)  # [B,S]
 print(tokens)
 print(response_mask.int())
 
@@ -49,12 +49,16 @@ print(response_mask.int())
 # probabilities of them, log-softmax log-probabilities (equation 0.7 of docs/equations.md). Logarithms are natural ones; their unit is the nat.
 
 # %%
-model = GPT(GPTConfig(vocab_size=tokenizer.vocab_size, context_length=16, n_layer=2, n_head=2, n_embd=16),
-            generator=torch.Generator().manual_seed(0)).eval()
+model = GPT(
+    GPTConfig(vocab_size=tokenizer.vocab_size, context_length=16, n_layer=2, n_head=2, n_embd=16),
+    generator=torch.Generator().manual_seed(0),
+).eval()
 with torch.no_grad():
-    logits = model(tokens)                                                       # [B,S,V]
+    logits = model(tokens)  # [B,S,V]
 print("logits", list(logits.shape))
-print("sum of the probabilities at one position:", round(logits[0, 2].softmax(dim=-1).sum().item(), 6))
+print(
+    "sum of the probabilities at one position:", round(logits[0, 2].softmax(dim=-1).sum().item(), 6)
+)
 
 # %% [markdown]
 # ## The shift
@@ -63,8 +67,8 @@ print("sum of the probabilities at one position:", round(logits[0, 2].softmax(di
 
 # %%
 P = prompts.shape[1]
-response_logits = logits[:, P - 1:-1]                                            # [B,T,V]
-logprobs = token_logprobs(logits=response_logits, tokens=response_tokens)        # [B,T]
+response_logits = logits[:, P - 1 : -1]  # [B,T,V]
+logprobs = token_logprobs(logits=response_logits, tokens=response_tokens)  # [B,T]
 logprobs = torch.where(response_mask, logprobs, 0.0)
 print(logprobs.round(decimals=2))
 print("uniform would be", round(-torch.tensor(float(tokenizer.vocab_size)).log().item(), 2))
@@ -75,12 +79,16 @@ print("uniform would be", round(-torch.tensor(float(tokenizer.vocab_size)).log()
 # The figure shows every log-probability at the first response's positions, and in a box the one that the text chose.
 
 # %%
-table = response_logits[0].log_softmax(dim=-1)                                   # [T,V]
+table = response_logits[0].log_softmax(dim=-1)  # [T,V]
 fig, ax = plt.subplots(figsize=(7, 3.2), dpi=80)
 image = ax.imshow(table.T, cmap="viridis", aspect="auto")
 for t, token in enumerate(response_tokens[0].tolist()):
-    ax.add_patch(plt.Rectangle((t - 0.5, token - 0.5), 1, 1, fill=False, edgecolor="white", linewidth=2))
-ax.set_yticks(range(tokenizer.vocab_size), [tokenizer.token_text(i) for i in range(tokenizer.vocab_size)])
+    ax.add_patch(
+        plt.Rectangle((t - 0.5, token - 0.5), 1, 1, fill=False, edgecolor="white", linewidth=2)
+    )
+ax.set_yticks(
+    range(tokenizer.vocab_size), [tokenizer.token_text(i) for i in range(tokenizer.vocab_size)]
+)
 ax.set_xticks(range(table.shape[0]), [f"slot {t}" for t in range(table.shape[0])])
 fig.colorbar(image, label="log-probability, nats")
 plt.show()
@@ -99,9 +107,12 @@ print("chosen:", [round(x, 2) for x in logprobs[0].tolist()])
 print("log-probability of each response:", [round(x, 3) for x in logprobs.sum(dim=1).tolist()])
 wider = torch.nn.functional.pad(tokens, (0, 7), value=tokenizer.pad_id)
 with torch.no_grad():
-    again = token_logprobs(logits=model(wider)[:, P - 1:-1], tokens=wider[:, P:])
+    again = token_logprobs(logits=model(wider)[:, P - 1 : -1], tokens=wider[:, P:])
 mask = torch.nn.functional.pad(response_mask, (0, 7))
-for name, kept in (("with 7 more pads, mask:   ", mask), ("with 7 more pads, no mask:", mask | True)):
+for name, kept in (
+    ("with 7 more pads, mask:   ", mask),
+    ("with 7 more pads, no mask:", mask | True),
+):
     sums = torch.where(kept, again, 0.0).sum(dim=1)
     print(f"{name:32}", [round(x, 3) for x in sums.tolist()])
 
@@ -143,6 +154,7 @@ print("log_softmax:   ", extreme.log_softmax(dim=-1)[0, 0].item())
 # Write the function that the cells above walked through. `logits` [B,S,V] and `tokens` [B,S] belong to prompt and response together, `response_mask` is [B,T]. Return the
 # log-probabilities of the response's tokens, [B,T], exactly 0 where the mask is False, with the gradient to the logits intact. `torch` alone is enough.
 
+
 # %%
 def my_token_logprobs(logits, tokens, prompt_length, response_mask):
     raise NotImplementedError  # your code here
@@ -151,7 +163,7 @@ def my_token_logprobs(logits, tokens, prompt_length, response_mask):
 # %%
 from minippo.exercises.token_logprobs import exercise
 
-exercise.check(my_token_logprobs);
+exercise.check(my_token_logprobs)
 
 # %% [markdown]
 # ## References

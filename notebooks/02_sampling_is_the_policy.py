@@ -17,7 +17,13 @@ import torch
 from minippo.exact.world import TabularPolicy, World
 from minippo.gpt import GPT, GPTConfig
 from minippo.logprobs import token_logprobs
-from minippo.rollout import Responses, before_actions, response_logits, response_logprobs, sample_responses
+from minippo.rollout import (
+    Responses,
+    before_actions,
+    response_logits,
+    response_logprobs,
+    sample_responses,
+)
 from minippo.tokenizer import WordTokenizer, pad_left, pad_right
 
 # %% [markdown]
@@ -28,18 +34,31 @@ from minippo.tokenizer import WordTokenizer, pad_left, pad_right
 
 # %%
 tokenizer = WordTokenizer("the a cat dog sat ran ate slept on mat .".split())
-sentences = ["the dog ran .", "the dog ran on the mat .", "the dog sat .", "the dog ate .",
-             "the dog ran .", "a cat ran .", "the cat sat on a mat .", "the cat slept .",
-             "a dog sat on the mat .", "the dog slept on the mat ."]
+sentences = [
+    "the dog ran .",
+    "the dog ran on the mat .",
+    "the dog sat .",
+    "the dog ate .",
+    "the dog ran .",
+    "a cat ran .",
+    "the cat sat on a mat .",
+    "the cat slept .",
+    "a dog sat on the mat .",
+    "the dog slept on the mat .",
+]
 rows = [[tokenizer.bos_id, *tokenizer.encode(sentence), tokenizer.eos_id] for sentence in sentences]
 texts, text_mask = pad_right(rows, tokenizer.pad_id)
 
 # %%
-model = GPT(GPTConfig(vocab_size=tokenizer.vocab_size, context_length=32, n_layer=2, n_head=2, n_embd=16),
-            generator=torch.Generator().manual_seed(0))
+model = GPT(
+    GPTConfig(vocab_size=tokenizer.vocab_size, context_length=32, n_layer=2, n_head=2, n_embd=16),
+    generator=torch.Generator().manual_seed(0),
+)
 optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
 for _ in range(40):
-    loss = -token_logprobs(logits=model(texts)[:, :-1], tokens=texts[:, 1:])[text_mask[:, 1:]].mean()
+    loss = -token_logprobs(logits=model(texts)[:, :-1], tokens=texts[:, 1:])[
+        text_mask[:, 1:]
+    ].mean()
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
@@ -54,15 +73,22 @@ print("loss per token after 40 steps:", round(loss.item(), 2), "nats")
 
 # %%
 TEMPERATURE = 0.5
-prompt_tokens = torch.tensor([[tokenizer.bos_id, *tokenizer.encode("the dog")]])         # [1,P]
+prompt_tokens = torch.tensor([[tokenizer.bos_id, *tokenizer.encode("the dog")]])  # [1,P]
 prompt_mask = torch.ones_like(prompt_tokens, dtype=torch.bool)
 ids = {"eos_id": tokenizer.eos_id, "pad_id": tokenizer.pad_id}
 drawn, _, _ = sample_responses(
-    model, prompt_tokens, prompt_mask, response_length=1, temperature=TEMPERATURE, samples_per_prompt=4000,
-    generator=torch.Generator().manual_seed(1), **ids)
-frequencies = drawn[:, 0].bincount(minlength=tokenizer.vocab_size) / len(drawn)          # [V]
+    model,
+    prompt_tokens,
+    prompt_mask,
+    response_length=1,
+    temperature=TEMPERATURE,
+    samples_per_prompt=4000,
+    generator=torch.Generator().manual_seed(1),
+    **ids,
+)
+frequencies = drawn[:, 0].bincount(minlength=tokenizer.vocab_size) / len(drawn)  # [V]
 with torch.no_grad():
-    next_logits = model(prompt_tokens)[0, -1]                                            # [V]
+    next_logits = model(prompt_tokens)[0, -1]  # [V]
 plain, sharp = next_logits.softmax(dim=0), (next_logits / TEMPERATURE).softmax(dim=0)
 for name, candidate in (("softmax(logits)", plain), ("softmax(logits / 0.5)", sharp)):
     distance = (frequencies - candidate).abs().max().item()
@@ -71,7 +97,9 @@ for name, candidate in (("softmax(logits)", plain), ("softmax(logits / 0.5)", sh
 # %%
 top = plain.argsort(descending=True)[:6]
 fig, ax = plt.subplots(figsize=(7, 3), dpi=80)
-ax.bar(range(6), frequencies[top], color="lightgrey", edgecolor="black", label="drawn, share of 4000")
+ax.bar(
+    range(6), frequencies[top], color="lightgrey", edgecolor="black", label="drawn, share of 4000"
+)
 ax.plot(range(6), sharp[top], "kx", markersize=10, label="softmax(logits / 0.5)")
 ax.plot(range(6), plain[top], "bo", markerfacecolor="none", markersize=10, label="softmax(logits)")
 ax.set_xticks(range(6), [tokenizer.token_text(i) for i in top.tolist()])
@@ -79,7 +107,11 @@ ax.set_ylabel("probability")
 ax.set_xlabel("word after 'the dog'")
 ax.legend(frameon=False)
 plt.show()
-for name, row in (("drawn", frequencies), ("softmax(logits / 0.5)", sharp), ("softmax(logits)", plain)):
+for name, row in (
+    ("drawn", frequencies),
+    ("softmax(logits / 0.5)", sharp),
+    ("softmax(logits)", plain),
+):
     print(f"{name:22}", [round(x, 3) for x in row[top].tolist()])
 
 # %% [markdown]
@@ -96,8 +128,15 @@ for name, row in (("drawn", frequencies), ("softmax(logits / 0.5)", sharp), ("so
 
 # %%
 tokens, mask, sample_logprobs = sample_responses(
-    model, prompt_tokens, prompt_mask, response_length=5, temperature=TEMPERATURE, samples_per_prompt=1000,
-    generator=torch.Generator().manual_seed(36), **ids)
+    model,
+    prompt_tokens,
+    prompt_mask,
+    response_length=5,
+    temperature=TEMPERATURE,
+    samples_per_prompt=1000,
+    generator=torch.Generator().manual_seed(36),
+    **ids,
+)
 for row in range(3):
     print([tokenizer.token_text(i) for i in tokens[row].tolist()])
     numbers = [round(x, 2) for x in sample_logprobs[row].tolist()]
@@ -110,16 +149,20 @@ for row in range(3):
 # temperature and keeps the logits that choose the response's tokens, the shift of notebook 01; `response_logprobs` looks the tokens up.
 
 # %%
-batch = Responses(prompt_tokens.expand(len(tokens), -1), prompt_mask.expand(len(tokens), -1), tokens, mask)
+batch = Responses(
+    prompt_tokens.expand(len(tokens), -1), prompt_mask.expand(len(tokens), -1), tokens, mask
+)
 ratios = {}
 with torch.no_grad():
     for temperature in (TEMPERATURE, 1.0):
-        logprobs = response_logprobs(response_logits(model, batch, temperature), batch)      # [B,T]
-        difference = (sample_logprobs - logprobs).sum(dim=1)                                 # [B]
+        logprobs = response_logprobs(response_logits(model, batch, temperature), batch)  # [B,T]
+        difference = (sample_logprobs - logprobs).sum(dim=1)  # [B]
         ratios[temperature] = (logprobs - sample_logprobs).exp()[mask]
         low, high = ratios[temperature].aminmax()
-        print(f"scored at {temperature}: ratios {low:.3f} to {high:.3f}, "
-              f"'KL' of the model from itself {round(difference.mean().item(), 3) + 0.0} nats per response")
+        print(
+            f"scored at {temperature}: ratios {low:.3f} to {high:.3f}, "
+            f"'KL' of the model from itself {round(difference.mean().item(), 3) + 0.0} nats per response"
+        )
 
 # %% [markdown]
 # Prediction 1: above 0. With the sampler's temperature the ratios are 1 and the estimate is 0. With the other one it says that the model is 0.228 nats away
@@ -138,7 +181,9 @@ at_eos = (tokens == tokenizer.eos_id) & mask
 for length, count in enumerate(mask.sum(dim=1).bincount().tolist()):
     if count:
         print(f"responses with {length} True slots: {count}")
-print("responses with an EOS:", ended.sum().item(), "  EOS slots that are True:", at_eos.sum().item())
+print(
+    "responses with an EOS:", ended.sum().item(), "  EOS slots that are True:", at_eos.sum().item()
+)
 
 # %% [markdown]
 # That EOS counts can be checked by a sum. The probabilities of all responses that a policy can give add up to 1. `World` lists them all for 3 tokens and at
@@ -148,7 +193,7 @@ print("responses with an EOS:", ended.sum().item(), "  EOS slots that are True:"
 # %%
 world = World(lambda prompt, response: 0.0, vocab_size=3, response_length=3)
 table = TabularPolicy(world, generator=torch.Generator().manual_seed(3))
-chosen = world.logprobs(table().detach())                                                    # [N,T]
+chosen = world.logprobs(table().detach())  # [N,T]
 without_eos = torch.where(world.response_tokens == 0, 0.0, chosen)
 for name, logprobs in (("with EOS", chosen), ("without EOS", without_eos)):
     total = logprobs.sum(dim=1).exp().sum().item()
@@ -170,8 +215,12 @@ one = Responses(*(x[:1] for x in (prompt_tokens, prompt_mask, tokens, mask)))
 totals = {"with the mask": [], "without the mask": []}
 with torch.no_grad():
     for pads in range(9):
-        padded = torch.nn.functional.pad(one.prompt_tokens, (pads, 0), value=tokenizer.pad_id)  # [1,pads+P]
-        moved = Responses(padded, padded != tokenizer.pad_id, one.response_tokens, one.response_mask)
+        padded = torch.nn.functional.pad(
+            one.prompt_tokens, (pads, 0), value=tokenizer.pad_id
+        )  # [1,pads+P]
+        moved = Responses(
+            padded, padded != tokenizer.pad_id, one.response_tokens, one.response_mask
+        )
         seen = moved.whole()
         for name, logits in (("with the mask", model(*seen)), ("without the mask", model(seen[0]))):
             logits = before_actions(logits, padded.shape[1]) / TEMPERATURE
@@ -204,16 +253,31 @@ for name, row in totals.items():
 # scored. The cell gives the same weights a dropout of 0.1, scores the samples in training mode, and asks the sampler to sample.
 
 # %%
-dropping = GPT(GPTConfig(vocab_size=tokenizer.vocab_size, context_length=32, n_layer=2, n_head=2, n_embd=16,
-                         dropout=0.1))
+dropping = GPT(
+    GPTConfig(
+        vocab_size=tokenizer.vocab_size,
+        context_length=32,
+        n_layer=2,
+        n_head=2,
+        n_embd=16,
+        dropout=0.1,
+    )
+)
 dropping.load_state_dict(model.state_dict())
 torch.manual_seed(4)  # dropout draws from torch's global generator
 with torch.no_grad():
     logprobs = response_logprobs(response_logits(dropping.train(), batch, TEMPERATURE), batch)
 ratios["dropout"] = (logprobs - sample_logprobs).exp()[mask]
 try:
-    sample_responses(dropping, prompt_tokens, prompt_mask, response_length=5, temperature=TEMPERATURE,
-                     generator=None, **ids)
+    sample_responses(
+        dropping,
+        prompt_tokens,
+        prompt_mask,
+        response_length=5,
+        temperature=TEMPERATURE,
+        generator=None,
+        **ids,
+    )
 except ValueError as error:
     print("ValueError:", error)
 
@@ -233,8 +297,10 @@ plt.tight_layout()
 plt.show()
 for key, name in names.items():
     far = ((ratios[key] - 1).abs() > 0.2).float().mean().item()
-    print(f"{name.replace(chr(10), ' '):28} ratios {ratios[key].min():.3f} to {ratios[key].max():.3f}, "
-          f"further than 0.2 from 1: {100 * far:.1f} %")
+    print(
+        f"{name.replace(chr(10), ' '):28} ratios {ratios[key].min():.3f} to {ratios[key].max():.3f}, "
+        f"further than 0.2 from 1: {100 * far:.1f} %"
+    )
 
 # %% [markdown]
 # *The picture in words: three rows of dots, each in rising order of the ratio. As sampled, all stand at 1. At temperature 1 most stand a little below 1 and
@@ -256,12 +322,20 @@ for key, name in names.items():
 
 # %%
 print("mean push under a constant reward:", [round(x, 3) for x in (sharp - plain)[top].tolist()])
-right_padded = pad_right([prompt_tokens[0].tolist(), prompt_tokens[0, :2].tolist()], tokenizer.pad_id)
+right_padded = pad_right(
+    [prompt_tokens[0].tolist(), prompt_tokens[0, :2].tolist()], tokenizer.pad_id
+)
 both_the_same = {"eos_id": tokenizer.eos_id, "pad_id": tokenizer.eos_id}
 for prompts, special in (((prompt_tokens, prompt_mask), both_the_same), (right_padded, ids)):
     try:
-        sample_responses(model, *prompts, response_length=5, temperature=1.0,
-                         generator=torch.Generator(), **special)
+        sample_responses(
+            model,
+            *prompts,
+            response_length=5,
+            temperature=1.0,
+            generator=torch.Generator(),
+            **special,
+        )
     except ValueError as error:
         print("ValueError:", error)
 
@@ -270,8 +344,14 @@ for prompts, special in (((prompt_tokens, prompt_mask), both_the_same), (right_p
 
 # %%
 left_padded = pad_left([prompt_tokens[0].tolist(), prompt_tokens[0, :2].tolist()], tokenizer.pad_id)
-answers, _, _ = sample_responses(model, *left_padded, response_length=6, temperature=TEMPERATURE,
-                                 generator=torch.Generator().manual_seed(5), **ids)
+answers, _, _ = sample_responses(
+    model,
+    *left_padded,
+    response_length=6,
+    temperature=TEMPERATURE,
+    generator=torch.Generator().manual_seed(5),
+    **ids,
+)
 for prompt, answer in zip(left_padded[0].tolist(), answers.tolist()):
     print([tokenizer.token_text(i) for i in prompt], "->", tokenizer.decode(answer))
 
@@ -304,6 +384,7 @@ for prompt, answer in zip(left_padded[0].tolist(), answers.tolist()):
 # there, another EOS included. Return the response mask [B,T]: True for every token of the response with its first EOS, False after it; a row without EOS is
 # True throughout. A mask of bools or of 0 and 1 will do.
 
+
 # %%
 def my_response_mask(tokens, eos_id):
     raise NotImplementedError  # your code here
@@ -312,7 +393,7 @@ def my_response_mask(tokens, eos_id):
 # %%
 from minippo.exercises.response_mask import exercise
 
-exercise.check(my_response_mask);
+exercise.check(my_response_mask)
 
 # %% [markdown]
 # ## References

@@ -38,8 +38,8 @@ WORTH = {(0,): 1.0, (1, 0): 4.0, (1, 1): 0.0, (1, 2): 2.0, (2, 0): -1.0, (2, 1):
 world = World(lambda prompt, response: WORTH.get(response, 0.0), vocab_size=3, response_length=2)
 policy = TabularPolicy(world, generator=torch.Generator().manual_seed(1), scale=0.5)
 with torch.no_grad():
-    probabilities = response_probabilities(world, policy())                                   # [N]
-returns = world.response_rewards.sum(dim=1)                                                   # [N]
+    probabilities = response_probabilities(world, policy())  # [N]
+returns = world.response_rewards.sum(dim=1)  # [N]
 for tokens, mask, p, R in zip(world.response_tokens, world.response_mask, probabilities, returns):
     print(f"response {str(tokens[mask].tolist()):7}  probability {p:.3f}  return {R:4.1f}")
 print(f"expected return J = {probabilities @ returns:.4f}")
@@ -53,7 +53,7 @@ print(f"expected return J = {probabilities @ returns:.4f}")
 # answer that every estimate is held against.
 
 # %%
-exact = exact_gradient(world, policy)                                                         # [D]
+exact = exact_gradient(world, policy)  # [D]
 print("J     ", round(objective(world, policy()).item(), 4))
 print("grad J", [round(x, 3) for x in exact.tolist()])
 
@@ -73,8 +73,8 @@ print("grad J", [round(x, 3) for x in exact.tolist()])
 # probability.
 
 # %%
-estimator = weighted(whole_returns)              # policy_gradient_loss with trajectory_returns as weights
-p, samples = gradient_samples(world, policy, estimator)                                       # [N], [N,D]
+estimator = weighted(whole_returns)  # policy_gradient_loss with trajectory_returns as weights
+p, samples = gradient_samples(world, policy, estimator)  # [N], [N,D]
 mean, covariance = mean_and_covariance(p, samples)
 print("exact gradient   ", [round(x, 3) for x in exact.tolist()])
 print("mean of estimates", [round(x, 3) for x in mean.tolist()])
@@ -108,7 +108,9 @@ print("response [1, 0]  ", [round(x, 2) + 0.0 for x in samples[1].tolist()])
 # Now every response is worth 5. No policy is better than another.
 
 # %%
-flat = World(lambda prompt, response: 5.0 if response in WORTH else 0.0, vocab_size=3, response_length=2)
+flat = World(
+    lambda prompt, response: 5.0 if response in WORTH else 0.0, vocab_size=3, response_length=2
+)
 _, pushes = gradient_samples(flat, policy, estimator)
 print("exact gradient 0:", exact_gradient(flat, policy).abs().max().item() < 1e-12)
 print("mean of estimates 0:", (p @ pushes).abs().max().item() < 1e-12)
@@ -125,21 +127,34 @@ print("length of each estimate", [round(x, 2) for x in pushes.norm(dim=1).tolist
 
 # %%
 bias, variance = bias_and_variance(world, policy, estimator, exact)
-generator, batches, sizes = torch.Generator().manual_seed(2), 100 if FAST else 500, [1, 4, 16, 64, 256, 1024]
+generator, batches, sizes = (
+    torch.Generator().manual_seed(2),
+    100 if FAST else 500,
+    [1, 4, 16, 64, 256, 1024],
+)
 measured = []
 for n in sizes:
     rows = torch.multinomial(p, batches * n, replacement=True, generator=generator).view(batches, n)
-    estimates = samples[rows].mean(dim=1)                                                     # [batches,D]
+    estimates = samples[rows].mean(dim=1)  # [batches,D]
     measured.append((estimates - exact).square().sum(dim=1).mean().sqrt().item())
 print("total variance of one response", round(variance, 3))
 print("error measured ", [round(x, 2) for x in measured])
 print("error predicted", [round((variance / n) ** 0.5, 2) for n in sizes])
-print("n at which the error is the length of the gradient:", round(variance / exact.norm().item() ** 2, 1))
+print(
+    "n at which the error is the length of the gradient:",
+    round(variance / exact.norm().item() ** 2, 1),
+)
 
 # %%
 fig, ax = plt.subplots(figsize=(7, 3.2), dpi=80)
 ax.loglog(sizes, measured, "ko", label="measured")
-ax.loglog(sizes, [(variance / n) ** 0.5 for n in sizes], "k-", linewidth=1, label="sqrt(total variance / n)")
+ax.loglog(
+    sizes,
+    [(variance / n) ** 0.5 for n in sizes],
+    "k-",
+    linewidth=1,
+    label="sqrt(total variance / n)",
+)
 ax.axhline(exact.norm().item(), color="black", linestyle="--", linewidth=1)
 ax.text(1, exact.norm().item() * 0.72, "length of the exact gradient")
 ax.set_xlabel("responses in the batch")
@@ -163,8 +178,11 @@ print(f"at 1024 responses: {measured[-1]:.3f} measured, {(variance / 1024) ** 0.
 # %%
 curves = {}
 for lowered_by in (0.0, 4.0):
-    lowered = World(lambda prompt, response: WORTH.get(response, lowered_by) - lowered_by,
-                    vocab_size=3, response_length=2)
+    lowered = World(
+        lambda prompt, response: WORTH.get(response, lowered_by) - lowered_by,
+        vocab_size=3,
+        response_length=2,
+    )
     student = TabularPolicy(lowered, generator=torch.Generator().manual_seed(1), scale=0.5)
     optimizer = torch.optim.SGD(student.parameters(), lr=0.3)
     curves[lowered_by] = []
@@ -181,16 +199,20 @@ for (lowered_by, curve), style in zip(curves.items(), ("k-", "k--")):
     thick = {"linewidth": 4, "alpha": 0.3} if lowered_by == 0 else {"linewidth": 1.5}
     axes[0].plot([worth for worth, _ in curve], style, **thick)
     axes[1].plot([loss for _, loss in curve], style)
-    axes[1].text(20, curve[20][1] - 0.9 + 1.2 * (lowered_by == 0), f"worths lowered by {lowered_by:g}")
+    axes[1].text(
+        20, curve[20][1] - 0.9 + 1.2 * (lowered_by == 0), f"worths lowered by {lowered_by:g}"
+    )
 for ax in axes:
     ax.set_xlabel("step")
 axes[0].set_ylabel("expected worth of a response")
 axes[1].set_ylabel("loss")
 plt.show()
 for lowered_by, curve in curves.items():
-    print(f"lowered by {lowered_by:g}: expected worth {curve[0][0]:.3f} -> {curve[-1][0]:.3f}, "
-          f"loss {curve[0][1]:.3f} -> {curve[-1][1]:.3f}, "
-          f"highest {max(loss for _, loss in curve):.3f}")
+    print(
+        f"lowered by {lowered_by:g}: expected worth {curve[0][0]:.3f} -> {curve[-1][0]:.3f}, "
+        f"loss {curve[0][1]:.3f} -> {curve[-1][1]:.3f}, "
+        f"highest {max(loss for _, loss in curve):.3f}"
+    )
 
 # %% [markdown]
 # *The picture in words: left, two curves on top of each other, the expected worth in both trainings, rising from 1.551 to 3.901. Right, their losses: the
@@ -208,7 +230,12 @@ for lowered_by, curve in curves.items():
 gpt = GPTPolicy(world, generator=torch.Generator().manual_seed(3))
 gpt_exact = exact_gradient(world, gpt)
 gpt_bias, gpt_variance = bias_and_variance(world, gpt, estimator, gpt_exact)
-print("parameters", len(gpt_exact), "  largest entry of the gradient", round(gpt_exact.abs().max().item(), 3))
+print(
+    "parameters",
+    len(gpt_exact),
+    "  largest entry of the gradient",
+    round(gpt_exact.abs().max().item(), 3),
+)
 print("bias below 1e-12:", gpt_bias < 1e-12, "  total variance", round(gpt_variance, 1))
 
 # %% [markdown]
@@ -217,11 +244,18 @@ print("bias below 1e-12:", gpt_bias < 1e-12, "  total variance", round(gpt_varia
 # Six losses that look alike; the first two are right. Each is a function of a batch; the mean of its gradient over all responses is exact, so there is no
 # excuse in noise. `old_logprobs` are the same numbers as `logprobs`, without gradient.
 
+
 # %%
 def loss_of(something):
     """Minus the mean over the rows of a sum over the tokens of returns times something."""
+
     def loss(batch):
-        return -(whole_returns(batch) * something(batch.logprobs, batch.old_logprobs)).sum(dim=1).mean()
+        return (
+            -(whole_returns(batch) * something(batch.logprobs, batch.old_logprobs))
+            .sum(dim=1)
+            .mean()
+        )
+
     return loss
 
 
@@ -236,15 +270,18 @@ losses = {
     "return * ratio": loss_of(lambda new, old: (new - old).exp()),
     "return * ratio, nothing detached": loss_of(lambda new, old: (new - new).exp()),
     "return * p": loss_of(lambda new, old: new.exp()),
-    "(return - penalty) * log p":
-        lambda batch: estimator(batch) + (penalty(batch) * batch.logprobs).sum(dim=1).mean(),
+    "(return - penalty) * log p": lambda batch: (
+        estimator(batch) + (penalty(batch) * batch.logprobs).sum(dim=1).mean()
+    ),
     "return * log p, mean over tokens": lambda batch: estimator(batch) / batch.response_mask.sum(),
 }
 
 # %%
 print(f"largest entry of the exact gradient {exact.abs().max().item():.3f}")
 for name, loss in losses.items():
-    print(f"{name:40} largest error of the mean {bias_and_variance(world, policy, loss, exact)[0]:.3f}")
+    print(
+        f"{name:40} largest error of the mean {bias_and_variance(world, policy, loss, exact)[0]:.3f}"
+    )
 
 # %% [markdown]
 # - The ratio new / old (notebook 11) gives the same gradient as log p, because `old` is a number. With the gradient on both sides it is the constant 1:
@@ -258,9 +295,9 @@ for name, loss in losses.items():
 # weights that carry a gradient.
 
 # %%
-logprobs = world.logprobs(policy())                                                           # [N,T]
+logprobs = world.logprobs(policy())  # [N,T]
 mask = world.response_mask
-weights = trajectory_returns(rewards=world.response_rewards, response_mask=mask, gamma=1.0)   # [N,T]
+weights = trajectory_returns(rewards=world.response_rewards, response_mask=mask, gamma=1.0)  # [N,T]
 for name, lp in (("as it should be", logprobs), ("log-probabilities detached", logprobs.detach())):
     loss = policy_gradient_loss(logprobs=lp, weights=weights, response_mask=mask)
     print(f"{name:27} has a gradient: {loss.requires_grad}")
@@ -296,6 +333,7 @@ except ValueError as error:
 # response of weight times log-probability, and the mean over the B responses. The padding may hold any numbers. The weights are numbers: if they arrive with a
 # gradient, none may pass through them. `torch` alone is enough.
 
+
 # %%
 def my_policy_gradient_loss(logprobs, weights, response_mask):
     raise NotImplementedError  # your code here
@@ -304,7 +342,7 @@ def my_policy_gradient_loss(logprobs, weights, response_mask):
 # %%
 from minippo.exercises.policy_gradient_loss import exercise
 
-exercise.check(my_policy_gradient_loss);
+exercise.check(my_policy_gradient_loss)
 
 # %% [markdown]
 # ## References

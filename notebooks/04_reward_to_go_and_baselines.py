@@ -17,7 +17,14 @@ import torch
 
 from minippo.baseline import baseline_advantages
 from minippo.exact.estimators import bias_and_variance, gradient_samples, mean_and_covariance
-from minippo.exact.ladder import best_constant, make_world, reward_functions, to_go, weighted, whole_returns
+from minippo.exact.ladder import (
+    best_constant,
+    make_world,
+    reward_functions,
+    to_go,
+    weighted,
+    whole_returns,
+)
 from minippo.exact.ladder import minus_batch_mean, minus_constant, minus_leave_one_out, minus_values
 from minippo.exact.oracle import exact_gradient, response_probabilities, values_and_action_values
 from minippo.exact.qualifications import value_baseline_on_bandits
@@ -31,8 +38,10 @@ from minippo.exact.world import TabularPolicy, World
 # cell shows the rewards of one long response in each.
 
 # %%
-worlds = {kind: make_world(reward, 0)                                      # (world, policy, V, a wrong V)
-          for kind, reward in reward_functions(0).items()}
+worlds = {
+    kind: make_world(reward, 0)  # (world, policy, V, a wrong V)
+    for kind, reward in reward_functions(0).items()
+}
 for kind, (world, policy, _, _) in worlds.items():
     row = world.response_mask.sum(dim=1).argmax()
     rewards = [round(x, 2) + 0.0 for x in world.response_rewards[row].tolist()]
@@ -47,16 +56,22 @@ print("responses:", len(world.response_tokens))
 
 # %%
 world, policy, _, _ = worlds["dense"]
-batch_rewards, batch_mask = world.response_rewards[row:row + 1], world.response_mask[row:row + 1]
+batch_rewards, batch_mask = (
+    world.response_rewards[row : row + 1],
+    world.response_mask[row : row + 1],
+)
 no_values = torch.zeros_like(batch_rewards)
 print("rewards      ", [round(x, 2) for x in batch_rewards[0].tolist()])
-weights = baseline_advantages(rewards=batch_rewards, values=no_values, response_mask=batch_mask, gamma=1.0)
+weights = baseline_advantages(
+    rewards=batch_rewards, values=no_values, response_mask=batch_mask, gamma=1.0
+)
 print("reward-to-go ", [round(x, 2) for x in weights[0].tolist()])
 
 # %% [markdown]
 # The part that is left out, past rewards times grad log p, has mean 0: when the token is drawn the past is a fixed number, and the mean of grad log p over
 # the token is 0. So the mean of the estimate stays the exact gradient: it is **unbiased**.
 # What happens to the variance is computed exactly, as in notebook 03, for all three worlds.
+
 
 # %%
 def past(batch):
@@ -68,18 +83,28 @@ for kind, (world, policy, _, _) in worlds.items():
     exact = exact_gradient(world, policy)
     (whole_bias, whole), (ahead_bias, ahead), (_, before) = (
         bias_and_variance(world, policy, weighted(weights), exact)
-        for weights in (whole_returns, to_go, past))
+        for weights in (whole_returns, to_go, past)
+    )
     table[kind] = (whole, ahead)
-    print(f"{kind:13} both unbiased: {max(whole_bias, ahead_bias) < 1e-12};  "
-          f"variance with the whole return {whole:.3f} =")
-    print(f"{'':15}reward-to-go {ahead:.3f} + past {before:.3f} "
-          f"+ twice their covariance {whole - ahead - before:.3f}")
+    print(
+        f"{kind:13} both unbiased: {max(whole_bias, ahead_bias) < 1e-12};  "
+        f"variance with the whole return {whole:.3f} ="
+    )
+    print(
+        f"{'':15}reward-to-go {ahead:.3f} + past {before:.3f} "
+        f"+ twice their covariance {whole - ahead - before:.3f}"
+    )
 
 # %%
 fig, axes = plt.subplots(1, 3, figsize=(7, 3), dpi=80, constrained_layout=True)
 for ax, (kind, pair) in zip(axes, table.items()):
-    bars = ax.bar(("whole\nreturn", "reward-\nto-go"), pair, color="lightgrey", edgecolor="black",
-                  hatch=("", "//"))
+    bars = ax.bar(
+        ("whole\nreturn", "reward-\nto-go"),
+        pair,
+        color="lightgrey",
+        edgecolor="black",
+        hatch=("", "//"),
+    )
     ax.bar_label(bars, [f"{x:.3f}" for x in pair])
     ax.set_title(kind)
     ax.margins(y=0.15)
@@ -105,12 +130,16 @@ print({kind: [round(x, 3) for x in pair] for kind, pair in table.items()})
 # %%
 world, policy, values, _ = worlds["outcome-only"]
 exact = exact_gradient(world, policy)
-mean_return = (response_probabilities(world, policy().detach()) @ world.response_rewards.sum(dim=1)).item()
+mean_return = (
+    response_probabilities(world, policy().detach()) @ world.response_rewards.sum(dim=1)
+).item()
 best = best_constant(world, policy).item()
 constants = {"0": 0.0, "1": 1.0, "10": 10.0, "100": 100.0, "mean": mean_return, "best": best}
 for name, constant in constants.items():
     bias, variance = bias_and_variance(world, policy, weighted(minus_constant(constant)), exact)
-    print(f"whole return - {name:4} ({constant:7.3f}): unbiased: {bias < 1e-12}, variance {variance:9.3f}")
+    print(
+        f"whole return - {name:4} ({constant:7.3f}): unbiased: {bias < 1e-12}, variance {variance:9.3f}"
+    )
 bias, by_values = bias_and_variance(world, policy, weighted(minus_values), exact, values=values)
 print(f"reward-to-go - V(s):            unbiased: {bias < 1e-12}, variance {by_values:9.3f}")
 
@@ -131,34 +160,57 @@ chooser = TabularPolicy(bandit, generator=torch.Generator().manual_seed(0))
 chooser.table.data = torch.tensor([[0.9, 0.05, 0.05]], dtype=torch.float64).log()  # a, b, c
 V = values_and_action_values(bandit, chooser().detach())[0].item()
 bandit_exact, bandit_best = exact_gradient(bandit, chooser), best_constant(bandit, chooser).item()
-_, scores = gradient_samples(bandit, chooser, weighted(lambda batch: torch.ones_like(batch.rewards)))
-print("squared length of grad log p of a, b, c:", [round(x, 3) for x in scores.square().sum(dim=1).tolist()])
+_, scores = gradient_samples(
+    bandit, chooser, weighted(lambda batch: torch.ones_like(batch.rewards))
+)
+print(
+    "squared length of grad log p of a, b, c:",
+    [round(x, 3) for x in scores.square().sum(dim=1).tolist()],
+)
 for name, b in (("none", 0.0), ("V", V), ("best", bandit_best)):
     variance = bias_and_variance(bandit, chooser, weighted(minus_constant(b)), bandit_exact)[1]
     print(f"baseline {name:4} = {b:.3f}: variance {variance:.4f}")
+
 
 # %%
 def variance_with(setting, b):
     return bias_and_variance(*setting[:2], weighted(minus_constant(b)), setting[2])[1]
 
 
-shown = {"outcome-only world": ((world, policy, exact), torch.linspace(-1, 4, 26),
-                                {"none": 0.0, "best": best, "mean return": mean_return}),
-         "one token": ((bandit, chooser, bandit_exact), torch.linspace(-0.2, 1.1, 27),
-                       {"none": 0.0, "best": bandit_best, "V": V})}
+shown = {
+    "outcome-only world": (
+        (world, policy, exact),
+        torch.linspace(-1, 4, 26),
+        {"none": 0.0, "best": best, "mean return": mean_return},
+    ),
+    "one token": (
+        (bandit, chooser, bandit_exact),
+        torch.linspace(-0.2, 1.1, 27),
+        {"none": 0.0, "best": bandit_best, "V": V},
+    ),
+}
 
 # %%
 fig, axes = plt.subplots(1, 2, figsize=(7, 3.2), dpi=80, constrained_layout=True)
 for ax, (title, (setting, grid, marks)) in zip(axes, shown.items()):
     ax.plot(grid, [variance_with(setting, b) for b in grid.tolist()], "k-")
     for (name, b), marker in zip(marks.items(), "osD"):
-        ax.plot(b, variance_with(setting, b), "k" + marker, markersize=7, markerfacecolor="none", label=name)
+        ax.plot(
+            b,
+            variance_with(setting, b),
+            "k" + marker,
+            markersize=7,
+            markerfacecolor="none",
+            label=name,
+        )
     ax.set(xlabel="constant baseline", ylabel="total variance", title=title)
     ax.legend(frameon=False)
 axes[0].axhline(by_values, color="black", linestyle="--", linewidth=1)
 axes[0].text(-0.9, by_values + 0.2, "V(s)")
 plt.show()
-print(f"squares, the best constants: {best:.3f} and {bandit_best:.3f};  dashed line: {by_values:.3f}")
+print(
+    f"squares, the best constants: {best:.3f} and {bandit_best:.3f};  dashed line: {by_values:.3f}"
+)
 
 # %% [markdown]
 # *The picture in words: two parabolas of the variance over the constant. In the outcome-only world the lowest point, 1.502, is at 1.402, well left of the
@@ -179,10 +231,16 @@ for kind, (place, actor, V_s, wrong_V) in worlds.items():
     gradient = exact_gradient(place, actor)
     constant, right, wrong = (
         bias_and_variance(place, actor, weighted(weights), gradient, values=critic)[1]
-        for weights, critic in ((minus_constant(best_constant(place, actor)), None),
-                                (minus_values, V_s), (minus_values, wrong_V)))
-    print(f"{kind:13} best constant {constant:.3f}, reward-to-go - V(s) {right:.3f}, "
-          f"the same with a wrong V(s) {wrong:.3f}")
+        for weights, critic in (
+            (minus_constant(best_constant(place, actor)), None),
+            (minus_values, V_s),
+            (minus_values, wrong_V),
+        )
+    )
+    print(
+        f"{kind:13} best constant {constant:.3f}, reward-to-go - V(s) {right:.3f}, "
+        f"the same with a wrong V(s) {wrong:.3f}"
+    )
 
 # %% [markdown]
 # So V is worse than no baseline in 289 of 1000 problems, and in none as good as the best constant; but the median of the ratio of those two variances is
@@ -196,6 +254,7 @@ for kind, (place, actor, V_s, wrong_V) in worlds.items():
 # - The mean of the batch as a baseline: a row's own return is in it, equation (3.3). The mean of the other rows is free of that, equation (3.4).
 # - A critic's gradient in the weights: the policy's loss would train the critic. minippo refuses it.
 
+
 # %%
 def value_after_the_token(batch):
     return to_go(batch) - torch.nn.functional.pad(batch.values[:, 1:], (0, 1))
@@ -204,20 +263,28 @@ def value_after_the_token(batch):
 world, policy, values, _ = worlds["dense"]
 exact = exact_gradient(world, policy)
 print(f"largest entry of the exact gradient {exact.abs().max().item():.3f}")
-for name, weights, size in (("V(s), as it should be", minus_values, 1),
-                            ("V one slot too late", value_after_the_token, 1),
-                            ("rewards so far", lambda batch: batch.rewards.cumsum(dim=1), 1),
-                            ("minus the mean of a batch of 2", minus_batch_mean, 2),
-                            ("minus the other one of 2", minus_leave_one_out, 2)):
+for name, weights, size in (
+    ("V(s), as it should be", minus_values, 1),
+    ("V one slot too late", value_after_the_token, 1),
+    ("rewards so far", lambda batch: batch.rewards.cumsum(dim=1), 1),
+    ("minus the mean of a batch of 2", minus_batch_mean, 2),
+    ("minus the other one of 2", minus_leave_one_out, 2),
+):
     p, samples = gradient_samples(world, policy, weighted(weights), values=values, size=size)
     mean, _ = mean_and_covariance(p, samples)
-    print(f"{name:32} largest error of the mean {(mean - exact).abs().max().item():.3f}, "
-          f"part of the exact gradient in it {(mean @ exact / (exact @ exact)).item():.3f}")
+    print(
+        f"{name:32} largest error of the mean {(mean - exact).abs().max().item():.3f}, "
+        f"part of the exact gradient in it {(mean @ exact / (exact @ exact)).item():.3f}"
+    )
 
 # %%
 try:
-    baseline_advantages(rewards=batch_rewards, values=no_values.requires_grad_(), response_mask=batch_mask,
-                        gamma=1.0)
+    baseline_advantages(
+        rewards=batch_rewards,
+        values=no_values.requires_grad_(),
+        response_mask=batch_mask,
+        gamma=1.0,
+    )
 except ValueError as error:
     print("ValueError:", error)
 
@@ -254,6 +321,7 @@ except ValueError as error:
 # token t is drawn. The padding may
 # hold any numbers. The result is data: no gradient may reach the values.
 
+
 # %%
 def my_advantages(rewards, values, response_mask, gamma):
     raise NotImplementedError  # your code here
@@ -262,7 +330,7 @@ def my_advantages(rewards, values, response_mask, gamma):
 # %%
 from minippo.exercises.advantages import exercise
 
-exercise.check(my_advantages);
+exercise.check(my_advantages)
 
 # %% [markdown]
 # ## References

@@ -52,17 +52,26 @@ print([(text, gold_points(text)) for text in ("good and good", "not good", "not 
 # gold / temperature). Its label is 1 when the first is preferred and -1 when the second is. Pairs with equal gold are not compared. Every response ends with
 # EOS.
 
+
 # %%
 def compare(n, seed):
     """n times the prompt with 4 random responses each, and the annotator's choices."""
     rng, words = random.Random(seed), "good bad not and it".split()
     texts = [" ".join(rng.choices(words, k=rng.randint(1, 6))) for _ in range(4 * n)]
-    tokens, mask = pad_right([[*tokenizer.encode(t), tokenizer.eos_id] for t in texts], tokenizer.pad_id)
+    tokens, mask = pad_right(
+        [[*tokenizer.encode(t), tokenizer.eos_id] for t in texts], tokenizer.pad_id
+    )
     gold = torch.tensor([gold_points(text) for text in texts]).double().view(n, 4)
     labels, chances = annotate(gold, temperature=1.0, generator=torch.Generator().manual_seed(seed))
     prompts = torch.tensor([prompt] * n)
-    return texts, Comparisons(prompts, torch.ones_like(prompts).bool(),
-                              tokens.view(n, 4, -1), mask.view(n, 4, -1), labels, chances)
+    return texts, Comparisons(
+        prompts,
+        torch.ones_like(prompts).bool(),
+        tokens.view(n, 4, -1),
+        mask.view(n, 4, -1),
+        labels,
+        chances,
+    )
 
 
 _, training = compare(400 if FAST else 2000, seed=1)
@@ -79,11 +88,13 @@ print(f"the first pair: '{texts[0]}' or '{texts[1]}'; P(first preferred) = {p:.2
 # of it.
 
 # %%
-gpt = GPT(GPTConfig(tokenizer.vocab_size, context_length=24, n_layer=2, n_head=2, n_embd=32),
-          generator=torch.Generator().manual_seed(0)).eval()
+gpt = GPT(
+    GPTConfig(tokenizer.vocab_size, context_length=24, n_layer=2, n_head=2, n_embd=32),
+    generator=torch.Generator().manual_seed(0),
+).eval()
 reward_model = RewardModel(gpt, generator=torch.Generator().manual_seed(1)).eval()
 two = [[*prompt, *tokenizer.encode(text), tokenizer.eos_id] for text in ("not good and it", "good")]
-tokens, mask = pad_right(two, tokenizer.pad_id)                                  # [2,S], [2,S]
+tokens, mask = pad_right(two, tokenizer.pad_id)  # [2,S], [2,S]
 with torch.no_grad():
     print(reward_model.per_token(tokens, mask).numpy().round(2))
     print("last real token at", last_real_token(tokens, mask).tolist())
@@ -97,8 +108,10 @@ with torch.no_grad():
 
 # %%
 margins = torch.linspace(-4, 4, 81)
-losses = [bradley_terry_loss(chosen_scores=m.view(1), rejected_scores=torch.zeros(1)).item()
-          for m in margins]
+losses = [
+    bradley_terry_loss(chosen_scores=m.view(1), rejected_scores=torch.zeros(1)).item()
+    for m in margins
+]
 fig, ax = plt.subplots(figsize=(6, 3), dpi=80)
 ax.plot(margins, losses, color="black")
 ax.plot([0], [losses[40]], "ko")
@@ -126,18 +139,29 @@ for name, extra in (("loss of two pairs:", 0), ("all scores plus 5:", 5)):
 # annotator's ceiling: the mean of max(p, 1 - p), what a reader who knows the rule would get.
 
 # %%
-config = RewardConfig(reward_epochs=2 if FAST else 6, reward_batch_size=32, reward_learning_rate=3e-3)
+config = RewardConfig(
+    reward_epochs=2 if FAST else 6, reward_batch_size=32, reward_learning_rate=3e-3
+)
 before = heldout_report(reward_model, heldout)
-losses = train_reward_model(reward_model, training, config=config,
-                            generator=torch.Generator().manual_seed(2))
+losses = train_reward_model(
+    reward_model, training, config=config, generator=torch.Generator().manual_seed(2)
+)
 report = heldout_report(reward_model, heldout)
 print("loss, first step", round(losses[0], 2), " last ten", round(sum(losses[-10:]) / 10, 2))
-print("accuracy before training", round(before["heldout_accuracy"], 2),
-      " after", round(report["heldout_accuracy"], 2), " ceiling", round(report["annotator_ceiling"], 2))
+print(
+    "accuracy before training",
+    round(before["heldout_accuracy"], 2),
+    " after",
+    round(report["heldout_accuracy"], 2),
+    " ceiling",
+    round(report["annotator_ceiling"], 2),
+)
 gold = torch.tensor([gold_points(text) for text in texts])
 found = all_scores(reward_model, heldout).flatten()
-print("mean score of responses with gold -2 to 2:",
-      [round(found[gold == k].mean().item(), 2) for k in range(-2, 3)])
+print(
+    "mean score of responses with gold -2 to 2:",
+    [round(found[gold == k].mean().item(), 2) for k in range(-2, 3)],
+)
 
 # %% [markdown]
 # Prediction 1: the ceiling is 0.82 of the held-out comparisons. In the others the annotator has contradicted the rule, and nobody can foresee which these
@@ -155,8 +179,9 @@ with torch.no_grad():
 fig, ax = plt.subplots(figsize=(7, 3), dpi=80)
 ax.plot(trace[:-1], "o--", color="grey")
 ax.plot([len(sentence) - 1], trace[-1:], "ks", markersize=8)
-ax.annotate("the score", (len(sentence) - 1, trace[-1]), (-10, -4),
-            textcoords="offset points", ha="right")
+ax.annotate(
+    "the score", (len(sentence) - 1, trace[-1]), (-10, -4), textcoords="offset points", ha="right"
+)
 ax.set_xticks(range(len(sentence)), [tokenizer.token_text(i) for i in sentence])
 ax.set_ylabel("head's output")
 ax.set_ylim(trace.min() - 0.5, trace.max() + 0.5)
@@ -179,14 +204,26 @@ print([f"{tokenizer.token_text(i)} {x:.2f}" for i, x in zip(sentence, trace.toli
 # %%
 scores = all_scores(reward_model, heldout)
 margins, swapped = pair_margins(scores, heldout.labels), pair_margins(scores, -heldout.labels)
-loss, swapped_loss = (bradley_terry_loss(chosen_scores=m, rejected_scores=torch.zeros_like(m))
-                      for m in (margins, swapped))
-print("probabilities of a pair and its swap:",
-      [round(torch.sigmoid(m[0]).item(), 3) for m in (margins, swapped)])
-print("swapped loss - loss:", round((swapped_loss - loss).item(), 3),
-      "  mean margin:", round(margins.mean().item(), 3))
-print("accuracy:", round((margins > 0).double().mean().item(), 3),
-      "  swapped:", round((swapped > 0).double().mean().item(), 3))
+loss, swapped_loss = (
+    bradley_terry_loss(chosen_scores=m, rejected_scores=torch.zeros_like(m))
+    for m in (margins, swapped)
+)
+print(
+    "probabilities of a pair and its swap:",
+    [round(torch.sigmoid(m[0]).item(), 3) for m in (margins, swapped)],
+)
+print(
+    "swapped loss - loss:",
+    round((swapped_loss - loss).item(), 3),
+    "  mean margin:",
+    round(margins.mean().item(), 3),
+)
+print(
+    "accuracy:",
+    round((margins > 0).double().mean().item(), 3),
+    "  swapped:",
+    round((swapped > 0).double().mean().item(), 3),
+)
 
 # %% [markdown]
 # An evaluation that gives the same accuracy for swapped labels does not measure what it says.
@@ -221,8 +258,10 @@ ax.set_xlabel("number of pads")
 ax.set_ylabel("score of 'not good and it'")
 ax.legend(frameon=False)
 plt.show()
-print("largest change of the score:",
-      {name: round(max(abs(x - curve[0]) for x in curve), 2) for name, curve in curves.items()})
+print(
+    "largest change of the score:",
+    {name: round(max(abs(x - curve[0]) for x in curve), 2) for name, curve in curves.items()},
+)
 
 # %% [markdown]
 # *The picture in words: three lines over the number of pads. The one with the mask is flat; the one read in the last column jumps up and down; the
@@ -241,13 +280,19 @@ print("largest change of the score:",
 # The next cell shows what the first and the third do to the held-out accuracy.
 
 # %%
-wide = torch.cat((heldout.prompt_tokens.repeat_interleave(4, dim=0),
-                  heldout.response_tokens.flatten(0, 1)), dim=1)
-real = torch.cat((heldout.prompt_mask.repeat_interleave(4, dim=0),
-                  heldout.response_mask.flatten(0, 1)), dim=1)
+wide = torch.cat(
+    (heldout.prompt_tokens.repeat_interleave(4, dim=0), heldout.response_tokens.flatten(0, 1)),
+    dim=1,
+)
+real = torch.cat(
+    (heldout.prompt_mask.repeat_interleave(4, dim=0), heldout.response_mask.flatten(0, 1)), dim=1
+)
 with torch.no_grad():
-    readings = {"as it should be": reward_model(wide, real), "last column": reward_model(wide),
-                "without EOS": reward_model(wide, real & (wide != tokenizer.eos_id))}
+    readings = {
+        "as it should be": reward_model(wide, real),
+        "last column": reward_model(wide),
+        "without EOS": reward_model(wide, real & (wide != tokenizer.eos_id)),
+    }
 for name, found in readings.items():
     right = pair_margins(found.view(-1, 4), heldout.labels) > 0
     print(f"{name:<16} accuracy {right.double().mean().item():.3f}")
@@ -259,8 +304,11 @@ for name, found in readings.items():
 # %%
 turned = RewardModel(gpt, generator=torch.Generator().manual_seed(1)).eval()
 losses = train_reward_model(
-    turned, replace(training, labels=-training.labels), generator=torch.Generator().manual_seed(2),
-    config=RewardConfig(reward_epochs=1, reward_batch_size=32, reward_learning_rate=3e-3))
+    turned,
+    replace(training, labels=-training.labels),
+    generator=torch.Generator().manual_seed(2),
+    config=RewardConfig(reward_epochs=1, reward_batch_size=32, reward_learning_rate=3e-3),
+)
 print("loss, first step", round(losses[0], 2), " last ten", round(sum(losses[-10:]) / 10, 2))
 print("held-out accuracy", round(heldout_report(turned, heldout)["heldout_accuracy"], 2))
 
@@ -293,6 +341,7 @@ print("held-out accuracy", round(heldout_report(turned, heldout)["heldout_accura
 # differ), each with a mask of its shape that is True at the real tokens. There may be pads on both sides. Read each text's score where it belongs and return
 # the Bradley-Terry loss, a scalar with a gradient to both. `torch` alone is enough.
 
+
 # %%
 def my_reward_loss(chosen_outputs, chosen_mask, rejected_outputs, rejected_mask):
     raise NotImplementedError  # your code here
@@ -301,7 +350,7 @@ def my_reward_loss(chosen_outputs, chosen_mask, rejected_outputs, rejected_mask)
 # %%
 from minippo.exercises.reward_score import exercise
 
-exercise.check(my_reward_loss);
+exercise.check(my_reward_loss)
 
 # %% [markdown]
 # ## References

@@ -39,10 +39,10 @@ FAST = bool(os.environ.get("MINIPPO_FAST"))
 # %%
 world = World(reward_functions(seed=0)["outcome-only"], response_length=4)
 policy = TabularPolicy(world, generator=torch.Generator().manual_seed(0))
-mask = world.response_mask                                                       # [N,T]
+mask = world.response_mask  # [N,T]
 with torch.no_grad():
-    exact, _ = values_and_action_values(world, policy())                         # [K]
-    probability = response_probabilities(world, policy())                        # [N]
+    exact, _ = values_and_action_values(world, policy())  # [K]
+    probability = response_probabilities(world, policy())  # [N]
 returns = rewards_to_go(rewards=world.response_rewards, response_mask=mask, gamma=1.0)
 print(len(mask), "responses,", len(world.states), "prefixes")
 for state in (0, 1, 3, 7):
@@ -55,18 +55,25 @@ for state in (0, 1, 3, 7):
 # V(s_t) is what is expected before token t is chosen, so it is read at the position before that token, like the logits. `before_actions` cuts out these
 # positions. The head starts at 0, and so do all values.
 
+
 # %%
 def new_critic():
     config = GPTConfig(vocab_size=4, context_length=5, n_layer=2, n_head=2, n_embd=16)
     return Critic(GPT(config, generator=torch.Generator().manual_seed(0))).double()
 
 
-prompts = torch.full((len(mask), 1), 3)                           # the prompt is a token of its own
-tokens = torch.cat((prompts, world.response_tokens), dim=1)                      # [N,1+T]
+prompts = torch.full((len(mask), 1), 3)  # the prompt is a token of its own
+tokens = torch.cat((prompts, world.response_tokens), dim=1)  # [N,1+T]
 real = torch.cat((torch.ones_like(prompts).bool(), mask), dim=1)
-values = before_actions(new_critic()(tokens, real), prompt_length=1)             # [N,T]
-print("head output", list(real.shape), "-> values", list(values.shape),
-      " largest:", values.abs().max().item())
+values = before_actions(new_critic()(tokens, real), prompt_length=1)  # [N,T]
+print(
+    "head output",
+    list(real.shape),
+    "-> values",
+    list(values.shape),
+    " largest:",
+    values.abs().max().item(),
+)
 
 # %% [markdown]
 # ## Learning from returns
@@ -74,6 +81,7 @@ print("head output", list(real.shape), "-> values", list(values.shape),
 # Nobody tells the critic V. It sees sampled responses and what followed, the reward-to-go, and its loss is half the mean squared error, equation (3.2). The
 # mean is the best answer to a squared error, and the mean of what follows a prefix is its value. `train_critic` draws 128 responses for each update and keeps
 # the loss, the explained variance and the change of the head. (`old_values` and `cliprange_value` serve other numbers of `value_diagnostics`.)
+
 
 # %%
 def train_critic(critic, parameters=None, learning_rate=0.01, read=before_actions):
@@ -87,10 +95,18 @@ def train_critic(critic, parameters=None, learning_rate=0.01, read=before_action
         seen, head = values.detach(), critic.head.weight.detach().clone()
         optimizer.zero_grad(), loss.backward(), optimizer.step()
         change = (critic.head.weight - head).norm().item()
-        rows.append(value_diagnostics(values=seen, old_values=seen, value_targets=returns[i],
-                                      response_mask=mask[i], cliprange_value=0.2)
-                    | {"loss": loss.item(), "val/critic_head_change": change})
+        rows.append(
+            value_diagnostics(
+                values=seen,
+                old_values=seen,
+                value_targets=returns[i],
+                response_mask=mask[i],
+                cliprange_value=0.2,
+            )
+            | {"loss": loss.item(), "val/critic_head_change": change}
+        )
     return rows
+
 
 # %% [markdown]
 # How well can it do? The exact V has an error too: the return of one response is its value plus the luck of the tokens to come. The sums over all responses
@@ -98,7 +114,7 @@ def train_critic(critic, parameters=None, learning_rate=0.01, read=before_action
 # towards, here the return. No critic that reads the prefix alone can do better on average.
 
 # %%
-share = probability[:, None] * mask                                 # [N,T] how often a slot is seen
+share = probability[:, None] * mask  # [N,T] how often a slot is seen
 share = share / share.sum()
 luck = returns - world.along_responses(exact)
 
@@ -112,6 +128,7 @@ print("exact V: loss", round(floor, 2), " explained variance", round(ceiling, 2)
 
 # %% [markdown]
 # Now the training.
+
 
 # %%
 def last_20(found, name):
@@ -141,8 +158,9 @@ left.set_xlabel("exact V of a prefix")
 left.set_ylabel("learned V")
 right.plot([row["loss"] for row in rows], color="black")
 right.axhline(floor, color="black", linestyle="--")
-right.annotate("loss of the exact V", (len(rows), floor), (0, -24),
-               textcoords="offset points", ha="right")
+right.annotate(
+    "loss of the exact V", (len(rows), floor), (0, -24), textcoords="offset points", ha="right"
+)
 right.set_ylim(bottom=0)
 right.set(xlabel="update", ylabel="value loss")
 plt.show()
@@ -159,19 +177,24 @@ print("V of the prompt alone: learned", round(at_start, 2), " exact", round(exac
 # a constant. The next critics have a fault each. One was forgotten: the optimiser got the trunk and not the head. One has a learning rate twenty times that
 # of the sound one. One is read a position too late.
 
+
 # %%
 def one_too_late(outputs, prompt_length):
     return outputs[:, prompt_length:]
 
 
 forgotten = new_critic()
-runs = {"sound": rows,
-        "head not in the optimiser": train_critic(forgotten, parameters=forgotten.trunk.parameters()),
-        "learning rate 0.2": train_critic(new_critic(), learning_rate=0.2),
-        "read one position late": train_critic(new_critic(), read=one_too_late)}
+runs = {
+    "sound": rows,
+    "head not in the optimiser": train_critic(forgotten, parameters=forgotten.trunk.parameters()),
+    "learning rate 0.2": train_critic(new_critic(), learning_rate=0.2),
+    "read one position late": train_critic(new_critic(), read=one_too_late),
+}
 for name, found in runs.items():
-    print(f"{name:<26} explained variance {last_20(found, 'val/explained_variance'):5.2f}",
-          f"  loss {last_20(found, 'loss'):.2f}")
+    print(
+        f"{name:<26} explained variance {last_20(found, 'val/explained_variance'):5.2f}",
+        f"  loss {last_20(found, 'loss'):.2f}",
+    )
 
 # %% [markdown]
 # The figure shows the explained variance of all four, with the ceiling that the exact V has.
@@ -180,7 +203,9 @@ for name, found in runs.items():
 fig, ax = plt.subplots(figsize=(7, 3.4), dpi=80)
 looks = (("black", "-"), ("grey", "-"), ("grey", ":"), ("black", "-."))
 for (name, found), (color, style) in zip(runs.items(), looks):
-    ax.plot([row["val/explained_variance"] for row in found], color=color, linestyle=style, label=name)
+    ax.plot(
+        [row["val/explained_variance"] for row in found], color=color, linestyle=style, label=name
+    )
 ax.axhline(ceiling, color="black", linestyle="--", linewidth=1)
 ax.annotate("exact V", (0, ceiling), (4, 4), textcoords="offset points")
 ax.set_ylim(-0.2, 1)
@@ -188,8 +213,10 @@ ax.set_xlabel("update")
 ax.set_ylabel("explained variance")
 ax.legend(frameon=False, fontsize=8, loc="upper left", ncols=2)
 plt.show()
-print("critics above the exact V in the end:",
-      [name for name, found in runs.items() if last_20(found, "val/explained_variance") > ceiling])
+print(
+    "critics above the exact V in the end:",
+    [name for name, found in runs.items() if last_20(found, "val/explained_variance") > ceiling],
+)
 
 # %% [markdown]
 # *The picture in words: four lines over the updates. The solid black one, the sound critic, rises to the dashed line of the exact V and stays there; two grey
@@ -206,6 +233,7 @@ print("critics above the exact V in the end:",
 #
 # A run of minippo asks diagnostic P006 after every update. It reads the same two numbers: has the head moved, and has the explained variance been above 0 in
 # one of the last five updates (asked from update 20 on)?
+
 
 # %%
 def first_alarm(found):
@@ -230,16 +258,23 @@ for name, found in runs.items():
 # - Judging by the loss alone. Its floor is the luck in the returns, and grows with the square of the reward's scale.
 # - Values read at the token itself: above the ceiling, as in the figure. As a baseline they depend on the action, and the policy gradient is biased.
 
+
 # %%
 def judge(values, scale=1.0):
     targets, seen = scale * returns[i], mask[i]
-    terms = {"values": torch.where(seen, values[i], 0.0), "value_targets": targets, "response_mask": seen}
+    terms = {
+        "values": torch.where(seen, values[i], 0.0),
+        "value_targets": targets,
+        "response_mask": seen,
+    }
     found = value_diagnostics(**terms, old_values=terms["values"], cliprange_value=0.2)
     explained, loss = found["val/explained_variance"], value_loss(**terms).item()
     return f"explained variance {explained:.2f}, loss {loss:.2f}"
 
 
-i = torch.multinomial(probability, 4096, replacement=True, generator=torch.Generator().manual_seed(2))
+i = torch.multinomial(
+    probability, 4096, replacement=True, generator=torch.Generator().manual_seed(2)
+)
 exact_values = world.along_responses(exact)
 print("exact V               ", judge(exact_values))
 print("exact V + 5           ", judge(exact_values + 5))
@@ -271,6 +306,7 @@ print("all rewards times 10  ", judge(10 * exact_values, scale=10.0))
 # `prompt_length` is P. Read the values where they belong, and return half the mean squared error over the real tokens, a scalar. The targets are data: no
 # gradient goes into them, even if they come with one. `torch` alone is enough.
 
+
 # %%
 def my_value_loss(head_outputs, value_targets, response_mask, prompt_length):
     raise NotImplementedError  # your code here
@@ -279,7 +315,7 @@ def my_value_loss(head_outputs, value_targets, response_mask, prompt_length):
 # %%
 from minippo.exercises.value_loss import exercise
 
-exercise.check(my_value_loss);
+exercise.check(my_value_loss)
 
 # %% [markdown]
 # ## References

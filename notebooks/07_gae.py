@@ -45,7 +45,9 @@ values = torch.tensor([[0.5, 0.4, 0.7, 0.9], [0.5, 0.6, 0.0, 0.0]])
 deltas = td_residuals(rewards=rewards, values=values, response_mask=mask, gamma=1.0)
 print("residuals\n", deltas.numpy().round(2))
 for lam in (0.0, 0.95, 1.0):
-    advantages = gae_advantages(rewards=rewards, values=values, response_mask=mask, gamma=1.0, lam=lam)
+    advantages = gae_advantages(
+        rewards=rewards, values=values, response_mask=mask, gamma=1.0, lam=lam
+    )
     print(f"advantages, lam {lam}\n", advantages.numpy().round(2))
 
 # %% [markdown]
@@ -61,8 +63,10 @@ for lam, look in ((0.5, ":"), (0.9, "--"), (0.95, "-")):
     weights = [lam**n for n in range(40)]
     ax.plot(weights, look, color="black")
     ax.annotate(f"lam {lam}", (15, lam**15), (2, 3), textcoords="offset points")
-    print(f"lam {lam}: all weights sum to {1 / (1 - lam):.0f};",
-          f"after 20 tokens {lam**20:.2g} is left of one")
+    print(
+        f"lam {lam}: all weights sum to {1 / (1 - lam):.0f};",
+        f"after 20 tokens {lam**20:.2g} is left of one",
+    )
 ax.set_xlabel("tokens ahead")
 ax.set_ylabel("weight of the residual")
 plt.show()
@@ -79,7 +83,9 @@ plt.show()
 # together.
 
 # %%
-world, policy, exact_v, wrong_v = ladder.make_world(ladder.reward_functions(seed=0)["dense"], seed=0)
+world, policy, exact_v, wrong_v = ladder.make_world(
+    ladder.reward_functions(seed=0)["dense"], seed=0
+)
 gradient = exact_gradient(world, policy)
 lams = [i / 10 for i in range(11)] if FAST else [i / 20 for i in range(21)]
 
@@ -91,8 +97,10 @@ def bias_and_spread(values, lam, world=world, policy=policy, gradient=gradient):
     return (mean - gradient).norm().item(), covariance.trace().item()
 
 
-found = {name: [bias_and_spread(v, lam) for lam in lams]
-         for name, v in (("exact V", exact_v), ("wrong V", wrong_v))}
+found = {
+    name: [bias_and_spread(v, lam) for lam in lams]
+    for name, v in (("exact V", exact_v), ("wrong V", wrong_v))
+}
 print("length of the exact gradient:", round(gradient.norm().item(), 3))
 for name, pairs in found.items():
     for lam in (0.0, 0.5, 1.0):
@@ -109,8 +117,13 @@ for name, look in (("exact V", "o:"), ("wrong V", "s-")):
     left.plot(lams, bias, look, color="black", markersize=4)
     right.plot(lams, variance, look, color="black", markersize=4)
     left.annotate(name, (0.3, bias[len(lams) * 3 // 10]), (4, 6), textcoords="offset points")
-    right.annotate(name, (0.6, variance[len(lams) * 6 // 10]), (-12, 10),
-                   textcoords="offset points", ha="right")
+    right.annotate(
+        name,
+        (0.6, variance[len(lams) * 6 // 10]),
+        (-12, 10),
+        textcoords="offset points",
+        ha="right",
+    )
 left.set_ylabel("length of the gradient's bias")
 right.set_ylabel("total variance, one response")
 right.set_ylim(bottom=0)
@@ -140,8 +153,10 @@ for n, look in ((1, ":"), (8, "-."), (32, "--"), (128, "-"), (1024, "-")):
     ax.plot(lams, errors, look, color="black", linewidth=1)
     ax.plot([lams[best]], [errors[best]], "ko")
     ax.annotate(f"n = {n}", (1, errors[-1]), (4, -3), textcoords="offset points")
-    print(f"n = {n:<5} best lam {lams[best]:.2f}  error {errors[best]:.3f}",
-          f"(lam 0: {errors[0]:.3f}, lam 1: {errors[-1]:.3f})")
+    print(
+        f"n = {n:<5} best lam {lams[best]:.2f}  error {errors[best]:.3f}",
+        f"(lam 0: {errors[0]:.3f}, lam 1: {errors[-1]:.3f})",
+    )
 ax.set_yscale("log")
 ax.set_xlim(-0.02, 1.18)
 ax.set_xlabel("lam (wrong V)")
@@ -164,8 +179,10 @@ plt.show()
 table = ladder.advantage_table(seed=0)["dense"]
 print("lam    exact V: bias  variance    wrong V: bias   tilt   variance")
 for one, other in zip(table["exact V"], table["wrong V"]):
-    print(f"{one['lam']:<14} {one['bias']:.3f}  {one['variance']:.3f}",
-          f"{other['bias']:>17.3f}  {other['tilt']:.3f}  {other['variance']:.3f}")
+    print(
+        f"{one['lam']:<14} {one['bias']:.3f}  {one['variance']:.3f}",
+        f"{other['bias']:>17.3f}  {other['tilt']:.3f}  {other['variance']:.3f}",
+    )
 
 # %% [markdown]
 # Prediction 2: no. With the wrong V it falls from 0.640 to 0.597 and rises again, to 0.667 at lam 1, where it is largest. There the estimate is off by the
@@ -184,10 +201,17 @@ for has_eos in (False, True):
     table_policy = TabularPolicy(other, generator=torch.Generator().manual_seed(0))
     right_v, _ = values_and_action_values(other, table_policy().detach())
     target = exact_gradient(other, table_policy)
-    biases = [bias_and_spread(right_v + 1, lam, other, table_policy, target)[0]
-              for lam in (0.0, 0.5, 0.95, 1.0)]
-    print("ragged ends " if has_eos else "equal length", "bias at lam 0, 0.5, 0.95, 1:",
-          [round(bias, 4) for bias in biases], " gradient", round(target.norm().item(), 2))
+    biases = [
+        bias_and_spread(right_v + 1, lam, other, table_policy, target)[0]
+        for lam in (0.0, 0.5, 0.95, 1.0)
+    ]
+    print(
+        "ragged ends " if has_eos else "equal length",
+        "bias at lam 0, 0.5, 0.95, 1:",
+        [round(bias, 4) for bias in biases],
+        " gradient",
+        round(target.norm().item(), 2),
+    )
 
 # %% [markdown]
 # Prediction 3: it depends on the ends. With equal lengths there is no bias at any lam. With ragged ends it is 0.1871 at lam 0: a critic that is too high
@@ -201,7 +225,7 @@ for has_eos in (False, True):
 # - The sum taken forwards: a token is then credited with the surprises before it, which it did not cause.
 
 # %%
-spoiled = torch.where(mask, values, 0.8)                             # what a critic may say of pads
+spoiled = torch.where(mask, values, 0.8)  # what a critic may say of pads
 full = torch.ones_like(mask)
 for name, v, m in (("as it should be", spoiled, mask), ("mask forgotten", spoiled, full)):
     advantages = gae_advantages(rewards=rewards, values=v, response_mask=m, gamma=1.0, lam=0.95)
@@ -234,6 +258,7 @@ for name, v, m in (("as it should be", spoiled, mask), ("mask forgotten", spoile
 # the last real token of each row is 0, and so is the result where the mask is False. What stands in the padding of the inputs is not 0 here. All inputs are
 # data. `torch` alone is enough.
 
+
 # %%
 def my_gae(rewards, values, response_mask, gamma, lam):
     raise NotImplementedError  # your code here
@@ -242,7 +267,7 @@ def my_gae(rewards, values, response_mask, gamma, lam):
 # %%
 from minippo.exercises.gae import exercise
 
-exercise.check(my_gae);
+exercise.check(my_gae)
 
 # %% [markdown]
 # ## References

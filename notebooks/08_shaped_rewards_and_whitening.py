@@ -37,16 +37,19 @@ FAST = bool(os.environ.get("MINIPPO_FAST"))
 
 # %%
 lengths, generator = torch.tensor([6, 4, 2]), torch.Generator().manual_seed(0)
-mask = torch.arange(6) < lengths[:, None]                                        # [B,T]
+mask = torch.arange(6) < lengths[:, None]  # [B,T]
 logprobs = torch.where(mask, -torch.rand(3, 6, generator=generator), 0.0)
 ref_logprobs = torch.where(mask, -1.5 * torch.rand(3, 6, generator=generator), 0.0)
 scores = torch.tensor([1.0, 0.5, -0.3])
-rewards = shaped_rewards(scores=scores, logprobs=logprobs, ref_logprobs=ref_logprobs,
-                         response_mask=mask, kl_coef=0.2)
+rewards = shaped_rewards(
+    scores=scores, logprobs=logprobs, ref_logprobs=ref_logprobs, response_mask=mask, kl_coef=0.2
+)
 print(rewards.numpy().round(2))
 print("sum over the response:         ", rewards.sum(dim=1).numpy().round(3))
-print("score - kl_coef * log-ratio sum:",
-      (scores - 0.2 * (logprobs - ref_logprobs).sum(dim=1)).numpy().round(3))
+print(
+    "score - kl_coef * log-ratio sum:",
+    (scores - 0.2 * (logprobs - ref_logprobs).sum(dim=1)).numpy().round(3),
+)
 
 # %% [markdown]
 # The sum over a response is what RLHF maximises: the score minus kl_coef times the log-ratio of the whole response, whose mean is the KL. Why not put that
@@ -86,8 +89,10 @@ print("all on the last token     ", lumped[0].numpy().round(2))
 four, all_four = torch.tensor([0.04, 0.05, 0.06, 0.05]), torch.ones(4).bool()
 print("rewards           ", [round(x, 2) for x in four.tolist()])
 print("whiten            ", [round(x, 2) for x in whiten(values=four, mask=all_four).tolist()])
-print("scale_to_unit_std ",
-      [round(x, 2) for x in scale_to_unit_std(values=four, mask=all_four).tolist()])
+print(
+    "scale_to_unit_std ",
+    [round(x, 2) for x in scale_to_unit_std(values=four, mask=all_four).tolist()],
+)
 
 # %% [markdown]
 # Prediction 1: one of four. The mean, 0.05, is kept. Sizes are not, 0.06 becomes 1.46, and signs are not, 0.04 becomes -1.36. Two of them that were nearly
@@ -104,16 +109,23 @@ lengths = torch.randint(2, 21, (200,), generator=generator)
 mask = torch.arange(20) < lengths[:, None]
 scores = 1 + 0.5 * torch.randn(200, generator=generator).double()
 zeros = torch.zeros(200, 20).double()
-rewards = shaped_rewards(scores=scores, logprobs=zeros, ref_logprobs=zeros,
-                         response_mask=mask, kl_coef=0.0)
-returns = {"rewards as they are": scores, "whiten": whiten(values=rewards, mask=mask).sum(dim=1),
-           "scale_to_unit_std": scale_to_unit_std(values=rewards, mask=mask).sum(dim=1)}
+rewards = shaped_rewards(
+    scores=scores, logprobs=zeros, ref_logprobs=zeros, response_mask=mask, kl_coef=0.0
+)
+returns = {
+    "rewards as they are": scores,
+    "whiten": whiten(values=rewards, mask=mask).sum(dim=1),
+    "scale_to_unit_std": scale_to_unit_std(values=rewards, mask=mask).sum(dim=1),
+}
 for name, x in returns.items():
-    with_score, with_length = (torch.corrcoef(torch.stack((x, y.double())))[0, 1].item()
-                               for y in (scores, lengths))
+    with_score, with_length = (
+        torch.corrcoef(torch.stack((x, y.double())))[0, 1].item() for y in (scores, lengths)
+    )
     swapped = ((x[:, None] < x) & (scores[:, None] > scores)).double().sum() / (200 * 199 / 2)
-    print(f"{name:<20} correlation with score {with_score:5.2f}, with length {with_length:5.2f};",
-          f"pairs in the wrong order {swapped:.2f}")
+    print(
+        f"{name:<20} correlation with score {with_score:5.2f}, with length {with_length:5.2f};",
+        f"pairs in the wrong order {swapped:.2f}",
+    )
 
 # %% [markdown]
 # Each response as a point, its score and what is left of it as a return.
@@ -132,8 +144,10 @@ axes[0].legend(frameon=False, fontsize=8)
 plt.show()
 mean = masked_mean(values=rewards, mask=mask).item()
 std = masked_variance(values=rewards, mask=mask).sqrt().item()
-print(f"mean {mean:.3f}, std {std:.3f}: each further token counts {-mean / std:.2f} with whiten, "
-      f"{mean - mean / std:.2f} with scale_to_unit_std")
+print(
+    f"mean {mean:.3f}, std {std:.3f}: each further token counts {-mean / std:.2f} with whiten, "
+    f"{mean - mean / std:.2f} with scale_to_unit_std"
+)
 
 # %% [markdown]
 # *The picture in words: two clouds that rise with the score. In both the triangles, short responses, lie above the circles, long ones; the distance is larger
@@ -150,8 +164,10 @@ print(f"mean {mean:.3f}, std {std:.3f}: each further token counts {-mean / std:.
 # probability 0.5, the second is luck.
 
 # %%
-pays = {(0, 0): 10.0, (1,): 1.0}                                   # ticket and luck; the sure thing
-lottery = World(lambda prompt, tokens: pays.get(tokens, 0.0), vocab_size=2, response_length=2, has_eos=False)
+pays = {(0, 0): 10.0, (1,): 1.0}  # ticket and luck; the sure thing
+lottery = World(
+    lambda prompt, tokens: pays.get(tokens, 0.0), vocab_size=2, response_length=2, has_eos=False
+)
 policy = TabularPolicy(lottery, generator=torch.Generator().manual_seed(0))
 with torch.no_grad():
     policy.table.copy_(torch.tensor([[0.5, 0.5], [0.2, 0.8], [0.5, 0.5]]).log())
@@ -166,8 +182,12 @@ def whitened(batch):
 
 exact = exact_gradient(lottery, policy)[0].item()
 print(f"exact gradient to the ticket's logit: {exact:+.2f}")
-sizes = {n: mean_and_covariance(*gradient_samples(lottery, policy, weighted(whitened), size=n))[0][0].item()
-         for n in ((2, 3) if FAST else (2, 3, 4))}
+sizes = {
+    n: mean_and_covariance(*gradient_samples(lottery, policy, weighted(whitened), size=n))[0][
+        0
+    ].item()
+    for n in ((2, 3) if FAST else (2, 3, 4))
+}
 print("whitened, batch of n:", {n: f"{x:+.3f}" for n, x in sizes.items()})
 
 # %% [markdown]
@@ -189,7 +209,7 @@ for n in (2, 4, 16, 64, 256):
     sizes[n] = estimate.mean().item()
     error = (estimate.std() / batches**0.5).item()
     print(f"batch of {n:<4} {sizes[n]:+.3f}, standard error {error:.3f}")
-scale = (0.5 * 0.2 * 10**2 + 0.5 * 1**2 - 1.5**2) ** 0.5       # of the gain: mean 0.5 * 2 + 0.5 * 1
+scale = (0.5 * 0.2 * 10**2 + 0.5 * 1**2 - 1.5**2) ** 0.5  # of the gain: mean 0.5 * 2 + 0.5 * 1
 print(f"exact gradient / standard deviation of the gain: {exact / scale:+.3f}")
 
 # %% [markdown]
@@ -200,8 +220,9 @@ fig, ax = plt.subplots(figsize=(6.5, 3), dpi=80)
 ax.plot(sorted(sizes), [sizes[n] for n in sorted(sizes)], "ko-")
 ax.axhline(exact / scale, color="black", linestyle="--")
 ax.axhline(0, color="grey", linewidth=0.8)
-ax.annotate("exact gradient / standard deviation", (2, exact / scale), (0, -14),
-            textcoords="offset points")
+ax.annotate(
+    "exact gradient / standard deviation", (2, exact / scale), (0, -14), textcoords="offset points"
+)
 ax.set_xscale("log", base=2)
 ax.set_xlabel("responses in a batch")
 ax.set_ylabel("mean gradient to the ticket")
@@ -226,12 +247,21 @@ print("first size with the right sign:", min(n for n, x in sizes.items() if x > 
 three = torch.tensor([6, 4, 2])
 last_column = torch.zeros(3, 6)
 last_column[:, -1] = 1.0
-print("score 1 in the last column, after the mask:",
-      (last_column * (torch.arange(6) < three[:, None])).sum(dim=1).tolist())
+print(
+    "score 1 in the last column, after the mask:",
+    (last_column * (torch.arange(6) < three[:, None])).sum(dim=1).tolist(),
+)
 ones, one_slot = torch.ones(2, 3), torch.ones(2, 3).bool()
-for call in (lambda: whiten(values=ones, mask=one_slot),
-             lambda: shaped_rewards(scores=ones[:, 0], logprobs=ones.clone().requires_grad_(),
-                                    ref_logprobs=ones, response_mask=one_slot, kl_coef=0.1)):
+for call in (
+    lambda: whiten(values=ones, mask=one_slot),
+    lambda: shaped_rewards(
+        scores=ones[:, 0],
+        logprobs=ones.clone().requires_grad_(),
+        ref_logprobs=ones,
+        response_mask=one_slot,
+        kl_coef=0.1,
+    ),
+):
     try:
         call()
     except ValueError as error:
@@ -264,6 +294,7 @@ for call in (lambda: whiten(values=ones, mask=one_slot),
 # the mask is False (the log-probabilities are not 0 there). The rewards are data: no gradient goes back to `logprobs`, although they come with one. `torch`
 # alone is enough.
 
+
 # %%
 def my_shaped_rewards(scores, logprobs, ref_logprobs, response_mask, kl_coef):
     raise NotImplementedError  # your code here
@@ -272,7 +303,7 @@ def my_shaped_rewards(scores, logprobs, ref_logprobs, response_mask, kl_coef):
 # %%
 from minippo.exercises.shaped_rewards import exercise
 
-exercise.check(my_shaped_rewards);
+exercise.check(my_shaped_rewards)
 
 # %% [markdown]
 # ## References

@@ -36,10 +36,12 @@ ESTIMATORS = {"k1": kl_k1, "k2": kl_k2, "k3": kl_k3}
 # %%
 logits = torch.tensor([2.0, 1.0, 0.0, -1.0, -2.5], dtype=torch.float64)
 ref_logits = torch.tensor([-0.5, 1.0, 0.5, 0.0, -0.5], dtype=torch.float64)
-logprobs, ref_logprobs = logits.log_softmax(dim=-1), ref_logits.log_softmax(dim=-1)   # [V]
+logprobs, ref_logprobs = logits.log_softmax(dim=-1), ref_logits.log_softmax(dim=-1)  # [V]
 pi, ref = logprobs.exp(), ref_logprobs.exp()
-k = {name: estimator(logprobs=logprobs, ref_logprobs=ref_logprobs)
-     for name, estimator in ESTIMATORS.items()}
+k = {
+    name: estimator(logprobs=logprobs, ref_logprobs=ref_logprobs)
+    for name, estimator in ESTIMATORS.items()
+}
 print("token     pi    ref      d" + "".join(f"     {name}" for name in k))
 for v in range(5):
     row = (logprobs[v] - ref_logprobs[v], *(x[v] for x in k.values()))
@@ -56,6 +58,7 @@ for v in range(5):
 #
 # Which of them has the KL as its mean, and how far does one sample lie from its mean?
 
+
 # %%
 def one_kl(a, b):
     return exact_kl(logits=a.view(1, 1, -1), ref_logits=b.view(1, 1, -1)).item()
@@ -66,8 +69,10 @@ print(f"KL(reference || policy) {one_kl(ref_logits, logits):.4f}")
 for name, x in k.items():
     mean = (pi * x).sum()
     std = (pi * (x - mean) ** 2).sum().sqrt()
-    print(f"{name}   mean {mean:.4f}   standard deviation of one sample {std:.2f}"
-          f"   probability of a negative value {pi[x < 0].sum():.2f}")
+    print(
+        f"{name}   mean {mean:.4f}   standard deviation of one sample {std:.2f}"
+        f"   probability of a negative value {pi[x < 0].sum():.2f}"
+    )
 
 # %% [markdown]
 # k1 and k3 have the right mean, k2 has not. The two KLs differ: the direction is part of the question, and all three estimates are about the first one.
@@ -93,11 +98,18 @@ for scale in scales:
 fig, axes = plt.subplots(1, 3, figsize=(7.4, 2.9), dpi=80, layout="constrained")
 d = torch.linspace(-2.5, 2.5, 101, dtype=torch.float64)
 for (name, estimator), style in zip(ESTIMATORS.items(), ("-", "--", ":")):
-    axes[0].plot(d, estimator(logprobs=d, ref_logprobs=torch.zeros_like(d)), "k" + style, label=name)
+    axes[0].plot(
+        d, estimator(logprobs=d, ref_logprobs=torch.zeros_like(d)), "k" + style, label=name
+    )
     axes[1].plot(scales, [row[0] for row in curves[name]], "k" + style, label=name)
     axes[2].plot(scales, [row[1] for row in curves[name]], "k" + style, label=name)
-    print(name, " mean / KL at 0.1, 1, 1.6:", *(f"{curves[name][i][0]:6.2f}" for i in (0, 9, 15)),
-          "  std / KL:", *(f"{curves[name][i][1]:6.2f}" for i in (0, 9, 15)))
+    print(
+        name,
+        " mean / KL at 0.1, 1, 1.6:",
+        *(f"{curves[name][i][0]:6.2f}" for i in (0, 9, 15)),
+        "  std / KL:",
+        *(f"{curves[name][i][1]:6.2f}" for i in (0, 9, 15)),
+    )
 for ax, title in zip(axes, ("value, nats", "mean / KL", "standard deviation / KL")):
     ax.set(title=title, xlabel="distance from the reference")
     ax.legend(fontsize=8)
@@ -125,20 +137,23 @@ plt.show()
 #
 # The next cell has a function for the two parts, and the gradients of both KLs to compare with.
 
+
 # %%
 def two_parts(estimator):
     theta = logits.clone().requires_grad_()
     log_pi = theta.log_softmax(dim=-1)
     x = estimator(logprobs=log_pi, ref_logprobs=ref_logprobs)
-    as_loss, = torch.autograd.grad((pi * x).sum(), theta, retain_graph=True)   # pi is data: samples
-    as_reward, = torch.autograd.grad((pi * x.detach() * log_pi).sum(), theta)
+    (as_loss,) = torch.autograd.grad(
+        (pi * x).sum(), theta, retain_graph=True
+    )  # pi is data: samples
+    (as_reward,) = torch.autograd.grad((pi * x.detach() * log_pi).sum(), theta)
     return as_reward, as_loss
 
 
 theta = logits.clone().requires_grad_()
 kl = exact_kl(logits=theta.view(1, 1, 5), ref_logits=ref_logits.view(1, 1, 5)).sum()
-kl, = torch.autograd.grad(kl, theta)
-reverse = pi - ref                           # the gradient of KL(reference || policy) to the logits
+(kl,) = torch.autograd.grad(kl, theta)
+reverse = pi - ref  # the gradient of KL(reference || policy) to the logits
 for name, row in (("grad KL(policy || reference)", kl), ("grad KL(reference || policy)", reverse)):
     print(f"{name:<30}", *(f"{x + 0:7.3f}" for x in row.tolist()))
 
@@ -149,10 +164,16 @@ for name, row in (("grad KL(policy || reference)", kl), ("grad KL(reference || p
 targets = {"KL(policy || reference)": kl, "KL(reference || policy)": reverse}
 for name, estimator in ESTIMATORS.items():
     for place, row in zip(("in the reward", "in the loss"), two_parts(estimator)):
-        same = [label for label, target in targets.items() if torch.allclose(row, target, atol=1e-12)]
+        same = [
+            label for label, target in targets.items() if torch.allclose(row, target, atol=1e-12)
+        ]
         row = torch.where(row.abs() < 1e-12, 0.0, row)
-        print(f"{name} {place:<14}", *(f"{x:7.3f}" for x in row.tolist()),
-              "  = grad", *(same or ["of neither"]))
+        print(
+            f"{name} {place:<14}",
+            *(f"{x:7.3f}" for x in row.tolist()),
+            "  = grad",
+            *(same or ["of neither"]),
+        )
 
 # %% [markdown]
 # Prediction 2: the expected gradient of k1 in the loss is 0. Its gradient to log pi is 1 for every token, and the mean of grad log pi over samples of the
@@ -177,15 +198,24 @@ for name, estimator in ESTIMATORS.items():
     world = World(reward_functions(0)["dense"], response_length=3)
     policy = TabularPolicy(world, generator=torch.Generator().manual_seed(0))
     start = policy().detach().clone()
-    runs[name] = train_with_kl_in_reward(world, policy, kl_estimator=estimator, kl_coef=0.5,
-                                         steps=100 if FAST else 400, learning_rate=2.0, record_every=5)
+    runs[name] = train_with_kl_in_reward(
+        world,
+        policy,
+        kl_estimator=estimator,
+        kl_coef=0.5,
+        steps=100 if FAST else 400,
+        learning_rate=2.0,
+        record_every=5,
+    )
     ends[name] = response_probabilities(world, policy().detach())
 best_logits, best = optimal_policy(world, start, 0.5)
 for name, rows in runs.items():
     first, last = rows[0], rows[-1]
-    print(f"{name}  total variation {first['total variation']:.3f} -> {last['total variation']:.3f}"
-          f"   objective {first['objective']:.2f} -> {last['objective']:.2f} of {best:.2f}"
-          f"   KL {last['kl']:.2f}")
+    print(
+        f"{name}  total variation {first['total variation']:.3f} -> {last['total variation']:.3f}"
+        f"   objective {first['objective']:.2f} -> {last['objective']:.2f} of {best:.2f}"
+        f"   KL {last['kl']:.2f}"
+    )
 
 # %% [markdown]
 # The right half of the picture shows where they have ended: the probabilities of the four responses that are likeliest under the optimal policy.
@@ -193,8 +223,10 @@ for name, rows in runs.items():
 # %%
 columns = {"optimal": response_probabilities(world, best_logits), **ends}
 top = columns["optimal"].argsort(descending=True)[:4]
-labels = ["".join("EAB"[t] for t, m in zip(world.response_tokens[i], world.response_mask[i]) if m)
-          for i in top.tolist()]
+labels = [
+    "".join("EAB"[t] for t, m in zip(world.response_tokens[i], world.response_mask[i]) if m)
+    for i in top.tolist()
+]
 print("responses ", *(f"{label:>7}" for label in labels))
 for name, p in columns.items():
     print(f"{name:<10}", *(f"{x:7.3f}" for x in p[top].tolist()))
@@ -205,10 +237,19 @@ for (name, rows), style in zip(runs.items(), ("-", "--", ":")):
     steps, apart = [row["step"] for row in rows], [row["total variation"] for row in rows]
     axes[0].plot(steps, apart, "k" + style, label=name)
 for i, ((name, p), hatch) in enumerate(zip(columns.items(), ("", "..", "//", "xx"))):
-    axes[1].bar(torch.arange(4) + 0.2 * i - 0.3, p[top], 0.2,
-                color="white", edgecolor="black", hatch=hatch, label=name)
+    axes[1].bar(
+        torch.arange(4) + 0.2 * i - 0.3,
+        p[top],
+        0.2,
+        color="white",
+        edgecolor="black",
+        hatch=hatch,
+        label=name,
+    )
 axes[0].set(xlabel="step", ylabel="total variation to the optimum", ylim=(0, 0.8))
-axes[1].set(ylabel="probability", xticks=range(4), xticklabels=labels, xlabel="response (E ends it)")
+axes[1].set(
+    ylabel="probability", xticks=range(4), xticklabels=labels, xlabel="response (E ends it)"
+)
 axes[0].legend()
 axes[1].legend(fontsize=8)
 plt.show()
@@ -230,17 +271,22 @@ plt.show()
 
 # %%
 for name, x in (("k1", -k["k1"]), ("k3", torch.expm1(k["k1"]) - k["k1"])):
-    print(f"{name} with d turned around: mean {(pi * x).sum():.4f},",
-          f"wanted {one_kl(logits, ref_logits):.4f}")
+    print(
+        f"{name} with d turned around: mean {(pi * x).sum():.4f},",
+        f"wanted {one_kl(logits, ref_logits):.4f}",
+    )
 
 # %% [markdown]
 # - k1 in the loss to hold the policy: the mean of its gradient is 0, and each sample is not. It is noise, whatever the distance from the reference.
 
 # %%
-scores = torch.eye(5, dtype=torch.float64) - pi      # row v: grad log pi_v = one-hot(v) - pi
-print("mean:", round((pi @ scores).abs().max().item(), 6),
-      "  standard deviation of one sample, per logit:",
-      [round(x, 2) for x in (pi @ scores**2).sqrt().tolist()])
+scores = torch.eye(5, dtype=torch.float64) - pi  # row v: grad log pi_v = one-hot(v) - pi
+print(
+    "mean:",
+    round((pi @ scores).abs().max().item(), 6),
+    "  standard deviation of one sample, per logit:",
+    [round(x, 2) for x in (pi @ scores**2).sqrt().tolist()],
+)
 
 # %% [markdown]
 # - Taking the per-token k2 or k3 as a loss for longer responses. For one token k2 in the loss is right. A response has several, and an early token decides in
@@ -250,14 +296,18 @@ print("mean:", round((pi @ scores).abs().max().item(), 6),
 # %%
 policy = TabularPolicy(world, generator=torch.Generator().manual_seed(1))
 other = TabularPolicy(world, generator=torch.Generator().manual_seed(11))().detach()
-wanted, = torch.autograd.grad(sequence_kl(world, policy(), other), policy.table)
-p = response_probabilities(world, policy()).detach()                                       # [N]
+(wanted,) = torch.autograd.grad(sequence_kl(world, policy(), other), policy.table)
+p = response_probabilities(world, policy()).detach()  # [N]
 for name in ("k2", "k3"):
-    a, b = world.logprobs(policy()), world.logprobs(other)                  # [N,T], 0 after the end
-    for what, x in (("sum of the tokens'", ESTIMATORS[name](logprobs=a, ref_logprobs=b).sum(dim=1)),
-                    ("of the whole response",
-                     ESTIMATORS[name](logprobs=a.sum(dim=1), ref_logprobs=b.sum(dim=1)))):
-        found, = torch.autograd.grad(p @ x, policy.table, retain_graph=True)
+    a, b = world.logprobs(policy()), world.logprobs(other)  # [N,T], 0 after the end
+    for what, x in (
+        ("sum of the tokens'", ESTIMATORS[name](logprobs=a, ref_logprobs=b).sum(dim=1)),
+        (
+            "of the whole response",
+            ESTIMATORS[name](logprobs=a.sum(dim=1), ref_logprobs=b.sum(dim=1)),
+        ),
+    ):
+        (found,) = torch.autograd.grad(p @ x, policy.table, retain_graph=True)
         error = (found - wanted).norm() / wanted.norm()
         print(f"{name} in the loss, {what:<22} error of the gradient / the gradient {error:.2f}")
 
@@ -289,6 +339,7 @@ for name in ("k2", "k3"):
 # `response_mask` is [B,T]. Return one tensor [3,B,T] with k1, k2, k3 in this order (`torch.stack` makes it), exactly 0 where the mask is False, with the
 # gradient to `logprobs` intact. They estimate KL(policy || reference) from samples of the policy.
 
+
 # %%
 def my_kl_estimators(logprobs, ref_logprobs, response_mask):
     raise NotImplementedError  # your code here
@@ -297,7 +348,7 @@ def my_kl_estimators(logprobs, ref_logprobs, response_mask):
 # %%
 from minippo.exercises.kl_estimators import exercise
 
-exercise.check(my_kl_estimators);
+exercise.check(my_kl_estimators)
 
 # %% [markdown]
 # ## References

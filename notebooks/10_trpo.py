@@ -70,7 +70,7 @@ for step in ([0.5, 0.5], [0.5, -0.5]):
 delta = 0.02
 loss = -(three_logits(theta).softmax(dim=-1).flatten() * paid).sum()  # one state: L is -J
 g = flat_gradient(loss, [theta], retain_graph=True)
-here = mean_kl(logits=three_logits(theta), old_logits=old, response_mask=one)    # 0, with a graph
+here = mean_kl(logits=three_logits(theta), old_logits=old, response_mask=one)  # 0, with a graph
 slope = flat_gradient(here, [theta], create_graph=True)
 
 
@@ -78,12 +78,17 @@ def F_times(v):
     return fisher_vector_product(kl_gradient=slope, parameters=[theta], vector=v, damping=0.0)
 
 
-steps = {"natural": natural_gradient_step(gradient=g, matvec=F_times, delta=delta, iterations=2,
-                                          tolerance=0.0),
-         "plain": -g * torch.sqrt(2 * delta / (g @ F_times(g)))}
+steps = {
+    "natural": natural_gradient_step(
+        gradient=g, matvec=F_times, delta=delta, iterations=2, tolerance=0.0
+    ),
+    "plain": -g * torch.sqrt(2 * delta / (g @ F_times(g))),
+}
 for name, s in steps.items():
-    print(f"{name:<8} step {[round(x, 2) for x in s.tolist()]}  length {s.norm():.2f}"
-          f"  g.s {g @ s:.4f}  1/2 s.F s {s @ F_times(s) / 2:.4f}")
+    print(
+        f"{name:<8} step {[round(x, 2) for x in s.tolist()]}  length {s.norm():.2f}"
+        f"  g.s {g @ s:.4f}  1/2 s.F s {s @ F_times(s) / 2:.4f}"
+    )
 
 # %% [markdown]
 # Both steps in the plane of a and b, with the two borders: of the true KL and of its approximation. First the two on a grid, then the picture.
@@ -91,7 +96,7 @@ for name, s in steps.items():
 # %%
 axis = torch.linspace(-1.3, 1.1, 161, dtype=torch.float64)
 da, db = torch.meshgrid(axis, axis, indexing="ij")
-news = torch.stack((2.0 + da, 0.7 + db, torch.zeros_like(da)), dim=-1)           # [161,161,3]
+news = torch.stack((2.0 + da, 0.7 + db, torch.zeros_like(da)), dim=-1)  # [161,161,3]
 true_kl = exact_kl(logits=old.expand_as(news), ref_logits=news)
 F = torch.stack([F_times(v) for v in torch.eye(2, dtype=torch.float64)])
 quadratic = (F[0, 0] * da**2 + 2 * F[0, 1] * da * db + F[1, 1] * db**2) / 2
@@ -105,8 +110,12 @@ for (name, s), marker in zip(steps.items(), ("o", "^")):
     ax.annotate(name, s.tolist(), xytext=(-8, -4), textcoords="offset points", ha="right")
     new = old + torch.nn.functional.pad(s, (0, 1))
     print(name, "true KL", round(exact_kl(logits=old, ref_logits=new).item(), 4))
-ax.set(xlabel="change of a", ylabel="change of b", aspect="equal",
-       title="KL = 0.02 (solid) and 1/2 s.F s = 0.02 (dashed)")
+ax.set(
+    xlabel="change of a",
+    ylabel="change of b",
+    aspect="equal",
+    title="KL = 0.02 (solid) and 1/2 s.F s = 0.02 (dashed)",
+)
 plt.show()
 
 # %% [markdown]
@@ -125,18 +134,24 @@ plt.show()
 world = World(reward_functions(1)["outcome-only"], response_length=4)
 policy = GPTPolicy(world, generator=torch.Generator().manual_seed(1), n_embd=8)
 parameters = list(policy.parameters())
-theta_old = parameters_to_vector(parameters).detach().clone()                     # [D]
-old_logits = policy().detach()                                                   # [K,V]
+theta_old = parameters_to_vector(parameters).detach().clone()  # [D]
+old_logits = policy().detach()  # [K,V]
 tokens_per_response = reach_probabilities(world, old_logits).sum()
 loss = exact_surrogate(world, policy, old_logits)  # functions of the present parameters
 
 
 def kl():
-    return sequence_kl(world, old_logits, policy()) / tokens_per_response        # per token
+    return sequence_kl(world, old_logits, policy()) / tokens_per_response  # per token
 
 
-print("states", len(world.states), "  parameters", len(theta_old),
-      "  numbers in F", len(theta_old) ** 2)
+print(
+    "states",
+    len(world.states),
+    "  parameters",
+    len(theta_old),
+    "  numbers in F",
+    len(theta_old) ** 2,
+)
 
 # %% [markdown]
 # The product F v needs two derivatives and no matrix: the gradient of the KL, kept as a graph; its dot product with v, one number; the gradient of that
@@ -147,16 +162,19 @@ g = flat_gradient(loss(), parameters)
 
 
 def F_damped(v, damping=0.01):
-    kl_gradient = flat_gradient(kl(), parameters, create_graph=True)              # [D]
-    return fisher_vector_product(kl_gradient=kl_gradient, parameters=parameters, vector=v,
-                                 damping=damping)
+    kl_gradient = flat_gradient(kl(), parameters, create_graph=True)  # [D]
+    return fisher_vector_product(
+        kl_gradient=kl_gradient, parameters=parameters, vector=v, damping=damping
+    )
 
 
 v = torch.randn(len(theta_old), generator=torch.Generator().manual_seed(5), dtype=torch.float64)
 F = fisher_matrix(world, policy) / tokens_per_response  # [D,D], from the definition
 difference = (F @ v - F_damped(v, 0.0)).abs().max()
-print(f"largest entry of F v {(F @ v).abs().max():.3f}"
-      f"   largest difference to two derivatives {difference:.0e}")
+print(
+    f"largest entry of F v {(F @ v).abs().max():.3f}"
+    f"   largest difference to two derivatives {difference:.0e}"
+)
 print(f"largest entry of the KL's gradient {flat_gradient(kl(), parameters).abs().max():.0e}")
 print("eigenvalues of F above 1e-10:", int((torch.linalg.eigvalsh(F) > 1e-10).sum()), "of", len(F))
 
@@ -202,6 +220,7 @@ print(f"the error e at 10 products: e.F e / x.F x = {share:.3f}")
 # The change of J, the true objective, along the natural gradient and along the plain one, and the true KL that it costs. Both steps are scaled with the
 # quadratic approximation, for delta 0.01.
 
+
 # %%
 @torch.no_grad()
 def after(step):
@@ -218,8 +237,10 @@ natural = natural_gradient_step(delta=0.01, **settings)
 plain = -g * torch.sqrt(2 * 0.01 / (g @ F_damped(g)))
 lines = {"natural": natural, "plain": plain}
 for name, s in lines.items():
-    print(f"{name:<8} 1/2 s.F s {s @ F_damped(s, 0.0) / 2:.4f}"
-          "   true KL {:.4f}   change of J {:.3f}".format(*after(s)))
+    print(
+        f"{name:<8} 1/2 s.F s {s @ F_damped(s, 0.0) / 2:.4f}"
+        "   true KL {:.4f}   change of J {:.3f}".format(*after(s))
+    )
 
 # %% [markdown]
 # The natural step has 0.0094 and not 0.01, since the damping takes the rest. That is one length. Now all lengths up to three and a half times these steps.
@@ -229,8 +250,10 @@ fig, ax = plt.subplots(figsize=(6, 3), dpi=80, layout="constrained")
 for (name, s), style in zip(lines.items(), ("k-", "k--")):
     rows = [after(scale * s) for scale in torch.linspace(0, 3.5, 36)]
     ax.plot([row[0] for row in rows], [row[1] for row in rows], style, label=name)
-    print(f"{name:<8} KL and change of J at 1, 2, 3 times the step:",
-          "   ".join(f"{rows[i][0]:.3f} {rows[i][1]:.3f}" for i in (10, 20, 30)))
+    print(
+        f"{name:<8} KL and change of J at 1, 2, 3 times the step:",
+        "   ".join(f"{rows[i][0]:.3f} {rows[i][1]:.3f}" for i in (10, 20, 30)),
+    )
 ax.set(xlabel="true KL(old || new) per token, nats", ylabel="change of J", xlim=(0, 0.12))
 ax.legend()
 plt.show()
@@ -257,8 +280,10 @@ for delta in (0.001, 0.01, 0.1, 1.0):
     kl_now, loss_now = kl().item(), loss().item()
     vector_to_parameters(theta_old.clone(), parameters)
     predicted = s @ F_damped(s, 0.0) / 2
-    print(f"{delta:<6} {predicted:9.4f} {full_kl:16.4f} {full_loss:10.4f}"
-          f" {share:12} {kl_now:14.4f} {loss_now:10.4f}")
+    print(
+        f"{delta:<6} {predicted:9.4f} {full_kl:16.4f} {full_loss:10.4f}"
+        f" {share:12} {kl_now:14.4f} {loss_now:10.4f}"
+    )
 
 # %% [markdown]
 # For delta 0.01 the approximation is good and the whole step is taken. For 0.1 the full step has a KL of 0.1405, above the bound, and half of it is taken; so
@@ -288,9 +313,11 @@ print(f"relative difference {(ends[0] - ends[1]).norm() / ends[0].norm():.0e}")
 # %%
 counts = trpo_can_lower_the_objective(deltas=(0.01, 0.1, 1.0), seeds=range(4 if FAST else 20))
 for name, row in counts.items():
-    print(f"{name:<10} J falls with exact quantities in {row['exact']:2d}, on a batch of 16 in"
-          f" {row['sampled']:2d} of {row['of']}   largest KL / delta"
-          f" {row['largest KL / delta']:.2f}")
+    print(
+        f"{name:<10} J falls with exact quantities in {row['exact']:2d}, on a batch of 16 in"
+        f" {row['sampled']:2d} of {row['of']}   largest KL / delta"
+        f" {row['largest KL / delta']:.2f}"
+    )
 
 # %% [markdown]
 # On batches of 16 with delta 0.1, J falls in 5 of 20, and the KL was within its bound in all of them. With exact quantities and delta 1 it falls in 3: no
@@ -304,12 +331,19 @@ for name, row in counts.items():
 
 # %%
 for damping, iterations in ((0.01, 10), (0.0, 10), (0.0, 100), (100.0, 10)):
-    s = natural_gradient_step(gradient=g, matvec=lambda v: F_damped(v, damping), delta=0.01,
-                              iterations=iterations, tolerance=0.0)
+    s = natural_gradient_step(
+        gradient=g,
+        matvec=lambda v: F_damped(v, damping),
+        delta=0.01,
+        iterations=iterations,
+        tolerance=0.0,
+    )
     kl_now, gain, _ = after(s)
-    print(f"damping {damping:<5} {iterations:3d} products: length {s.norm():5.2f}"
-          f"  1/2 s.F s {s @ F_damped(s, 0.0) / 2:.4f}  KL {kl_now:.4f}  change of J {gain:6.3f}"
-          f"  cosine with -g {torch.cosine_similarity(s, -g, dim=0):.2f}")
+    print(
+        f"damping {damping:<5} {iterations:3d} products: length {s.norm():5.2f}"
+        f"  1/2 s.F s {s @ F_damped(s, 0.0) / 2:.4f}  KL {kl_now:.4f}  change of J {gain:6.3f}"
+        f"  cosine with -g {torch.cosine_similarity(s, -g, dim=0):.2f}"
+    )
 
 # %% [markdown]
 # - Too much damping: F no longer counts, and the step is a short one along -g (the last line).
@@ -351,6 +385,7 @@ vector_to_parameters(theta_old.clone(), parameters)
 # are given. `theta` comes without a gradient: make a copy that asks for one. Return F v + damping v for `vector` [N], as [N], without building F. Two calls
 # of `torch.autograd.grad` are enough; the first needs an option.
 
+
 # %%
 def my_fisher_vector_product(kl, theta, vector, damping):
     raise NotImplementedError  # your code here
@@ -359,7 +394,7 @@ def my_fisher_vector_product(kl, theta, vector, damping):
 # %%
 from minippo.exercises.fisher_vector_product import exercise
 
-exercise.check(my_fisher_vector_product);
+exercise.check(my_fisher_vector_product)
 
 # %% [markdown]
 # ## References

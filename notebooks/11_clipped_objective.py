@@ -38,13 +38,17 @@ CLIPPED = functools.partial(clipped_surrogate_loss, cliprange=0.2)
 # An advantage above 0 wants the ratio to rise, one below 0 wants it to fall. Both signs, over a range of ratios, from minippo's own loss. The gradient is
 # taken with respect to the token's log-probability.
 
+
 # %%
 def one_token(ratio, advantage):
     """(-loss, -its gradient to logprobs): what is maximised, and where it pulls."""
     logprobs = torch.tensor([[ratio]], dtype=torch.float64).log().requires_grad_()
-    loss = CLIPPED(logprobs=logprobs, old_logprobs=torch.zeros_like(logprobs),
-                   advantages=torch.full_like(logprobs, advantage),
-                   response_mask=torch.ones_like(logprobs).bool())
+    loss = CLIPPED(
+        logprobs=logprobs,
+        old_logprobs=torch.zeros_like(logprobs),
+        advantages=torch.full_like(logprobs, advantage),
+        response_mask=torch.ones_like(logprobs).bool(),
+    )
     return -loss.item(), -torch.autograd.grad(loss, logprobs)[0].item()
 
 
@@ -94,6 +98,7 @@ print("            A = -1 below ratio 0.8, value", one_token(0.5, -1.0)[0])
 #
 # Here is a batch: a one-layer GPT, a world of three tokens and at most four steps, 64 sampled responses, whitened advantages. Nothing has been trained yet.
 
+
 # %%
 def make_batch(seed, rows, noise=0.0):
     """(world, policy, index of the sampled responses, data of the loss); noise: of the scores."""
@@ -103,7 +108,7 @@ def make_batch(seed, rows, noise=0.0):
     index = sampled_batch(world, policy, rows, generator)
     old_logits, mask = policy().detach(), world.response_mask[index]
     advantages = exact_advantages(world, old_logits)[index]
-    if noise:                                        # sampled return - V, as a noisy score gives it
+    if noise:  # sampled return - V, as a noisy score gives it
         values, _ = values_and_action_values(world, old_logits)
         noisy = world.response_rewards[index].sum(dim=1, keepdim=True)
         noisy = noisy + noise * torch.randn(rows, 1, generator=generator, dtype=torch.float64)
@@ -118,10 +123,14 @@ def make_batch(seed, rows, noise=0.0):
 # %%
 world, policy, index, data = make_batch(seed=1, rows=64)
 mask, parameters = data["response_mask"], list(policy.parameters())
-losses = {"clipped": CLIPPED(logprobs=world.logprobs(policy())[index], **data),
-          "policy gradient": mask.shape[0] / mask.sum() * policy_gradient_loss(
-              logprobs=world.logprobs(policy())[index], weights=data["advantages"],
-              response_mask=mask)}
+losses = {
+    "clipped": CLIPPED(logprobs=world.logprobs(policy())[index], **data),
+    "policy gradient": mask.shape[0]
+    / mask.sum()
+    * policy_gradient_loss(
+        logprobs=world.logprobs(policy())[index], weights=data["advantages"], response_mask=mask
+    ),
+}
 for name, loss in losses.items():
     gradient = torch.autograd.grad(loss, parameters, materialize_grads=True)
     gradient = torch.cat([g.flatten() for g in gradient])
@@ -136,6 +145,7 @@ for name, loss in losses.items():
 #
 # Now the loop: four epochs (passes over the batch) of four minibatches, Adam, with the clip and without. `clipfrac` is the share of tokens in the two
 # fields "far enough" of the table above: with the clip they have no gradient.
+
 
 # %%
 def train(batch, loss, learning_rate, epochs=4, parts=4):
@@ -164,9 +174,11 @@ for name, loss in (("clipped", CLIPPED), ("unclipped", unclipped_surrogate_loss)
     runs[name] = train(make_batch(seed=1, rows=64), loss, learning_rate=0.003)
     for epoch, row in enumerate(runs[name], start=1):
         outside = ((row["ratios"] - 1).abs() > 0.2).double().mean()
-        print(f"{name:<10} epoch {epoch}: outside {outside:.2f}"
-              f"   clipfrac {row['policy/clipfrac_avg']:.2f}"
-              f"   ratios {row['ratios'].min():.2f} to {row['ratios'].max():.2f}")
+        print(
+            f"{name:<10} epoch {epoch}: outside {outside:.2f}"
+            f"   clipfrac {row['policy/clipfrac_avg']:.2f}"
+            f"   ratios {row['ratios'].min():.2f} to {row['ratios'].max():.2f}"
+        )
 
 # %% [markdown]
 # The same as a picture: after each epoch, all ratios of the batch, sorted.
@@ -178,8 +190,12 @@ for ax, (name, rows) in zip(axes, runs.items()):
         ratios = row["ratios"].sort().values
         ax.plot(torch.linspace(0, 1, len(ratios)), ratios, "k" + style, label=f"epoch {epoch}")
     ax.axhspan(0.8, 1.2, color="0.85")
-    ax.set(xlabel="share of tokens with a lower ratio", title=name, yscale="log",
-           yticks=(0.4, 0.8, 1.2, 2.0))
+    ax.set(
+        xlabel="share of tokens with a lower ratio",
+        title=name,
+        yscale="log",
+        yticks=(0.4, 0.8, 1.2, 2.0),
+    )
     ax.set_yticks([], minor=True)
     ax.set_yticklabels(("0.4", "0.8", "1.2", "2.0"))
 axes[0].set_ylabel("ratio")
@@ -201,7 +217,7 @@ train(batch, CLIPPED, learning_rate=0.003)
 optimizer, mask = torch.optim.SGD(policy.parameters(), lr=0.1), data["response_mask"]
 logprobs = world.logprobs(policy())[index]
 loss = CLIPPED(logprobs=logprobs, **data)
-to_logprobs, = torch.autograd.grad(loss, logprobs, retain_graph=True)
+(to_logprobs,) = torch.autograd.grad(loss, logprobs, retain_graph=True)
 optimizer.zero_grad()
 loss.backward()
 optimizer.step()
@@ -209,8 +225,10 @@ before = logprobs.detach() - data["old_logprobs"]
 after = world.logprobs(policy()).detach()[index] - data["old_logprobs"]
 clipped = mask & (to_logprobs == 0)
 further = clipped & ((after - before) * before > 0)  # away from a log-ratio of 0
-print(f"real tokens {mask.sum()}   without gradient {clipped.sum()}"
-      f"   of these moved further out {further.sum()}")
+print(
+    f"real tokens {mask.sum()}   without gradient {clipped.sum()}"
+    f"   of these moved further out {further.sum()}"
+)
 
 # %% [markdown]
 # 117 of 148 tokens had no gradient, and 87 of these moved further out: the others moved the parameters that all share. Adam's momentum comes on top, and so
@@ -238,9 +256,11 @@ for name, loss in (("clipped", CLIPPED), ("unclipped", unclipped_surrogate_loss)
         before = objective(batch[0], batch[1]()).item()
         train(batch, loss, learning_rate=0.01, epochs=10, parts=2)
         changes.append(objective(batch[0], batch[1]()).item() - before)
-    print(f"{name:<10} mean {sum(changes) / len(changes):5.2f}   worst {min(changes):5.2f}"
-          f"   best {max(changes):5.2f}"
-          f"   J falls in {sum(x < 0 for x in changes)} of {len(changes)}")
+    print(
+        f"{name:<10} mean {sum(changes) / len(changes):5.2f}   worst {min(changes):5.2f}"
+        f"   best {max(changes):5.2f}"
+        f"   J falls in {sum(x < 0 for x in changes)} of {len(changes)}"
+    )
 
 # %% [markdown]
 # Here the clip takes away a part of both ends: the best change is 0.39 instead of 1.33, the worst -0.10 instead of -1.64, and J falls in 4 problems instead
@@ -252,19 +272,25 @@ for name, loss in (("clipped", CLIPPED), ("unclipped", unclipped_surrogate_loss)
 #   is far enough is pulled further out.
 
 # %%
-for name, combine in (("min", torch.minimum), ("clip alone", lambda plain, clipped: clipped),
-                      ("max", torch.maximum)):
+for name, combine in (
+    ("min", torch.minimum),
+    ("clip alone", lambda plain, clipped: clipped),
+    ("max", torch.maximum),
+):
     print(f"{name:<11}", end="")
     for advantage, ratio in ((1.0, 0.5), (1.0, 1.5), (-1.0, 0.5), (-1.0, 1.5)):
         logprob = torch.tensor(ratio).log().requires_grad_()
         r = logprob.exp()
-        pull, = torch.autograd.grad(combine(r * advantage, r.clamp(0.8, 1.2) * advantage), logprob)
+        (pull,) = torch.autograd.grad(
+            combine(r * advantage, r.clamp(0.8, 1.2) * advantage), logprob
+        )
         print(f"A {advantage:+.0f}, ratio {ratio}: {pull + 0.0:5.2f}", end="   ")
     print()
 
 # %% [markdown]
 # - Recomputing old_logprobs for every minibatch: then every ratio is 1 at every step, the clip never acts and clipfrac is 0, while the policy leaves the one
 #   that sampled.
+
 
 # %%
 def always_fresh(logprobs, old_logprobs, **rest):
@@ -273,8 +299,10 @@ def always_fresh(logprobs, old_logprobs, **rest):
 
 ratios = train(make_batch(seed=1, rows=64), always_fresh, learning_rate=0.003)[-1]["ratios"]
 outside = ((ratios - 1).abs() > 0.2).double().mean()
-print(f"ratios to the policy that sampled: {ratios.min():.2f} to {ratios.max():.2f},"
-      f" outside {outside:.2f}")
+print(
+    f"ratios to the policy that sampled: {ratios.min():.2f} to {ratios.max():.2f},"
+    f" outside {outside:.2f}"
+)
 
 # %% [markdown]
 # - Ratios that are not 1 at the first minibatch: dropout in one of the two passes, another temperature. Tokens are then clipped before anything is learned;
@@ -303,6 +331,7 @@ print(f"ratios to the policy that sampled: {ratios.min():.2f} to {ratios.max():.
 # Write the loss of a batch. `logprobs`, `old_logprobs` and `advantages` are [B,T], `response_mask` is [B,T] bool, `cliprange` a number. The padding holds any
 # numbers. Return the scalar of equation (6.2): the mean over the True tokens of the batch, to be minimised, with the gradient to `logprobs`.
 
+
 # %%
 def my_clipped_loss(logprobs, old_logprobs, advantages, response_mask, cliprange):
     raise NotImplementedError  # your code here
@@ -311,7 +340,7 @@ def my_clipped_loss(logprobs, old_logprobs, advantages, response_mask, cliprange
 # %%
 from minippo.exercises.clipped_loss import exercise
 
-exercise.check(my_clipped_loss);
+exercise.check(my_clipped_loss)
 
 # %% [markdown]
 # ## References

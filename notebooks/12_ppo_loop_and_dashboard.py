@@ -50,7 +50,7 @@ def rule(tokens, mask):  # [B,2+T] -> [B]; the animal of the prompt stands in co
 
 def draw_prompts(n, generator):
     animals = ANIMALS[torch.randint(len(ANIMALS), (n,), generator=generator)]
-    tokens = torch.stack((torch.full((n,), tokenizer.bos_id), animals), dim=1)    # [n,2]
+    tokens = torch.stack((torch.full((n,), tokenizer.bos_id), animals), dim=1)  # [n,2]
     return tokens, torch.ones_like(tokens, dtype=torch.bool)
 
 
@@ -63,21 +63,38 @@ print("cat -> red cat: score", round(score, 2))
 # copy of the same GPT with a head that starts at 0. Policy and critic learn together; `vf_coef` is the weight of the critic's loss in their common loss.
 
 # %%
-config = PPOConfig(num_updates=20 if FAST else 40, batch_size=64, response_length=6,
-                   learning_rate=1e-3, kl_coef=0.1, vf_coef=0.5, no_eos_score=-1.0)
+config = PPOConfig(
+    num_updates=20 if FAST else 40,
+    batch_size=64,
+    response_length=6,
+    learning_rate=1e-3,
+    kl_coef=0.1,
+    vf_coef=0.5,
+    no_eos_score=-1.0,
+)
 ids = {"eos_id": tokenizer.eos_id, "pad_id": tokenizer.pad_id}
 
 
 def fresh_models(dropout=0.0):
-    gpt_config = GPTConfig(tokenizer.vocab_size, context_length=8, n_layer=1, n_head=2, n_embd=32,
-                           dropout=dropout)
+    gpt_config = GPTConfig(
+        tokenizer.vocab_size, context_length=8, n_layer=1, n_head=2, n_embd=32, dropout=dropout
+    )
     reference = GPT(gpt_config, generator=torch.Generator().manual_seed(0)).eval()
     critic = Critic(reference).eval()
     return {"policy": copy.deepcopy(reference), "reference": reference, "critic": critic}
 
 
-print(config.num_ppo_epochs, "passes of", config.num_mini_batches, "minibatches; kl_coef",
-      config.kl_coef, "lam", config.lam, "cliprange", config.cliprange)
+print(
+    config.num_ppo_epochs,
+    "passes of",
+    config.num_mini_batches,
+    "minibatches; kl_coef",
+    config.kl_coef,
+    "lam",
+    config.lam,
+    "cliprange",
+    config.cliprange,
+)
 
 # %% [markdown]
 # ## One update, step by step
@@ -86,8 +103,14 @@ print(config.num_ppo_epochs, "passes of", config.num_mini_batches, "minibatches;
 
 # %%
 generator, models = torch.Generator().manual_seed(0), fresh_models()
-rollout = make_rollout(**models, score_function=rule, prompts=draw_prompts(64, generator),
-                       config=config, generator=generator, **ids)
+rollout = make_rollout(
+    **models,
+    score_function=rule,
+    prompts=draw_prompts(64, generator),
+    config=config,
+    generator=generator,
+    **ids,
+)
 for b in range(4):
     prompt = tokenizer.decode(rollout.prompt_tokens[b].tolist())
     said = tokenizer.decode(rollout.response_tokens[b].tolist())
@@ -102,15 +125,21 @@ print("\nshare of responses that end:", round(rollout.ended.float().mean().item(
 # the scores and nothing else. The lines are about the third response above.
 
 # %%
-rewards, advantages, targets = estimate_advantages(rollout, config)               # [B,T] each
+rewards, advantages, targets = estimate_advantages(rollout, config)  # [B,T] each
 b = 2
-shown = {"mask": rollout.response_mask.int(), "rewards": rewards, "value_targets": targets,
-         "advantages": advantages}
+shown = {
+    "mask": rollout.response_mask.int(),
+    "rewards": rewards,
+    "value_targets": targets,
+    "advantages": advantages,
+}
 for name, x in shown.items():
     print(f"{name:<14}", [round(value, 2) + 0 for value in x[b].tolist()])
 real = advantages[rollout.response_mask]
-print(f"over all real tokens: mean {abs(real.mean()):.3f},"
-      f" standard deviation {real.std(correction=0):.3f}")
+print(
+    f"over all real tokens: mean {abs(real.mean()):.3f},"
+    f" standard deviation {real.std(correction=0):.3f}"
+)
 
 # %% [markdown]
 # **3. Optimiser steps on the same batch.** `PPOUpdate` makes all passes and returns averages. To see the steps one by one, we give it one pass of one
@@ -122,19 +151,25 @@ one_step = replace(config, num_ppo_epochs=1, num_mini_batches=1)
 single = PPOUpdate(models["policy"], models["critic"], one_step, generator)
 steps = []
 for step in range(8):
-    metrics, _ = single(rollout, advantages, targets, learning_rate=config.learning_rate,
-                        where=f"step {step + 1}")
+    metrics, _ = single(
+        rollout, advantages, targets, learning_rate=config.learning_rate, where=f"step {step + 1}"
+    )
     steps.append(metrics)
-    print(f"step {step + 1}: policy loss {round(metrics['loss/policy_avg'], 3) + 0.0:6.3f}"
-          f"   gradient norm {metrics['policy/grad_norm']:.3f}"
-          f"   largest |ratio - 1| {metrics['val/ratio_first']:.2f}"
-          f"   clipped {metrics['policy/clipfrac_avg']:.3f}"
-          f"   approxkl {metrics['policy/approxkl_avg']:.4f}")
+    print(
+        f"step {step + 1}: policy loss {round(metrics['loss/policy_avg'], 3) + 0.0:6.3f}"
+        f"   gradient norm {metrics['policy/grad_norm']:.3f}"
+        f"   largest |ratio - 1| {metrics['val/ratio_first']:.2f}"
+        f"   clipped {metrics['policy/clipfrac_avg']:.3f}"
+        f"   approxkl {metrics['policy/approxkl_avg']:.4f}"
+    )
 
 # %%
 fig, axes = plt.subplots(1, 3, figsize=(7, 2.4), dpi=80, layout="constrained")
-titles = {"loss/policy_avg": "policy loss", "val/ratio_first": "largest |ratio - 1|",
-          "policy/clipfrac_avg": "share of tokens clipped"}
+titles = {
+    "loss/policy_avg": "policy loss",
+    "val/ratio_first": "largest |ratio - 1|",
+    "policy/clipfrac_avg": "share of tokens clipped",
+}
 for ax, (name, title) in zip(axes, titles.items()):
     ax.plot(range(1, 9), [metrics[name] for metrics in steps], color="black", marker="o")
     ax.set_title(title, fontsize="medium")
@@ -154,30 +189,41 @@ print("policy loss, step 1 and 8:", *(round(steps[i]["loss/policy_avg"], 3) + 0.
 # `train_policy` repeats this: rollout, advantages, update, and a row of metrics. It is what every run of this package calls; what differs is where the
 # prompts and the scores come from. The learning rate falls linearly to a tenth.
 
+
 # %%
 def learn(score_function=rule, **changes):
     generator = torch.Generator().manual_seed(0)
-    return train_policy(**fresh_models(), score_function=score_function,
-                        draw_prompts=lambda n: draw_prompts(n, generator),
-                        config=replace(config, **changes), generator=generator, **ids)
+    return train_policy(
+        **fresh_models(),
+        score_function=score_function,
+        draw_prompts=lambda n: draw_prompts(n, generator),
+        config=replace(config, **changes),
+        generator=generator,
+        **ids,
+    )
 
 
 rows = learn()
 for row in (rows[0], rows[1], rows[4], rows[9], rows[-1]):
-    print(f"update {row['update']:2d}   score {row['objective/scores']:6.3f}   "
-          f"objective/kl {row['objective/kl']:.3f}   policy/kl_old {row['policy/kl_old']:.3f}   "
-          f"policy loss {row['loss/policy_avg']:.3f}")
+    print(
+        f"update {row['update']:2d}   score {row['objective/scores']:6.3f}   "
+        f"objective/kl {row['objective/kl']:.3f}   policy/kl_old {row['policy/kl_old']:.3f}   "
+        f"policy loss {row['loss/policy_avg']:.3f}"
+    )
 
 # %% [markdown]
 # The dashboard: six of the numbers over the updates. The entropy of a distribution is the mean of -log pi over its own draws: near 0 where one token is nearly
 # certain, log V where all V tokens are equally likely.
 
 # %%
-panels = {"score and score - KL price": ("objective/scores", "objective/rlhf_reward"),
-          "KL to the reference, nats": ("objective/kl",),
-          "entropy, nats per token": ("policy/entropy_avg",),
-          "share of tokens clipped": ("policy/clipfrac_avg",),
-          "explained variance": ("val/explained_variance",), "policy loss": ("loss/policy_avg",)}
+panels = {
+    "score and score - KL price": ("objective/scores", "objective/rlhf_reward"),
+    "KL to the reference, nats": ("objective/kl",),
+    "entropy, nats per token": ("policy/entropy_avg",),
+    "share of tokens clipped": ("policy/clipfrac_avg",),
+    "explained variance": ("val/explained_variance",),
+    "policy loss": ("loss/policy_avg",),
+}
 
 # %%
 fig, axes = plt.subplots(2, 3, figsize=(7, 3.5), dpi=80, layout="constrained", sharex=True)
@@ -186,14 +232,21 @@ for ax, (title, names) in zip(axes.flat, panels.items()):
         ax.plot(range(1, len(rows) + 1), [row[name] for row in rows], "k" + style)
     ax.set_title(title, fontsize="small")
     ax.tick_params(labelsize="small")
-axes[0, 0].text(len(rows), rows[-1]["objective/rlhf_reward"] - 0.5, "after the price", ha="right",
-                fontsize="small")
+axes[0, 0].text(
+    len(rows),
+    rows[-1]["objective/rlhf_reward"] - 0.5,
+    "after the price",
+    ha="right",
+    fontsize="small",
+)
 for ax in axes[1]:
     ax.set_xlabel("update", fontsize="small")
 plt.show()
 for title, names in panels.items():
-    print(f"{title:<28}", *(f"{name.split('/')[1]} {rows[0][name]:.3f} -> {rows[-1][name]:.3f}  "
-                            for name in names))
+    print(
+        f"{title:<28}",
+        *(f"{name.split('/')[1]} {rows[0][name]:.3f} -> {rows[-1][name]:.3f}  " for name in names),
+    )
 
 # %% [markdown]
 # *The picture in words: the score rises steeply and levels off, and the score minus the price of KL (dashed) stays below it; the KL to the reference rises
@@ -285,10 +338,12 @@ for name in rows[0]:
 without_critic = learn(vf_coef=0.0)
 for name, run in (("as it was", rows), ("vf_coef 0", without_critic)):
     last = run[-1]
-    print(f"{name:<10} last score {last['objective/scores']:.3f}"
-          f"   explained variance {last['val/explained_variance']:.3f}"
-          f"   value loss {last['loss/value_avg']:.3f}"
-          f"   head moved {run[0]['val/critic_head_change']:.4f}")
+    print(
+        f"{name:<10} last score {last['objective/scores']:.3f}"
+        f"   explained variance {last['val/explained_variance']:.3f}"
+        f"   value loss {last['loss/value_avg']:.3f}"
+        f"   head moved {run[0]['val/critic_head_change']:.4f}"
+    )
     print("          ", *map(str, diagnose_all(run) or ["no diagnostic speaks"]))
 
 # %%
@@ -302,7 +357,7 @@ for ax, (name, title) in zip(axes, titles.items()):
 axes[1].legend(frameon=False, fontsize="small")
 plt.show()
 for name, run in (("with the critic", rows), ("vf_coef 0", without_critic)):
-    late = [row["objective/scores"] for row in run[len(run) // 2:]]
+    late = [row["objective/scores"] for row in run[len(run) // 2 :]]
     print(f"mean score of the second half, {name}: {sum(late) / len(late):.3f}")
 
 # %% [markdown]
@@ -321,20 +376,29 @@ for name, run in (("with the critic", rows), ("vf_coef 0", without_critic)):
 
 # %%
 shaky = fresh_models(dropout=0.1)
-batch = make_rollout(**shaky, score_function=rule, prompts=draw_prompts(64, generator),
-                     config=config, generator=generator, **ids)
+batch = make_rollout(
+    **shaky,
+    score_function=rule,
+    prompts=draw_prompts(64, generator),
+    config=config,
+    generator=generator,
+    **ids,
+)
 shaky["policy"].train()
 torch.manual_seed(0)  # dropout draws from the global generator
 _, batch_advantages, batch_targets = estimate_advantages(batch, config)
 metrics, _ = PPOUpdate(shaky["policy"], shaky["critic"], config, generator)(
-    batch, batch_advantages, batch_targets, learning_rate=config.learning_rate, where="dropout")
+    batch, batch_advantages, batch_targets, learning_rate=config.learning_rate, where="dropout"
+)
 print("dropout:       P001,", ratio_first([metrics]))
 print("learning rate:", *diagnose_all(learn(learning_rate=1e-2, num_updates=2)))
 zeros = learn(lambda tokens, mask: torch.zeros(len(tokens)), num_updates=1, no_eos_score=None)
 print("same scores:  ", *diagnose_all(zeros), sep="\n  ")
 mask = rollout.response_mask
-print(f"{int(mask.sum())} of {mask.numel()} slots are real:"
-      f" a share over all is {mask.float().mean():.2f} of the true one")
+print(
+    f"{int(mask.sum())} of {mask.numel()} slots are real:"
+    f" a share over all is {mask.float().mean():.2f} of the true one"
+)
 
 # %% [markdown]
 # ## Questions
@@ -363,6 +427,7 @@ print(f"{int(mask.sum())} of {mask.numel()} slots are real:"
 # Trues in each row, `cliprange` is a number. Return a scalar tensor: of the real tokens, the share for which the clipped branch of the objective,
 # clip(ratio) times A, is smaller than the unclipped one, ratio times A. What stands in the padding is anything. No gradient is needed.
 
+
 # %%
 def my_clip_fraction(logprobs, old_logprobs, advantages, response_mask, cliprange):
     raise NotImplementedError  # your code here
@@ -371,7 +436,7 @@ def my_clip_fraction(logprobs, old_logprobs, advantages, response_mask, cliprang
 # %%
 from minippo.exercises.clip_fraction import exercise
 
-exercise.check(my_clip_fraction);
+exercise.check(my_clip_fraction)
 
 # %% [markdown]
 # ## References

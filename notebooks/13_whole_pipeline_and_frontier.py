@@ -44,6 +44,7 @@ FAST = bool(os.environ.get("MINIPPO_FAST"))
 # the reward model run twice, from one fine-tuned model: with preferences about 3000 prompts, and with preferences about 200 only. We call the two reward
 # models good and weak. The printed skill is (accuracy - 1/2) / (ceiling - 1/2): 0 is guessing, 1 is the ceiling.
 
+
 # %%
 def smaller_run(preference_prompts):
     settings = {"pretrain_steps": 40, "sft_steps": 40, "preference_heldout": 50} if FAST else {}
@@ -55,8 +56,10 @@ def smaller_run(preference_prompts):
 
 runs = {"good": smaller_run(300 if FAST else 3000), "weak": smaller_run(50 if FAST else 200)}
 sft = fine_tune(runs["good"], pretrain(runs["good"])).requires_grad_(False)
-reward_models = {name: make_reward_model(run, sft, *collect_preferences(run, sft))[0]
-                 for name, run in runs.items()}
+reward_models = {
+    name: make_reward_model(run, sft, *collect_preferences(run, sft))[0]
+    for name, run in runs.items()
+}
 config, task = runs["good"].config.ppo, runs["good"].task
 
 # %% [markdown]
@@ -71,8 +74,9 @@ questions, words = task.evaluation_prompts(12, rng=None), task.tokenizer.words[3
 M, N = len(questions), len(words)
 prompts = task.prompt_batch(questions)
 answers = pad_right([task.response_ids(word) for word in words], task.tokenizer.pad_id)
-listed = Responses(*(x.repeat_interleave(N, dim=0) for x in prompts),
-                   *(x.repeat(M, 1) for x in answers))                           # M * N rows
+listed = Responses(
+    *(x.repeat_interleave(N, dim=0) for x in prompts), *(x.repeat(M, 1) for x in answers)
+)  # M * N rows
 
 
 @torch.no_grad()
@@ -82,8 +86,10 @@ def answer_logprobs(model):  # [M,N]
 
 
 ref = answer_logprobs(sft)
-print(f"{M} questions, {N} answers to each;"
-      f" their probability together is at least {ref.exp().sum(dim=1).min():.3f}")
+print(
+    f"{M} questions, {N} answers to each;"
+    f" their probability together is at least {ref.exp().sum(dim=1).min():.3f}"
+)
 
 # %% [markdown]
 # What is missing from 1 are answers of no word or of several. They are left out from here on: all distributions are those of one-word answers.
@@ -91,10 +97,11 @@ print(f"{M} questions, {N} answers to each;"
 # %%
 ref = ref.log_softmax(dim=1)
 gold = torch.tensor([[task.gold(question, word) for word in words] for question in questions])
-gold = gold.double()                                                             # [M,N]
+gold = gold.double()  # [M,N]
 with torch.no_grad():
-    scores = {name: model(*listed.whole()).view(M, N).double()
-              for name, model in reward_models.items()}
+    scores = {
+        name: model(*listed.whole()).view(M, N).double() for name, model in reward_models.items()
+    }
 
 
 def point(log_pi, name):
@@ -124,8 +131,9 @@ def best_policy(name, kl_coef):
     return (ref + scores[name] / kl_coef).log_softmax(dim=1)
 
 
-frontier = {name: [point(best_policy(name, kl_coef), name) for kl_coef in PRICES]
-            for name in scores}
+frontier = {
+    name: [point(best_policy(name, kl_coef), name) for kl_coef in PRICES] for name in scores
+}
 for kl_coef, (kl, score, right) in zip(PRICES, frontier["good"]):
     print(f"kl_coef {kl_coef:5.3f}   KL {kl:.3f}   score {score:.3f}   gold {right:.3f}")
 
@@ -139,40 +147,61 @@ for kl_coef, (kl, score, right) in zip(PRICES, frontier["good"]):
 # Three short runs of PPO, each with another price, and each from the fine-tuned model. Nothing of what we listed goes into them: they see scores of their
 # own samples.
 
+
 # %%
 def learn(name, kl_coef, updates):
     policy, rng = copy.deepcopy(sft).requires_grad_(True), random.Random(0)
     ids = {"eos_id": task.tokenizer.eos_id, "pad_id": task.tokenizer.pad_id}
     changes = {"kl_coef": kl_coef, "num_updates": 2 if FAST else updates, "learning_rate": 1e-3}
     rows = train_policy(
-        policy=policy, reference=sft, critic=Critic.from_reward_model(reward_models[name]),
-        score_function=reward_models[name], gold_function=lambda rollout: mean_gold(task, rollout),
+        policy=policy,
+        reference=sft,
+        critic=Critic.from_reward_model(reward_models[name]),
+        score_function=reward_models[name],
+        gold_function=lambda rollout: mean_gold(task, rollout),
         draw_prompts=lambda n: task.prompt_batch(task.training_prompts(n, rng=rng)),
-        config=replace(config, **changes), generator=torch.Generator().manual_seed(0), **ids)
+        config=replace(config, **changes),
+        generator=torch.Generator().manual_seed(0),
+        **ids,
+    )
     return policy, rows
 
 
 # %%
 trained = {kl_coef: learn("good", kl_coef, updates=20)[0] for kl_coef in (1.0, 0.3, 0.05)}
-reached = {kl_coef: point(answer_logprobs(policy).log_softmax(dim=1), "good")
-           for kl_coef, policy in trained.items()}
+reached = {
+    kl_coef: point(answer_logprobs(policy).log_softmax(dim=1), "good")
+    for kl_coef, policy in trained.items()
+}
 for kl_coef, found in reached.items():
     for who, numbers in (("PPO ", found), ("best", point(best_policy("good", kl_coef), "good"))):
-        print(f"kl_coef {kl_coef:4.2f}: {who}",
-              "  KL {:.3f}   score {:.3f}   gold {:.3f}".format(*numbers))
+        print(
+            f"kl_coef {kl_coef:4.2f}: {who}",
+            "  KL {:.3f}   score {:.3f}   gold {:.3f}".format(*numbers),
+        )
 
 # %% [markdown]
 # A larger world can't be listed. There the package draws samples, half from the reference and half from the policy, and weights them (`minippo/optimum.py`).
 # Here both ways can be compared. The same draws give best-of-n. Its KL is at most log n - (n - 1) / n.
 
 # %%
-draws = draw_from_both(trained[0.05], sft, reward_models["good"], prompts, config=config,
-                       draws=16 if FAST else 512, generator=torch.Generator().manual_seed(0),
-                       eos_id=task.tokenizer.eos_id, pad_id=task.tokenizer.pad_id)
+draws = draw_from_both(
+    trained[0.05],
+    sft,
+    reward_models["good"],
+    prompts,
+    config=config,
+    draws=16 if FAST else 512,
+    generator=torch.Generator().manual_seed(0),
+    eos_id=task.tokenizer.eos_id,
+    pad_id=task.tokenizer.pad_id,
+)
 estimate = estimate_optimum(draws, 0.05)
 log_z = (ref + scores["good"] / 0.05).logsumexp(dim=1)
-print(f"kl_coef log Z at 0.05: listed {(0.05 * log_z).mean().item():.3f}, "
-      f"from draws {estimate['objective']:.3f} ({estimate['low']:.3f} to {estimate['high']:.3f})")
+print(
+    f"kl_coef log Z at 0.05: listed {(0.05 * log_z).mean().item():.3f}, "
+    f"from draws {estimate['objective']:.3f} ({estimate['low']:.3f} to {estimate['high']:.3f})"
+)
 chosen = best_of_n(draws)
 for n, bound, score in chosen:
     print(f"best of {n:2d}: KL at most {bound:.3f}, score {score:.3f}")
@@ -187,12 +216,18 @@ ax.plot(kls[0], means[0], "D", color="white", markeredgecolor="black", label="re
 for kl_coef, (kl, score, _) in reached.items():
     place, side = ((-6, 15), "left") if kl_coef == 0.05 else ((-8, 4), "right")
     ax.annotate(f"kl_coef {kl_coef}", (kl, score), place, ha=side, textcoords="offset points")
-ax.set(xlabel="KL(policy || reference), nats per answer", ylabel="score of the good reward model",
-       xlim=(-0.4, 3.4), ylim=(-0.03, 0.64))
+ax.set(
+    xlabel="KL(policy || reference), nats per answer",
+    ylabel="score of the good reward model",
+    xlim=(-0.4, 3.4),
+    ylim=(-0.03, 0.64),
+)
 ax.legend(frameon=False, loc="lower right", fontsize="small")
 plt.show()
-print(f"reference {means[0]:.3f};",
-      "; ".join(f"PPO {score:.3f} at {kl:.2f} nats" for kl, score, _ in reached.values()))
+print(
+    f"reference {means[0]:.3f};",
+    "; ".join(f"PPO {score:.3f} at {kl:.2f} nats" for kl, score, _ in reached.values()),
+)
 
 # %% [markdown]
 # *The picture in words: the frontier rises steeply from the reference and bends to a nearly flat line; the three stars of PPO lie on it or a little below;
@@ -214,8 +249,10 @@ policy, rows = learn("weak", 0.05, updates=40)
 own = point(answer_logprobs(policy).log_softmax(dim=1), "weak")
 print("PPO with kl_coef 0.05: KL {:.3f}, score {:.3f}, gold {:.3f}".format(*own))
 best = point(best_policy("weak", 0.05), "weak")
-print(f"objective at that price: PPO {own[1] - 0.05 * own[0]:.3f},"
-      f" the best policy {best[1] - 0.05 * best[0]:.3f}")
+print(
+    f"objective at that price: PPO {own[1] - 0.05 * own[0]:.3f},"
+    f" the best policy {best[1] - 0.05 * best[0]:.3f}"
+)
 
 # %%
 fig, (left, right) = plt.subplots(1, 2, figsize=(7, 3.2), dpi=80, layout="constrained")
@@ -231,8 +268,10 @@ for name, style in (("objective/scores", "-"), ("objective/gold", "--")):
 right.set_xlabel("update of the PPO run")
 right.legend(frameon=False, fontsize="small", loc="center right")
 plt.show()
-print(f"largest gold of a best policy {max(rights):.3f}, of the reference {rights[0]:.3f};"
-      f" PPO's gold {rows[0]['objective/gold']:.3f} -> {rows[-1]['objective/gold']:.3f}")
+print(
+    f"largest gold of a best policy {max(rights):.3f}, of the reference {rights[0]:.3f};"
+    f" PPO's gold {rows[0]['objective/gold']:.3f} -> {rows[-1]['objective/gold']:.3f}"
+)
 
 # %% [markdown]
 # *The picture in words: on the left the score of the best policies (solid) rises all the way with KL, while their gold (dashed) rises at first, reaches its
@@ -250,11 +289,15 @@ for name in scores:
     top = scores[name].argmax(dim=1)
     rare = ref.gather(1, top[:, None]).exp().median().item()
     right = int(gold.gather(1, top[:, None]).sum())
-    print(f"{name} reward model: highest-scored word right for {right} of {M} questions; "
-          f"its probability in the reference {rare:.4f} (median)")
+    print(
+        f"{name} reward model: highest-scored word right for {right} of {M} questions; "
+        f"its probability in the reference {rare:.4f} (median)"
+    )
 top = scores["weak"][0].argmax().item()
-print(f"for example: {questions[0]} {words[top]} (score {scores['weak'][0, top].item():.2f}; "
-      f"paris {scores['weak'][0, words.index('paris')].item():.2f})")
+print(
+    f"for example: {questions[0]} {words[top]} (score {scores['weak'][0, top].item():.2f}; "
+    f"paris {scores['weak'][0, words.index('paris')].item():.2f})"
+)
 
 # %% [markdown]
 # ## What would break this
@@ -269,22 +312,30 @@ print(f"for example: {questions[0]} {words[top]} (score {scores['weak'][0, top].
 # %%
 for kl_coef in (0.5, 0.01):
     kl, score, _ = point(best_policy("good", kl_coef), "good")
-    print(f"the best policy for kl_coef {kl_coef}: score {score:.3f},"
-          f" objective at price 0.5: {score - 0.5 * kl:.3f}")
+    print(
+        f"the best policy for kl_coef {kl_coef}: score {score:.3f},"
+        f" objective at price 0.5: {score - 0.5 * kl:.3f}"
+    )
 cheap = max(range(len(PRICES)), key=lambda i: frontier["weak"][i][1])
 right_choice = max(range(len(PRICES)), key=lambda i: frontier["weak"][i][2])
-print("weak reward model: highest score at kl_coef", PRICES[cheap],
-      "  highest gold at kl_coef", PRICES[right_choice])
+print(
+    "weak reward model: highest score at kl_coef",
+    PRICES[cheap],
+    "  highest gold at kl_coef",
+    PRICES[right_choice],
+)
 print("exp(1 / 0.01) in float32:", torch.tensor(1 / 0.01).exp().item())
 
 # %%
 exact = 0.05 * (ref + scores["weak"] / 0.05).logsumexp(dim=1)
 seed = torch.Generator().manual_seed(0)
 drawn = torch.multinomial(ref.exp(), 64, replacement=True, generator=seed)
-drawn = scores["weak"].gather(1, drawn)                                          # [M,64]
+drawn = scores["weak"].gather(1, drawn)  # [M,64]
 only_ref = 0.05 * ((drawn / 0.05).logsumexp(dim=1) - torch.tensor(64.0).log())
-print(f"best objective, weak model, kl_coef 0.05: {exact.mean():.3f};"
-      f" from 64 draws of the reference: {only_ref.mean():.3f}")
+print(
+    f"best objective, weak model, kl_coef 0.05: {exact.mean():.3f};"
+    f" from 64 draws of the reference: {only_ref.mean():.3f}"
+)
 
 # %% [markdown]
 # ## Questions
@@ -314,6 +365,7 @@ print(f"best objective, weak model, kl_coef 0.05: {exact.mean():.3f};"
 # pi* of every answer, [M,N]; for each prompt the probabilities add up to 1 over its N answers. One of the cases has scores / kl_coef of about 1000. No
 # gradient is needed.
 
+
 # %%
 def my_optimal_policy(ref_logprobs, response_mask, scores, kl_coef):
     raise NotImplementedError  # your code here
@@ -322,7 +374,7 @@ def my_optimal_policy(ref_logprobs, response_mask, scores, kl_coef):
 # %%
 from minippo.exercises.optimal_policy import exercise
 
-exercise.check(my_optimal_policy);
+exercise.check(my_optimal_policy)
 
 # %% [markdown]
 # ## References

@@ -1,11 +1,13 @@
-"""Builds the notebooks from their sources: NN_name.py (jupytext's percent format) -> NN_name.ipynb with outputs.
+"""Builds the notebooks from their sources: NN_name.py (jupytext's percent format) -> NN_name.ipynb
+with outputs.
 
     python notebooks/build.py             build what is not built from its present source
     python notebooks/build.py 03 07       build these
-    python notebooks/build.py --try 03    execute without writing anything; MINIPPO_FAST=1 makes the runs small
+    python notebooks/build.py --try 03 execute without writing anything; MINIPPO_FAST=1 makes the
+    runs small
 
-Each notebook carries the sha256 of its source; tests/test_notebooks.py fails when a committed one is not built from its
-.py, when an output holds an error, or when a picture is larger than 300 kB.
+Each notebook carries the sha256 of its source; tests/test_notebooks.py fails when a committed one
+is not built from its .py, when an output holds an error, or when a picture is larger than 300 kB.
 """
 
 import hashlib
@@ -31,7 +33,9 @@ def is_current(source):
     import nbformat
 
     path = source.with_suffix(".ipynb")
-    return path.exists() and nbformat.read(path, as_version=4).metadata.get("minippo", {}).get("sha256") == digest(source)
+    return path.exists() and nbformat.read(path, as_version=4).metadata.get("minippo", {}).get(
+        "sha256"
+    ) == digest(source)
 
 
 def execute(source):
@@ -39,16 +43,28 @@ def execute(source):
     import jupytext
     from nbclient import NotebookClient
 
-    os.environ["PYTHONPATH"] = os.pathsep.join([str(FOLDER.parent), os.environ.get("PYTHONPATH", "")])
+    os.environ["PYTHONPATH"] = os.pathsep.join(
+        [str(FOLDER.parent), os.environ.get("PYTHONPATH", "")]
+    )
     os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"
     notebook = jupytext.read(source)
-    notebook.metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-    NotebookClient(notebook, timeout=SECONDS, kernel_name="python3", record_timing=False,
-                   resources={"metadata": {"path": str(FOLDER)}}).execute()
+    notebook.metadata = {
+        "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}
+    }
+    NotebookClient(
+        notebook,
+        timeout=SECONDS,
+        kernel_name="python3",
+        record_timing=False,
+        resources={"metadata": {"path": str(FOLDER)}},
+    ).execute()
     for number, cell in enumerate(notebook.cells):
         cell.id = f"cell-{number}"  # the same source gives the same file
-    notebook.metadata = {"kernelspec": notebook.metadata["kernelspec"], "language_info": {"name": "python"},
-                         "minippo": {"source": source.name, "sha256": digest(source)}}
+    notebook.metadata = {
+        "kernelspec": notebook.metadata["kernelspec"],
+        "language_info": {"name": "python"},
+        "minippo": {"source": source.name, "sha256": digest(source)},
+    }
     return notebook
 
 
@@ -65,7 +81,11 @@ def main(arguments):
     trying = "--try" in arguments
     wanted = [name for name in arguments if name != "--try"]
     for source in sources():
-        if any(source.name.startswith(name) for name in wanted) if wanted else trying or not is_current(source):
+        if (
+            any(source.name.startswith(name) for name in wanted)
+            if wanted
+            else trying or not is_current(source)
+        ):
             begin = time.perf_counter()
             execute(source) if trying else build(source)
             print(f"{source.name:<40} {time.perf_counter() - begin:6.1f} s", flush=True)

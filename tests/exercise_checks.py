@@ -1,12 +1,15 @@
-"""What the tests of the exercises share. The wrong answers come from the tests, written as people write them."""
+"""What the tests of the exercises share. The wrong answers come from the tests, written as people
+write them."""
 
 from minippo.exercises.engine import MISTAKE_NAMES
 
 
 def check_exercise(exercise, *, correct, wrong):
-    """`correct`: functions that must pass. `wrong`: {function: name of the mistake that it must be told}; at least five.
+    """`correct`: functions that must pass. `wrong`: {function: name of the mistake that it must be
+    told}; at least five.
 
-    The reference passes, a stub does not, and every mistake of the exercise's own list is told apart from every other.
+    The reference passes, a stub does not, and every mistake of the exercise's own list is told
+    apart from every other.
     """
     assert exercise.verdict(exercise.reference).passed
     for function in correct:

@@ -1,12 +1,14 @@
-"""Coverage-guided fuzzing of the readers with atheris: whatever a file holds, it is read or refused by an InputError.
+"""Coverage-guided fuzzing of the readers with atheris: whatever a file holds, it is read or refused
+by an InputError.
 
     pip install atheris
     python tests/fuzz.py jsonl            100000 inputs: a user's preferences.jsonl
     python tests/fuzz.py config           config.json of a run
-    python tests/fuzz.py checkpoint 5000  a checkpoint and a state, in parts: JSON files, rows of metrics, safetensors
+    python tests/fuzz.py checkpoint 5000 a checkpoint and a state, in parts: JSON files, rows of
+    metrics, safetensors
 
-Begins with valid files, which it makes itself, and writes only into temporary folders. The seed is fixed. Anything but
-InputError is a crash; atheris then says where it has put the input.
+Begins with valid files, which it makes itself, and writes only into temporary folders. The seed is
+fixed. Anything but InputError is a crash; atheris then says where it has put the input.
 """
 
 import contextlib
@@ -26,9 +28,18 @@ try:
 except ImportError:
     sys.exit("atheris is missing: pip install atheris")
 
-with atheris.instrument_imports(include=["minippo.runs.read", "minippo.runs.checkpoints", "minippo.load", "minippo.config",
-                                         "minippo.tasks.read_files", "minippo.training_state", "minippo.tokenizer",
-                                         "minippo.command_line"]):
+with atheris.instrument_imports(
+    include=[
+        "minippo.runs.read",
+        "minippo.runs.checkpoints",
+        "minippo.load",
+        "minippo.config",
+        "minippo.tasks.read_files",
+        "minippo.training_state",
+        "minippo.tokenizer",
+        "minippo.command_line",
+    ]
+):
     from minippo import load, training_state
     from minippo.command_line import config_of_run
     from minippo.config import resolve
@@ -47,14 +58,23 @@ SEED = 1
 
 def reader_of_jsonl(folder):
     """preferences.jsonl of a user's folder, read and then cut to a short context."""
-    pairs = [{"prompt": "Is it hot?", "chosen": "Yes, very.", "rejected": "no"},
-             {"prompt": "é\u2028", "chosen": "a " * 40, "rejected": "b", "n": [1.5, None, True]}]
-    seeds = ["\n".join(map(json.dumps, pairs)), json.dumps(pairs[0]) + "\r\n\r\n", "\ufeff{}", "[1]\n"]
+    pairs = [
+        {"prompt": "Is it hot?", "chosen": "Yes, very.", "rejected": "no"},
+        {"prompt": "é\u2028", "chosen": "a " * 40, "rejected": "b", "n": [1.5, None, True]},
+    ]
+    seeds = [
+        "\n".join(map(json.dumps, pairs)),
+        json.dumps(pairs[0]) + "\r\n\r\n",
+        "\ufeff{}",
+        "[1]\n",
+    ]
 
     def read_it(data):
         (folder / "preferences.jsonl").write_bytes(data)
         with contextlib.suppress(InputError):
-            check_lengths(read_folder(folder), prompt_length=12, completion_length=12, truncate=True)
+            check_lengths(
+                read_folder(folder), prompt_length=12, completion_length=12, truncate=True
+            )
 
     return read_it, [seed.encode() for seed in seeds]
 
@@ -80,21 +100,32 @@ def reader_of_checkpoints(folder):
     gpt = GPT(GPTConfig(vocab_size=3, context_length=2, n_layer=1, n_head=1, n_embd=1))
     tokenizer = WordTokenizer(["a", "b"]).to_dict()
     run = RunFolder(folder)
-    run.save_checkpoint("reward_model", RewardModel(gpt), model_config=vars(gpt.config), tokenizer=tokenizer, info={
-        "seconds": {"sft": 1.5}, "report": dict.fromkeys(load.REPORT, 0.5)})
+    run.save_checkpoint(
+        "reward_model",
+        RewardModel(gpt),
+        model_config=vars(gpt.config),
+        tokenizer=tokenizer,
+        info={"seconds": {"sft": 1.5}, "report": dict.fromkeys(load.REPORT, 0.5)},
+    )
     names = ("model.safetensors", "config.json", "tokenizer.json", "info.json", "sha256.json")
     whole = {name: (stage / name).read_bytes() for name in names}
     numbers = json.dumps(numbers_of_a_state(4)).encode()
     rows = b'{"update": 1, "objective/kl": 0.5, "text": "a", "null": null}\n{"update": 2}\n'
-    readers = (lambda: load.load_reward_model(folder), lambda: load.load_reward_model(folder),
-               lambda: load.load_tokenizer(folder, "reward_model"), lambda: load.load_report(folder),
-               lambda: run.whole_checkpoint("reward_model"))
+    readers = (
+        lambda: load.load_reward_model(folder),
+        lambda: load.load_reward_model(folder),
+        lambda: load.load_tokenizer(folder, "reward_model"),
+        lambda: load.load_report(folder),
+        lambda: run.whole_checkpoint("reward_model"),
+    )
 
     def read_it(data):
         which, data = (data[0] % 7, data[1:]) if data else (0, data)
         with contextlib.suppress(InputError):
             if which == 5:
-                training_state.check_numbers(read.parse_object(data, "numbers.json"), 4, also=("kl_old_coef",))
+                training_state.check_numbers(
+                    read.parse_object(data, "numbers.json"), 4, also=("kl_old_coef",)
+                )
             elif which == 6:
                 read.parse_rows(data, "metrics.jsonl")
             else:
@@ -109,18 +140,53 @@ def reader_of_checkpoints(folder):
 
     byte_tokenizer = json.dumps(ByteTokenizer().to_dict()).encode()
     contents = [*whole.values(), numbers, rows]
-    return read_it, [bytes([i]) + content for i, content in enumerate(contents)] + [b"\2" + byte_tokenizer]
+    return read_it, [bytes([i]) + content for i, content in enumerate(contents)] + [
+        b"\2" + byte_tokenizer
+    ]
 
 
-ODD = (None, True, -1, 0, 1, 2.5, 10**19, 2**63, 1e308, "", "a", "\ud800", "../x", "<pad>", "F64", [], {}, [[]], [0] * 3,
-       {"a": {}})
+ODD = (
+    None,
+    True,
+    -1,
+    0,
+    1,
+    2.5,
+    10**19,
+    2**63,
+    1e308,
+    "",
+    "a",
+    "\ud800",
+    "../x",
+    "<pad>",
+    "F64",
+    [],
+    {},
+    [[]],
+    [0] * 3,
+    {"a": {}},
+)
 
-ODD_NAMES = ("", ".", "..", "../x", "/etc/hostname", "a\0b", "\ud800", "x" * 5000, "update", "dropout", "kind")
+ODD_NAMES = (
+    "",
+    ".",
+    "..",
+    "../x",
+    "/etc/hostname",
+    "a\0b",
+    "\ud800",
+    "x" * 5000,
+    "update",
+    "dropout",
+    "kind",
+)
 
 
 def odd_value(data, rng):
-    """The data in which one value of an object is odd, is left out or has an odd name; None where there is no object."""
-    starts = [i for i in range(len(data)) if data[i:i + 1] == b"{"]
+    """The data in which one value of an object is odd, is left out or has an odd name; None where
+    there is no object."""
+    starts = [i for i in range(len(data)) if data[i : i + 1] == b"{"]
     text, start = data.decode("latin-1"), rng.choice(starts or [0])
     try:
         found, end = json.JSONDecoder().raw_decode(text, start)
@@ -140,25 +206,35 @@ def odd_value(data, rng):
         holder[rng.choice(ODD_NAMES)] = holder[place]
     else:
         holder[place] = rng.choice(ODD)
-    return data[:start] + json.dumps(found).encode() + data[len(text[:end]):]
+    return data[:start] + json.dumps(found).encode() + data[len(text[:end]) :]
 
 
 def mutator(has_head):
-    """Half of the inputs are mutated as bytes, half as JSON; the length before a safetensors head is kept right mostly."""
+    """Half of the inputs are mutated as bytes, half as JSON; the length before a safetensors head
+    is kept right mostly."""
+
     def mutate(data, max_size, seed):
         rng = random.Random(seed)
         mutated = odd_value(data, rng) if rng.random() < 0.5 else None
         if mutated is None or len(mutated) > max_size:
             return atheris.Mutate(data, max_size)
         if has_head and data[0] % 7 == 0 and data[9:10] == b"{":
-            old, = struct.unpack_from("<Q", data, 1)
-            mutated = mutated[:1] + struct.pack("<Q", max(0, old + len(mutated) - len(data))) + mutated[9:]
+            (old,) = struct.unpack_from("<Q", data, 1)
+            mutated = (
+                mutated[:1]
+                + struct.pack("<Q", max(0, old + len(mutated) - len(data)))
+                + mutated[9:]
+            )
         return mutated
 
     return mutate
 
 
-READERS = {"jsonl": reader_of_jsonl, "config": reader_of_config, "checkpoint": reader_of_checkpoints}
+READERS = {
+    "jsonl": reader_of_jsonl,
+    "config": reader_of_config,
+    "checkpoint": reader_of_checkpoints,
+}
 
 
 def fuzz(name, runs, folder):
@@ -168,15 +244,27 @@ def fuzz(name, runs, folder):
     for number, seed in enumerate(seeds):
         read_it(seed)
         (folder / "corpus" / f"{number}").write_bytes(seed)
-    atheris.Setup([sys.argv[0], f"-runs={runs}", f"-seed={SEED}", "-max_len=20000", "-print_final_stats=1",
-                   f"-artifact_prefix={tempfile.gettempdir()}/", str(folder / "corpus")],
-                  read_it, custom_mutator=mutator(has_head=name == "checkpoint"))
+    atheris.Setup(
+        [
+            sys.argv[0],
+            f"-runs={runs}",
+            f"-seed={SEED}",
+            "-max_len=20000",
+            "-print_final_stats=1",
+            f"-artifact_prefix={tempfile.gettempdir()}/",
+            str(folder / "corpus"),
+        ],
+        read_it,
+        custom_mutator=mutator(has_head=name == "checkpoint"),
+    )
     atheris.Fuzz()
 
 
 def main(name, runs="100000"):
     """Fuzz in a process of its own, and clear its folder away; returns the exit status."""
-    with tempfile.TemporaryDirectory(dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as folder:
+    with tempfile.TemporaryDirectory(
+        dir="/dev/shm" if os.path.isdir("/dev/shm") else None
+    ) as folder:
         return subprocess.run([sys.executable, __file__, name, runs, folder]).returncode
 
 

@@ -10,12 +10,18 @@ import struct
 def numbers_of_a_state(update):
     """numbers.json of a training after this update."""
     version, words, gauss = random.Random(0).getstate()
-    return {"update": update, "kl_old_coef": 1.0, "stage_seconds": 0.5, "rng": [version, list(words), gauss],
-            "minibatch": {"ratios": [1.0, 0.9], "advantages": [0.5, -1]}}
+    return {
+        "update": update,
+        "kl_old_coef": 1.0,
+        "stage_seconds": 0.5,
+        "rng": [version, list(words), gauss],
+        "minibatch": {"ratios": [1.0, 0.9], "advantages": [0.5, -1]},
+    }
 
 
 def safetensors_file(head, body=b"", length=None):
-    """The bytes of a file with this head (an object, or bytes as they are) that claims to have a head of this length."""
+    """The bytes of a file with this head (an object, or bytes as they are) that claims to have a
+    head of this length."""
     head = head if isinstance(head, bytes) else json.dumps(head).encode()
     return struct.pack("<Q", len(head) if length is None else length) + head + body
 
@@ -28,5 +34,6 @@ def entry(shape=(2,), place=(0, 8), kind="F32"):
 def reseal(path):
     """What somebody does who changes a file of a checkpoint and knows the seal."""
     names = sorted(set(os.listdir(path)) - {"sha256.json"})
-    (path / "sha256.json").write_text(json.dumps({name: hashlib.sha256((path / name).read_bytes()).hexdigest()
-                                                  for name in names}))
+    (path / "sha256.json").write_text(
+        json.dumps({name: hashlib.sha256((path / name).read_bytes()).hexdigest() for name in names})
+    )

@@ -1,14 +1,17 @@
-"""Mutation testing of the derivation: one small slip at a time in its modules, and the tests must notice each.
+"""Mutation testing of the derivation: one small slip at a time in its modules, and the tests must
+notice each.
 
     pip install mutmut==3.8.1
     python tests/mutation.py            all modules, a few minutes on one core
     python tests/mutation.py gae ppo    two of them
 
-Which modules and which tests: [tool.mutmut] in pyproject.toml. It works in a copy, so no file here is changed. mutmut
-passes over decorated functions; in the copy a `@torch.no_grad()` above a function is `name = torch.no_grad()(name)` at
-the end of its module, which is the same function, and mutmut sees it.
+Which modules and which tests: [tool.mutmut] in pyproject.toml. It works in a copy, so no file here
+is changed. mutmut passes over decorated functions; in the copy a `@torch.no_grad()` above a
+function is `name = torch.no_grad()(name)` at the end of its module, which is the same function, and
+mutmut sees it.
 
-Prints each slip that survives, with the reason, and exits with 1 when one has none or a reason has lost its slip.
+Prints each slip that survives, with the reason, and exits with 1 when one has none or a reason has
+lost its slip.
 """
 
 import os
@@ -24,13 +27,17 @@ ROOT = Path(__file__).resolve().parent.parent
 AGAIN = "token_ratios looks at logprobs again"
 REASONS = {  # (function, its changed line): why it does all that the original promises
     ("ppo._ratios", 'check_batch(response_mask, data={"advantages": advantages}, )'): AGAIN,
-    ("ppo._value_errors",
-     'check_batch(response_mask, data={"old_values": old_values, "value_targets": value_targets}, )'):
-        "zero_padding refuses the same values: no float tensor, another shape than the mask",
+    (
+        "ppo._value_errors",
+        'check_batch(response_mask, data={"old_values": old_values, "value_targets": '
+        "value_targets}, )",
+    ): "zero_padding refuses the same values: no float tensor, another shape than the mask",
     ("trpo.surrogate_loss", 'check_batch(response_mask, data={"advantages": advantages}, )'): AGAIN,
-    ("trpo.mean_kl",
-     "differences = torch.where(old > 0, log_old - log_pi, 1.0)  # before the product: 0 * inf is NaN"):
-        "the next line multiplies it by old, which is 0 there",
+    (
+        "trpo.mean_kl",
+        "differences = torch.where(old > 0, log_old - log_pi, 1.0) "
+        " # before the product: 0 * inf is NaN",
+    ): "the next line multiplies it by old, which is 0 there",
 }
 
 
@@ -42,7 +49,10 @@ def copy_without_decorators(folder):
         source, decorated = path.read_text(encoding="utf-8"), r"^@torch\.no_grad\(\)\ndef (\w+)"
         names = re.findall(decorated, source, re.MULTILINE)
         source = re.sub(decorated, r"def \1", source, flags=re.MULTILINE)
-        path.write_text(source + "".join(f"{name} = torch.no_grad()({name})\n" for name in names), encoding="utf-8")
+        path.write_text(
+            source + "".join(f"{name} = torch.no_grad()({name})\n" for name in names),
+            encoding="utf-8",
+        )
 
 
 def main(modules):
@@ -51,7 +61,9 @@ def main(modules):
 
         def mutmut(*arguments):
             environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}
-            run = subprocess.run(["mutmut", *arguments], cwd=folder, env=environment, text=True, capture_output=True)
+            run = subprocess.run(
+                ["mutmut", *arguments], cwd=folder, env=environment, text=True, capture_output=True
+            )
             if run.returncode:
                 without_spinner = re.sub(r"(?m)^[\u2800-\u28ff] .*\n", "", run.stdout)
                 raise SystemExit(without_spinner + run.stderr)
@@ -67,16 +79,24 @@ def main(modules):
             made[module] += 1
             killed[module] += status in ("killed", "timeout")
             if status not in ("killed", "timeout"):
-                function = re.fullmatch(r"minippo\.(\w+)\.x_(\w+)__mutmut_\d+", name).expand(r"\1.\2")
+                function = re.fullmatch(r"minippo\.(\w+)\.x_(\w+)__mutmut_\d+", name).expand(
+                    r"\1.\2"
+                )
                 changed = re.search(r"(?m)^\+(?!\+\+)(.*)", mutmut("show", name)).group(1).strip()
                 seen.add((function, changed))
-                print(f"{status}: {function}: {changed}\n    {REASONS.get((function, changed), 'no reason given')}")
+                print(
+                    f"{status}: {function}: {changed}\n    "
+                    f"{REASONS.get((function, changed), 'no reason given')}"
+                )
         lost = REASONS.keys() - seen if not modules else set()
         for function, changed in lost:
             print(f"a reason without its slip: {function}: {changed}")
     for module in made:
         print(f"{module:16} {killed[module]:4} of {made[module]:4} killed")
-    print(f"{'all':16} {killed.total():4} of {made.total():4} killed, {killed.total() / made.total():.1%}")
+    print(
+        f"{'all':16} {killed.total():4} of {made.total():4} killed, "
+        f"{killed.total() / made.total():.1%}"
+    )
     return bool(lost or seen - REASONS.keys())
 
 

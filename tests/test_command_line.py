@@ -1,4 +1,5 @@
-"""The command line: what is understood, and what is refused in one line with exit status 2. Nothing is trained here."""
+"""The command line: what is understood, and what is refused in one line with exit status 2. Nothing
+is trained here."""
 
 import os
 import subprocess
@@ -32,12 +33,16 @@ def place(tmp_path, monkeypatch):
 
 def tree(path):
     """{relative path: content, None for a folder}."""
-    return {str(p.relative_to(path)): p.read_bytes() if p.is_file() else None for p in path.rglob("*")}
+    return {
+        str(p.relative_to(path)): p.read_bytes() if p.is_file() else None for p in path.rglob("*")
+    }
 
 
 @pytest.fixture
 def refusal(tmp_path, capsys, place):
-    """A function of arguments that are refused: checks all that holds for every refusal, returns the line."""
+    """A function of arguments that are refused: checks all that holds for every refusal, returns
+    the line."""
+
     def check(*arguments):
         before = tree(tmp_path)
         status, (out, err) = main(list(arguments)), capsys.readouterr()
@@ -90,14 +95,20 @@ def test_a_value_is_read_in_every_spelling(name):
     value, first = another_value(name), algorithm_for(name)
     expected = resolve({name: value} | ({"algorithm": first[1]} if first else {}))
     for flag in spellings(name):
-        assert parse_arguments([*first, flag, str(value)])[0] == parse_arguments([*first, f"{flag}={value}"])[0] == expected
+        assert (
+            parse_arguments([*first, flag, str(value)])[0]
+            == parse_arguments([*first, f"{flag}={value}"])[0]
+            == expected
+        )
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_a_flag_that_the_algorithm_does_not_read_is_refused(algorithm):
     for name, (_, item) in FIELDS.items():
         if item.metadata["only"] is not None and algorithm not in item.metadata["only"]:
-            with pytest.raises(InputError, match=f"^--{name}: --algorithm {algorithm} does not use it; it is for "):
+            with pytest.raises(
+                InputError, match=f"^--{name}: --algorithm {algorithm} does not use it; it is for "
+            ):
                 parse_arguments(["--algorithm", algorithm, f"--{name}", str(item.default)])
 
 
@@ -115,14 +126,22 @@ def test_none_is_a_value_where_the_field_may_have_none(name):
 
 
 def test_numbers_may_be_written_in_other_ways():
-    config = parse_arguments(["--learning_rate", "3e-4", "--gamma", "1", "--no_eos_score", "-2.5"])[0]
-    assert (config.ppo.learning_rate, config.ppo.gamma, config.ppo.no_eos_score) == (3e-4, 1.0, -2.5)
+    config = parse_arguments(["--learning_rate", "3e-4", "--gamma", "1", "--no_eos_score", "-2.5"])[
+        0
+    ]
+    assert (config.ppo.learning_rate, config.ppo.gamma, config.ppo.no_eos_score) == (
+        3e-4,
+        1.0,
+        -2.5,
+    )
 
 
 @pytest.mark.parametrize("task, preset", PRESETS)
 def test_a_flag_stands_over_the_preset_wherever_it_stands(task, preset):
     arguments = ["--num-updates", "7", "--task", task, "--preset", preset]
-    assert parse_arguments(arguments)[0] == resolve({"task": task, "preset": preset, "num_updates": 7})
+    assert parse_arguments(arguments)[0] == resolve(
+        {"task": task, "preset": preset, "num_updates": 7}
+    )
 
 
 def test_the_flags_that_are_no_settings():
@@ -154,11 +173,18 @@ def test_out_names_the_folder(tmp_path, place):
     assert tree(tmp_path) == {"a": None, "a/b": None}
 
 
-@pytest.mark.parametrize("error, status, line", [
-    (TrainingError("the loss is nan"), 1, "error: the loss is nan"),
-    (InputError("--x: wrong"), 2, "error: --x: wrong"),
-    (KeyboardInterrupt(), 130, "interrupted; to go on: python -m minippo.train_toy --resume --out out"),
-])
+@pytest.mark.parametrize(
+    "error, status, line",
+    [
+        (TrainingError("the loss is nan"), 1, "error: the loss is nan"),
+        (InputError("--x: wrong"), 2, "error: --x: wrong"),
+        (
+            KeyboardInterrupt(),
+            130,
+            "interrupted; to go on: python -m minippo.train_toy --resume --out out",
+        ),
+    ],
+)
 def test_how_a_run_ends_early(error, status, line, monkeypatch, capsys):
     def fail(*_, **__):
         raise error
@@ -170,8 +196,14 @@ def test_how_a_run_ends_early(error, status, line, monkeypatch, capsys):
 
 def test_the_command_leaves_with_the_status_of_main(tmp_path):
     environment = os.environ | {"PYTHONPATH": str(Path(minippo.__file__).parent.parent)}
-    done = subprocess.run([sys.executable, "-m", "minippo.train_toy", "--task", "nonsense"], cwd=tmp_path,
-                          env=environment, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-m", "minippo.train_toy", "--task", "nonsense"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     line = "error: --task: wanted one of tldr, capitals, files, got 'nonsense'\n"
     assert (done.returncode, done.stdout, done.stderr) == (2, "", line) and tree(tmp_path) == {}
 
@@ -218,7 +250,9 @@ def test_a_flag_needs_its_value(name, refusal):
 @pytest.mark.parametrize("name", NUMBERS)
 def test_a_value_that_is_not_a_number_is_refused(name, refusal):
     kind = kind_of(FIELDS[name][1])
-    for text in ("many", "", "1,5", "0x10", "true") + (("1.5", "1e3", "none") if kind is int else ()):
+    for text in ("many", "", "1,5", "0x10", "true") + (
+        ("1.5", "1e3", "none") if kind is int else ()
+    ):
         assert refusal(f"--{name}", text) == f"error: --{name}: wanted {KINDS[kind]}, got {text!r}"
 
 
@@ -228,14 +262,18 @@ def test_nan_and_infinity_are_refused(name, refusal):
         assert refusal(f"--{name}={text}").startswith(f"error: --{name}: wanted ")
 
 
-@pytest.mark.parametrize("name", [name for name in NUMBERS if FIELDS[name][1].metadata["low"] is not None])
+@pytest.mark.parametrize(
+    "name", [name for name in NUMBERS if FIELDS[name][1].metadata["low"] is not None]
+)
 def test_a_value_below_the_range_is_refused(name, refusal):
     low = FIELDS[name][1].metadata["low"]
     for flag in spellings(name):
         assert refusal(flag, str(low - 1)).startswith(f"error: --{name}: wanted ")
 
 
-@pytest.mark.parametrize("name", [name for name in NUMBERS if FIELDS[name][1].metadata["high"] is not None])
+@pytest.mark.parametrize(
+    "name", [name for name in NUMBERS if FIELDS[name][1].metadata["high"] is not None]
+)
 def test_a_value_above_the_range_is_refused(name, refusal):
     high = FIELDS[name][1].metadata["high"]
     assert refusal(f"--{name}", str(high + 1)).startswith(f"error: --{name}: wanted ")
@@ -245,11 +283,16 @@ def test_a_value_above_the_range_is_refused(name, refusal):
 def test_a_choice_that_there_is_not_is_refused(name, refusal):
     for text in ("nonsense", "", FIELDS[name][1].default.upper()):
         line = refusal(f"--{name}", text)
-        assert line.startswith(f"error: --{name}: wanted one of ") and line.endswith(f", got {text!r}")
+        assert line.startswith(f"error: --{name}: wanted one of ") and line.endswith(
+            f", got {text!r}"
+        )
 
 
 def test_numbers_that_do_not_fit_each_other_are_refused(refusal):
-    assert refusal("--n-head", "5", "--n-embd", "64") == "error: --n_head: wanted a divisor of n_embd 64, got 5"
+    assert (
+        refusal("--n-head", "5", "--n-embd", "64")
+        == "error: --n_head: wanted a divisor of n_embd 64, got 5"
+    )
     line = refusal("--batch-size", "1", "--num-mini-batches", "2")
     assert line == "error: --num_mini_batches: wanted at most batch_size 1, got 2"
 
@@ -274,15 +317,21 @@ def test_the_folder_of_texts(refusal, tmp_path):
         line = refusal("--task", "files", "--data", missing)
         assert line == f"error: --data {missing!r}: there is no such folder"
     (tmp_path / "empty").mkdir()
-    assert refusal("--task", "files", "--data", "empty").startswith("error: --data 'empty': the folder is empty")
+    assert refusal("--task", "files", "--data", "empty").startswith(
+        "error: --data 'empty': the folder is empty"
+    )
     (tmp_path / "file").write_text("x")
-    assert refusal("--task", "files", "--data", "file").startswith("error: --data 'file': is not a folder")
+    assert refusal("--task", "files", "--data", "file").startswith(
+        "error: --data 'file': is not a folder"
+    )
 
 
 @pytest.mark.parametrize("task", ["tldr", "capitals"])
 def test_a_folder_of_texts_is_refused_by_a_task_that_reads_none(task, refusal, tmp_path):
     (tmp_path / "texts").mkdir()
-    (tmp_path / "texts" / "preferences.jsonl").write_text('{"prompt": "q", "chosen": "a", "rejected": "b"}')
+    (tmp_path / "texts" / "preferences.jsonl").write_text(
+        '{"prompt": "q", "chosen": "a", "rejected": "b"}'
+    )
     assert refusal("--task", task, "--data", "texts").startswith("error: --data: ")
 
 
@@ -292,7 +341,10 @@ def test_a_folder_that_holds_a_run_is_refused_and_nothing_in_it_changes(mark, re
     (tmp_path / "run" / mark).write_text("{}\n")
     stamp = (tmp_path / "run" / mark).stat().st_mtime_ns, (tmp_path / "run").stat().st_mtime_ns
     assert refusal("--out", "run").startswith("error: --out run: holds a run already")
-    assert ((tmp_path / "run" / mark).stat().st_mtime_ns, (tmp_path / "run").stat().st_mtime_ns) == stamp
+    assert (
+        (tmp_path / "run" / mark).stat().st_mtime_ns,
+        (tmp_path / "run").stat().st_mtime_ns,
+    ) == stamp
 
 
 def test_a_folder_of_other_things_is_refused(refusal, tmp_path):
@@ -308,7 +360,9 @@ def test_an_out_that_cannot_be_a_folder_is_refused(refusal, tmp_path):
     assert refusal("--out", "") == "error: --out: the name of the folder is empty"
 
 
-def test_a_working_directory_without_room_for_runs_is_refused_with_the_flag_that_helps(refusal, tmp_path):
+def test_a_working_directory_without_room_for_runs_is_refused_with_the_flag_that_helps(
+    refusal, tmp_path
+):
     (tmp_path / "runs").write_text("a file, where the folder of all runs would be")
     assert "--out" in refusal()
 

@@ -1,4 +1,5 @@
-"""minippo.config: every field refuses what does not fit it, and the three layers of settings lie in their order."""
+"""minippo.config: every field refuses what does not fit it, and the three layers of settings lie in
+their order."""
 
 import ast
 import itertools
@@ -12,13 +13,27 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import minippo
-from minippo.config import FIELDS, KINDS, PRESETS, SECTIONS, Config, check_value, kind_of, may_be_none, resolve
+from minippo.config import (
+    FIELDS,
+    KINDS,
+    PRESETS,
+    SECTIONS,
+    Config,
+    check_value,
+    kind_of,
+    may_be_none,
+    resolve,
+)
 
 NAMES = sorted(FIELDS)
 NUMBERS = [name for name in NAMES if kind_of(FIELDS[name][1]) in (int, float)]
 TASKS, NAMED_PRESETS = (FIELDS[name][1].metadata["choices"] for name in ("task", "preset"))
-WRONG_TYPES = {int: (1.0, "1", True, [1], math.nan), float: ("0.5", True, [0.5], 1j), bool: (0, 1, "true", 1.0),
-               str: (0, True, b"cpu", ["cpu"])}
+WRONG_TYPES = {
+    int: (1.0, "1", True, [1], math.nan),
+    float: ("0.5", True, [0.5], 1j),
+    bool: (0, 1, "true", 1.0),
+    str: (0, True, b"cpu", ["cpu"]),
+}
 
 
 def value_of(config, name):
@@ -33,8 +48,11 @@ def limits_of(name):
 def check_refused(name, value):
     """Refused by name, whether the field is set alone or with all others."""
     section, item = FIELDS[name]
-    for function in (lambda: resolve({name: value}), lambda: SECTIONS[section](**{name: value}),
-                     lambda: check_value(item, value)):
+    for function in (
+        lambda: resolve({name: value}),
+        lambda: SECTIONS[section](**{name: value}),
+        lambda: check_value(item, value),
+    ):
         with pytest.raises(ValueError) as caught:
             function()
         assert str(caught.value).startswith(f"{name}: ")
@@ -65,7 +83,12 @@ def test_none_is_refused_where_the_annotation_does_not_allow_it(name):
 
 
 def test_the_fields_that_may_be_none():
-    assert {name for name in NAMES if may_be_none(FIELDS[name][1])} == {"data", "start_from", "no_eos_score", "target_kl"}
+    assert {name for name in NAMES if may_be_none(FIELDS[name][1])} == {
+        "data",
+        "start_from",
+        "no_eos_score",
+        "target_kl",
+    }
 
 
 @pytest.mark.parametrize("name", [name for name in NUMBERS if limits_of(name)[0] is not None])
@@ -96,11 +119,16 @@ def test_whatever_lies_in_the_range_is_accepted(name, data):
     if kind is int:
         value = data.draw(st.integers(low, high))
     else:
-        value = data.draw(st.floats(low, high, exclude_min=is_open, allow_nan=False, allow_infinity=False))
+        value = data.draw(
+            st.floats(low, high, exclude_min=is_open, allow_nan=False, allow_infinity=False)
+        )
     check_value(FIELDS[name][1], value)
 
 
-@given(st.sampled_from(NAMES), st.one_of(st.text(), st.integers(), st.booleans(), st.none(), st.lists(st.integers())))
+@given(
+    st.sampled_from(NAMES),
+    st.one_of(st.text(), st.integers(), st.booleans(), st.none(), st.lists(st.integers())),
+)
 def test_any_value_is_kept_or_refused_by_a_valueerror_that_names_the_field(name, value):
     try:
         check_value(FIELDS[name][1], value)
@@ -121,16 +149,31 @@ def test_a_choice_that_there_is_not_is_refused_and_the_others_are_named(name):
     assert all(choice in str(caught.value) for choice in item.metadata["choices"])
 
 
-@pytest.mark.parametrize("name, refused, accepted", [
-    ("seed", (-1, 2**31), (0, 2**31 - 1)), ("threads", (0, 257), (1, 256)), ("tldr_values", (2, 7), (3, 6)),
-    ("learning_rate", (0.0, -1e-3), (1e-9, 1)), ("temperature", (0, -1.0), (0.1, 2.0)),
-    ("gamma", (-0.1, 1.01), (0, 1.0)), ("lam", (-0.1, 1.01), (0.0, 1)), ("kl_coef", (0.0, -0.1), (1e-6, 10.0)),
-    ("cliprange", (0.0,), (0.2,)), ("ent_coef", (-1e-9,), (0.0,)), ("response_length", (0, -4), (1, 14)),
-    ("target_kl", (0.0, -0.1), (0.01, None)), ("no_eos_score", (), (-5.0, 0.0, 5.0, None)),
-    ("missing_eos_penalty", (-0.1,), (0.0, 1.0)), ("final_learning_rate", (-0.1, 1.1), (0.0, 1.0)),
-    ("preference_samples", (1,), (2,)), ("optimum_draws", (1,), (2,)), ("annotator_temperature", (0.0,), (0.01,)),
-    ("reward_weight_decay", (-0.01,), (0.0,)), ("prompt_length", (3,), (4,)),
-])
+@pytest.mark.parametrize(
+    "name, refused, accepted",
+    [
+        ("seed", (-1, 2**31), (0, 2**31 - 1)),
+        ("threads", (0, 257), (1, 256)),
+        ("tldr_values", (2, 7), (3, 6)),
+        ("learning_rate", (0.0, -1e-3), (1e-9, 1)),
+        ("temperature", (0, -1.0), (0.1, 2.0)),
+        ("gamma", (-0.1, 1.01), (0, 1.0)),
+        ("lam", (-0.1, 1.01), (0.0, 1)),
+        ("kl_coef", (0.0, -0.1), (1e-6, 10.0)),
+        ("cliprange", (0.0,), (0.2,)),
+        ("ent_coef", (-1e-9,), (0.0,)),
+        ("response_length", (0, -4), (1, 14)),
+        ("target_kl", (0.0, -0.1), (0.01, None)),
+        ("no_eos_score", (), (-5.0, 0.0, 5.0, None)),
+        ("missing_eos_penalty", (-0.1,), (0.0, 1.0)),
+        ("final_learning_rate", (-0.1, 1.1), (0.0, 1.0)),
+        ("preference_samples", (1,), (2,)),
+        ("optimum_draws", (1,), (2,)),
+        ("annotator_temperature", (0.0,), (0.01,)),
+        ("reward_weight_decay", (-0.01,), (0.0,)),
+        ("prompt_length", (3,), (4,)),
+    ],
+)
 def test_ranges_by_hand(name, refused, accepted):
     for value in refused:
         check_refused(name, value)
@@ -173,7 +216,9 @@ def test_every_task_has_every_preset():
 
 @pytest.mark.parametrize("task, preset", PRESETS)
 def test_a_preset_stands_over_the_defaults_and_names_only_what_there_is(task, preset):
-    assert set(PRESETS[task, preset]) <= set(FIELDS) - {item.name for item in fields(SECTIONS["run"])}
+    assert set(PRESETS[task, preset]) <= set(FIELDS) - {
+        item.name for item in fields(SECTIONS["run"])
+    }
     config = resolve({"task": task, "preset": preset})
     expected = {name: item.default for name, (_, item) in FIELDS.items()} | PRESETS[task, preset]
     expected |= {"task": task, "preset": preset}
@@ -203,7 +248,10 @@ def test_a_setting_that_there_is_not_is_refused():
 def test_resolve_leaves_the_settings_and_the_presets_alone():
     settings, before = {"preset": "quick", "num_updates": 3}, json.dumps([*PRESETS.values()])
     resolve(settings)
-    assert settings == {"preset": "quick", "num_updates": 3} and json.dumps([*PRESETS.values()]) == before
+    assert (
+        settings == {"preset": "quick", "num_updates": 3}
+        and json.dumps([*PRESETS.values()]) == before
+    )
 
 
 def test_a_config_is_frozen():
@@ -220,24 +268,40 @@ def test_a_config_is_frozen():
 def test_to_dict_goes_through_json_and_back(task, preset):
     config = resolve({"task": task, "preset": preset, "seed": 3})
     read = json.loads(json.dumps(config.to_dict()))
-    assert Config(**{section: kind(**read[section]) for section, kind in SECTIONS.items()}) == config
+    assert (
+        Config(**{section: kind(**read[section]) for section, kind in SECTIONS.items()}) == config
+    )
 
 
 def reads_of(tree):
-    """The names x in `config.x` and `config.<section>.x`, where config may itself stand behind a dot."""
+    """The names x in `config.x` and `config.<section>.x`, where config may itself stand behind a
+    dot."""
+
     def ends_in_config(node):
         return getattr(node, "id", None) == "config" or getattr(node, "attr", None) == "config"
 
     def is_config(node):
-        return ends_in_config(node) or isinstance(node, ast.Attribute) and node.attr in SECTIONS and ends_in_config(
-            node.value)
+        return (
+            ends_in_config(node)
+            or isinstance(node, ast.Attribute)
+            and node.attr in SECTIONS
+            and ends_in_config(node.value)
+        )
 
-    return {node.attr for node in ast.walk(tree)
-            if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load) and is_config(node.value)}
+    return {
+        node.attr
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute)
+        and isinstance(node.ctx, ast.Load)
+        and is_config(node.value)
+    }
 
 
 def test_a_read_is_recognised():
-    source = "a = run.config.ppo.gamma + config.lam + config.run.seed\nx.device\nrun.threads\nconfig.task = 1"
+    source = (
+        "a = run.config.ppo.gamma + config.lam + config.run.seed\nx.device\nrun.threads\n"
+        "config.task = 1"
+    )
     assert reads_of(ast.parse(source)) == {"ppo", "gamma", "lam", "run", "seed"}
 
 

@@ -61,10 +61,14 @@ def test_the_value_is_the_head_at_each_real_token_and_0_at_pads(right_padded, le
 
 def test_0_at_pads_even_where_the_trunk_says_nan(monkeypatch):
     critic, mask = small_critic(), mask_of_lengths([1, 2])
-    hidden = torch.ones(2, 2, CONFIG.n_embd, dtype=torch.float64).masked_fill(~mask.unsqueeze(-1), float("nan"))
+    hidden = torch.ones(2, 2, CONFIG.n_embd, dtype=torch.float64).masked_fill(
+        ~mask.unsqueeze(-1), float("nan")
+    )
     monkeypatch.setattr(critic.trunk, "hidden", lambda tokens, mask: hidden)
     values = critic(random_tokens(2, 2), mask)
-    assert (values[~mask] == 0).all() and values[mask].isfinite().all() and (values[mask] != 0).all()
+    assert (
+        (values[~mask] == 0).all() and values[mask].isfinite().all() and (values[mask] != 0).all()
+    )
 
 
 def test_a_value_depends_on_its_prefix_and_on_nothing_later():
@@ -81,7 +85,11 @@ def test_a_value_depends_on_its_prefix_and_on_nothing_later():
 
 
 def test_it_starts_as_the_reward_model_with_its_center_and_scale():
-    model, tokens, mask = small_reward_model(), random_tokens(3, 5), mask_of_lengths([5, 1, 3]).flip(1)
+    model, tokens, mask = (
+        small_reward_model(),
+        random_tokens(3, 5),
+        mask_of_lengths([5, 1, 3]).flip(1),
+    )
     critic = Critic.from_reward_model(model)
     assert_close(critic(tokens, mask), model.per_token(tokens, mask))
     assert_close(critic(tokens), model.per_token(tokens))
@@ -101,7 +109,9 @@ def test_training_it_leaves_the_gpt_and_the_reward_model_alone():
         trained(critic)  # the first step from a zero head moves the head only
         assert all(torch.equal(x, before[name]) for name, x in source.state_dict().items())
         trunk_before = {name.removeprefix("trunk."): x for name, x in before.items()}
-        assert all(not torch.equal(x, trunk_before[name]) for name, x in critic.trunk.state_dict().items())
+        assert all(
+            not torch.equal(x, trunk_before[name]) for name, x in critic.trunk.state_dict().items()
+        )
 
 
 # gradients

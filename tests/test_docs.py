@@ -1,4 +1,5 @@
-"""What README.md and docs/ say about files, equations, functions and tests is so. The code is read, not imported."""
+"""What README.md and docs/ say about files, equations, functions and tests is so. The code is read,
+not imported."""
 
 import ast
 import re
@@ -8,10 +9,32 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PAGES = {str(path.relative_to(ROOT)): path for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}
-STAGES = [name for name in PAGES if Path(name).name.startswith(("stage-", "notation", "equations", "references"))]
-LISTED = ("masked", "logprobs", "kl", "policy_gradient", "reward_to_go", "baseline", "gae", "trpo", "ppo", "shaped_reward",
-          "reward_head", "train_sft", "preferences", "optimum")  # modules whose public functions all stand in equations.md
+PAGES = {
+    str(path.relative_to(ROOT)): path
+    for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+}
+STAGES = [
+    name
+    for name in PAGES
+    if Path(name).name.startswith(("stage-", "notation", "equations", "references"))
+]
+LISTED = (
+    "masked",
+    "logprobs",
+    "kl",
+    "policy_gradient",
+    "reward_to_go",
+    "baseline",
+    "gae",
+    "trpo",
+    "ppo",
+    "shaped_reward",
+    # modules whose public functions all stand in equations.md
+    "reward_head",
+    "train_sft",
+    "preferences",
+    "optimum",
+)
 NUMBER = r"\((\d\.\d{1,2})\)"
 
 
@@ -20,7 +43,11 @@ NUMBER = r"\((\d\.\d{1,2})\)"
 
 def definitions_of(path):
     """{name: definition} of the functions at the top of a module."""
-    return {node.name: node for node in ast.parse(path.read_text(encoding="utf-8")).body if isinstance(node, ast.FunctionDef)}
+    return {
+        node.name: node
+        for node in ast.parse(path.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.FunctionDef)
+    }
 
 
 def functions_of(path):
@@ -34,34 +61,48 @@ def arguments_of(node):
 
 
 def numbered_equations(folder):
-    """[(number, "module.function")] of all docstrings below a folder; the exercises only repeat them."""
+    """[(number, "module.function")] of all docstrings below a folder; the exercises only repeat
+    them."""
     found = []
     for path in sorted(folder.rglob("*.py")):
         module = ".".join(path.relative_to(folder).with_suffix("").parts)
         if not module.startswith("exercises"):
-            found += [(number, f"{module}.{function}") for function, text in functions_of(path).items()
-                      for number in re.findall(r"^\s*Equation\s+" + NUMBER, text, re.MULTILINE)]
+            found += [
+                (number, f"{module}.{function}")
+                for function, text in functions_of(path).items()
+                for number in re.findall(r"^\s*Equation\s+" + NUMBER, text, re.MULTILINE)
+            ]
     return found
 
 
 EQUATIONS = numbered_equations(ROOT / "minippo")
-TESTS = {f"{path.stem}::{name}" for path in (ROOT / "tests").glob("test_*.py") for name in functions_of(path)
-         if name.startswith("test_")}
+TESTS = {
+    f"{path.stem}::{name}"
+    for path in (ROOT / "tests").glob("test_*.py")
+    for name in functions_of(path)
+    if name.startswith("test_")
+}
 
 
 # -- what the pages say
 
 
 def without_code(text):
-    """A page without its blocks of code and its `words`: what stands there is no link, no heading and no formula."""
-    return re.sub(r"`[^`\n]*`", "", re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL))
+    """A page without its blocks of code and its `words`: what stands there is no link, no heading
+    and no formula."""
+    return re.sub(
+        r"`[^`\n]*`", "", re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+    )
 
 
 def anchors_of(text):
     """The anchors that GitHub gives to the headings of a page."""
     anchors, seen = set(), Counter()
-    for heading in re.findall(r"^#{1,6} +(.+?)\s*$", re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL),
-                              re.MULTILINE):
+    for heading in re.findall(
+        r"^#{1,6} +(.+?)\s*$",
+        re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL),
+        re.MULTILINE,
+    ):
         plain = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", heading).lower()
         anchor = re.sub(r"[^\w\- ]", "", plain).replace(" ", "-")
         anchors.add(f"{anchor}-{seen[anchor]}" if seen[anchor] else anchor)
@@ -80,7 +121,13 @@ def broken_links(text, folder, own_anchors):
         if file is not None and not file.exists():
             broken.append(target)
         elif anchor:
-            known = own_anchors if file is None else anchors_of(file.read_text(encoding="utf-8")) if file.suffix == ".md" else set()
+            known = (
+                own_anchors
+                if file is None
+                else anchors_of(file.read_text(encoding="utf-8"))
+                if file.suffix == ".md"
+                else set()
+            )
             if anchor not in known:
                 broken.append(target)
     return broken
@@ -89,7 +136,9 @@ def broken_links(text, folder, own_anchors):
 def cited_equations(text, everywhere=False):
     """Numbers after the word equation(s), in tags, and, everywhere, in any pair of brackets."""
     cited = re.findall(r"\\tag\{(\d\.\d{1,2})\}", text)
-    for several in re.findall(r"[Ee]quations?\s+((?:\(?\d\.\d{1,2}\)?(?:,\s+|\s+and\s+|\s+to\s+)?)+)", text):
+    for several in re.findall(
+        r"[Ee]quations?\s+((?:\(?\d\.\d{1,2}\)?(?:,\s+|\s+and\s+|\s+to\s+)?)+)", text
+    ):
         cited += re.findall(r"\d\.\d{1,2}", several)
     if everywhere:
         cited += re.findall(NUMBER, without_code(text))
@@ -98,13 +147,23 @@ def cited_equations(text, everywhere=False):
 
 def named_tests(text):
     """test_file::test_name, also written with tests/ in front and .py behind the file."""
-    return {f"{file}::{name}" for file, name in re.findall(r"\b(test_\w+)(?:\.py)?::(test_\w+)", text)}
+    return {
+        f"{file}::{name}" for file, name in re.findall(r"\b(test_\w+)(?:\.py)?::(test_\w+)", text)
+    }
 
 
 def rows_of(text, columns):
     """The rows of all tables of a page with so many columns, without heads and rules."""
-    rows = [[cell.strip() for cell in line.strip().strip("|").split("|")] for line in text.splitlines() if line.startswith("|")]
-    return [row for row in rows if len(row) == columns and not set("".join(row)) <= set("-: ") and "`" in "".join(row)]
+    rows = [
+        [cell.strip() for cell in line.strip().strip("|").split("|")]
+        for line in text.splitlines()
+        if line.startswith("|")
+    ]
+    return [
+        row
+        for row in rows
+        if len(row) == columns and not set("".join(row)) <= set("-: ") and "`" in "".join(row)
+    ]
 
 
 TABLE = (ROOT / "docs" / "equations.md").read_text(encoding="utf-8")
@@ -133,7 +192,9 @@ def test_tests_that_are_named_exist(page):
 
 def test_no_number_is_given_twice():
     assert len(EQUATIONS) > 40
-    assert [number for number, count in Counter(number for number, _ in EQUATIONS).items() if count > 1] == []
+    assert [
+        number for number, count in Counter(number for number, _ in EQUATIONS).items() if count > 1
+    ] == []
 
 
 def test_every_equation_of_the_code_stands_in_the_table_with_its_function():
@@ -142,8 +203,12 @@ def test_every_equation_of_the_code_stands_in_the_table_with_its_function():
 
 
 def test_every_public_function_stands_in_the_table():
-    public = {f"{module}.{name}" for module in LISTED for name in functions_of(ROOT / "minippo" / f"{module}.py")
-              if not name.startswith("_")}
+    public = {
+        f"{module}.{name}"
+        for module in LISTED
+        for name in functions_of(ROOT / "minippo" / f"{module}.py")
+        if not name.startswith("_")
+    }
     table = [row[2].strip("`") for row in NUMBERED] + [row[0].strip("`") for row in UNNUMBERED]
     assert len(table) == len(set(table))
     assert set(table) >= public
@@ -153,16 +218,22 @@ def test_every_public_function_stands_in_the_table():
 @pytest.mark.parametrize("page", [page for page in STAGES if "stage-" in page])
 def test_calls_on_the_pages_of_the_stages_have_their_equation_and_arguments(page):
     carriers = dict(EQUATIONS)
-    for number, call in re.findall(rf"^\| {NUMBER} \| `(\w+\([^`]*\))`", PAGES[page].read_text(encoding="utf-8"), re.MULTILINE):
+    for number, call in re.findall(
+        rf"^\| {NUMBER} \| `(\w+\([^`]*\))`", PAGES[page].read_text(encoding="utf-8"), re.MULTILINE
+    ):
         module, _, function = carriers[number].rpartition(".")
         assert call.startswith(f"{function}("), (number, call)
         known = arguments_of(definitions_of(ROOT / "minippo" / f"{module}.py")[function])
         assert set(re.findall(r"(\w+)=", call)) <= set(known), (number, call)
         if "..." not in call and "scalar" not in call:
-            assert [name.strip(" =") for name in call.partition("(")[2].strip(")").split(",")] == known, (number, call)
+            assert [
+                name.strip(" =") for name in call.partition("(")[2].strip(")").split(",")
+            ] == known, (number, call)
 
 
-@pytest.mark.parametrize("row", NUMBERED + UNNUMBERED, ids=lambda row: row[2 if len(row) == 5 else 0].strip("`"))
+@pytest.mark.parametrize(
+    "row", NUMBERED + UNNUMBERED, ids=lambda row: row[2 if len(row) == 5 else 0].strip("`")
+)
 def test_every_row_has_a_test_that_exists_in_a_file_about_the_module(row):
     function, test = (row[2], row[3]) if len(row) == 5 else (row[0], row[2])
     test = test.strip("`")
@@ -174,7 +245,11 @@ def test_every_row_has_a_test_that_exists_in_a_file_about_the_module(row):
 def test_every_paper_of_the_docstrings_stands_in_the_references():
     number = r"arXiv:(\d{4}\.\d{4,5})"
     references = (ROOT / "docs" / "references.md").read_text(encoding="utf-8")
-    used = {found for path in (ROOT / "minippo").rglob("*.py") for found in re.findall(number, path.read_text(encoding="utf-8"))}
+    used = {
+        found
+        for path in (ROOT / "minippo").rglob("*.py")
+        for found in re.findall(number, path.read_text(encoding="utf-8"))
+    }
     assert used - set(re.findall(number, references)) == set()
 
 
@@ -182,16 +257,29 @@ def test_every_paper_of_the_docstrings_stands_in_the_references():
 
 
 def test_a_planted_error_is_found(tmp_path):
-    (tmp_path / "there.md").write_text("# A heading, with `code`\n\n```\n# none\n```\n\n## A heading, with code\n")
-    good = "[a](there.md) [b](there.md#a-heading-with-code) [c](there.md#a-heading-with-code-1) [d](#own) [e](https://no.where/x)"
+    (tmp_path / "there.md").write_text(
+        "# A heading, with `code`\n\n```\n# none\n```\n\n## A heading, with code\n"
+    )
+    good = (
+        "[a](there.md) [b](there.md#a-heading-with-code) [c](there.md#a-heading-with-code-1) "
+        "[d](#own) [e](https://no.where/x)"
+    )
     assert broken_links(good, tmp_path, {"own"}) == []
     for bad in ("not-there.md", "there.md#none", "#other", "there.md#a-heading-with-code-2"):
         assert broken_links(f"{good} [x]({bad})", tmp_path, {"own"}) == [bad]
     assert broken_links("`[x](none.md)`\n```\n[x](none.md)\n```\n", tmp_path, set()) == []
-    assert cited_equations(r"equation (9.1), Equations (9.2) and (9.3), equation 9.4; $$ x \tag{9.51} $$ (1.5)") == {
-        "9.1", "9.2", "9.3", "9.4", "9.51"}
+    assert cited_equations(
+        r"equation (9.1), Equations (9.2) and (9.3), equation 9.4; $$ x \tag{9.51} $$ (1.5)"
+    ) == {"9.1", "9.2", "9.3", "9.4", "9.51"}
     assert cited_equations("by (9.1), `(9.2)` and 9.3", everywhere=True) == {"9.1"}
-    (tmp_path / "module.py").write_text('def f():\n    """Does.\n\n    Equation (9.1)  x\n    Limits see (9.2)\n    """\n')
+    (tmp_path / "module.py").write_text(
+        'def f():\n    """Does.\n\n    Equation (9.1)  x\n    Limits see (9.2)\n    """\n'
+    )
     assert numbered_equations(tmp_path) == [("9.1", "module.f")]
-    assert named_tests("`test_a::test_b`, tests/test_a.py::test_c[x]") == {"test_a::test_b", "test_a::test_c"}
-    assert rows_of("| a | b | c |\n|---|---|---|\n| `x` | y | z |\nno | row | here\n", 3) == [["`x`", "y", "z"]]
+    assert named_tests("`test_a::test_b`, tests/test_a.py::test_c[x]") == {
+        "test_a::test_b",
+        "test_a::test_c",
+    }
+    assert rows_of("| a | b | c |\n|---|---|---|\n| `x` | y | z |\nno | row | here\n", 3) == [
+        ["`x`", "y", "z"]
+    ]

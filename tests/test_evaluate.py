@@ -1,6 +1,5 @@
 """Before and after on the same prompts."""
 
-import pytest
 import torch
 
 from minippo.config import PPOConfig
@@ -13,8 +12,13 @@ from tests.helpers import small_gpt
 
 def answers(gold=None, scores=None):
     n = len(gold or scores)
-    return Answers(["text"] * n, [1] * n, [True] * n, scores or [0.0] * n,
-                   [None if gold is None else {"a": x - 1, "b": 1} for x in gold or [0] * n])
+    return Answers(
+        ["text"] * n,
+        [1] * n,
+        [True] * n,
+        scores or [0.0] * n,
+        [None if gold is None else {"a": x - 1, "b": 1} for x in gold or [0] * n],
+    )
 
 
 def test_the_win_rate_counts_ties_half():
@@ -40,12 +44,22 @@ def test_answers_hold_the_text_its_length_its_end_and_its_score():
     model = small_gpt(vocab_size=task.tokenizer.vocab_size, context_length=32, dtype=torch.float32)
     prompts = task.evaluation_prompts(12, rng=None) * 5
     tensors = pad_left([task.prompt_ids(prompt) for prompt in prompts], task.tokenizer.pad_id)
-    result = answer(model, task, prompts, tensors, score_function=lambda tokens, mask: mask.sum(dim=1).float(),
-                    config=PPOConfig(response_length=4, no_eos_score=-9.0), generator=torch.Generator().manual_seed(0), rows_at_once=7)
+    result = answer(
+        model,
+        task,
+        prompts,
+        tensors,
+        score_function=lambda tokens, mask: mask.sum(dim=1).float(),
+        config=PPOConfig(response_length=4, no_eos_score=-9.0),
+        generator=torch.Generator().manual_seed(0),
+        rows_at_once=7,
+    )
     prompt_length = tensors[1].sum(dim=1).tolist()
     assert len(result.texts) == 60 and True in result.ended and False in result.ended
     for i in range(60):
-        assert result.scores[i] == (prompt_length[i] + result.lengths[i] if result.ended[i] else -9.0)
+        assert result.scores[i] == (
+            prompt_length[i] + result.lengths[i] if result.ended[i] else -9.0
+        )
         assert result.ended[i] or result.lengths[i] == 4
         assert result.axes[i] == task.gold_axes(prompts[i], result.texts[i])
         assert len(result.texts[i].split()) <= result.lengths[i] - result.ended[i]

@@ -1,4 +1,5 @@
-"""Mean and covariance of estimators against loops over responses, against NumPy, and once against a simulation."""
+"""Mean and covariance of estimators against loops over responses, against NumPy, and once against a
+simulation."""
 
 import itertools
 import random
@@ -31,7 +32,9 @@ def to_go(rewards):
 
 
 def reward_to_go_loss(batch):
-    return -(batch.logprobs * to_go(batch.rewards) * batch.response_mask).sum() / len(batch.logprobs)
+    return -(batch.logprobs * to_go(batch.rewards) * batch.response_mask).sum() / len(
+        batch.logprobs
+    )
 
 
 def curved_loss(batch):
@@ -41,30 +44,43 @@ def curved_loss(batch):
 
 
 def unmasked_loss(batch):
-    """A wrong loss that reads the padding: the oracle must judge it as it is. There the log-probability is 0 and stays so."""
+    """A wrong loss that reads the padding: the oracle must judge it as it is. There the
+    log-probability is 0 and stays so."""
     return ((batch.logprobs - 1) ** 2 * (batch.rewards + 3)).mean()
 
 
 def minus_mean_loss(batch):
     """The rows are coupled: each is compared with the mean of the batch."""
     returns = batch.rewards.sum(dim=1, keepdim=True)
-    return -(batch.logprobs * (returns - returns.mean()) * batch.response_mask).sum() / len(batch.logprobs)
+    return -(batch.logprobs * (returns - returns.mean()) * batch.response_mask).sum() / len(
+        batch.logprobs
+    )
 
 
 def mean_over_tokens_loss(batch):
-    return -(batch.logprobs * to_go(batch.rewards) * batch.response_mask).sum() / batch.response_mask.sum()
+    return (
+        -(batch.logprobs * to_go(batch.rewards) * batch.response_mask).sum()
+        / batch.response_mask.sum()
+    )
 
 
 def direct_gradient(world, policy, loss, responses, values):
-    """-grad loss of a batch of (prompt, tokens), by autograd from the parameters on; all tensors are filled by hand."""
+    """-grad loss of a batch of (prompt, tokens), by autograd from the parameters on; all tensors
+    are filled by hand."""
     number, width = {state: k for k, state in enumerate(world.states)}, world.response_length
     log_pi = torch.log_softmax(policy(), dim=-1)
     columns = {"logprobs": [], "rewards": [], "values": [], "response_mask": []}
     for prompt, tokens in responses:
         ended = width - len(tokens)
         path = [(number[prompt, tokens[:t]], token) for t, token in enumerate(tokens)]
-        columns["logprobs"].append(torch.stack([log_pi[k, token] for k, token in path] + [torch.zeros(()).double()] * ended))
-        columns["rewards"].append(f64([reward(prompt, tokens[:t + 1]) for t in range(len(tokens))] + [0.0] * ended))
+        columns["logprobs"].append(
+            torch.stack(
+                [log_pi[k, token] for k, token in path] + [torch.zeros(()).double()] * ended
+            )
+        )
+        columns["rewards"].append(
+            f64([reward(prompt, tokens[: t + 1]) for t in range(len(tokens))] + [0.0] * ended)
+        )
         columns["values"].append(f64([values[k].item() for k, _ in path] + [0.0] * ended))
         columns["response_mask"].append(torch.tensor([True] * len(tokens) + [False] * ended))
     columns = {name: torch.stack(rows) for name, rows in columns.items()}
@@ -88,8 +104,11 @@ def test_mean_and_covariance_against_numpy(n, size, seed):
 
 
 def test_mean_and_covariance_by_hand():
-    # mean (1/4 * 4, 3/4 * 2); centred (3, -1.5) and (-1, .5): 1/4 * 9 + 3/4 = 3, -1/4 * 4.5 - 3/4 * .5 = -1.5, .75
-    mean, covariance = estimators.mean_and_covariance(f64([0.25, 0.75]), f64([[4.0, 0.0], [0.0, 2.0]]))
+    # mean (1/4 * 4, 3/4 * 2); centred (3, -1.5) and (-1, .5): 1/4 * 9 + 3/4 = 3, -1/4 * 4.5 - 3/4 *
+    # .5 = -1.5, .75
+    mean, covariance = estimators.mean_and_covariance(
+        f64([0.25, 0.75]), f64([[4.0, 0.0], [0.0, 2.0]])
+    )
     assert mean.tolist() == [1.0, 1.5] and covariance.tolist() == [[3.0, -1.5], [-1.5, 0.75]]
 
 
@@ -101,23 +120,35 @@ def test_mean_and_covariance_by_hand():
 @pytest.mark.parametrize("loss", [reward_to_go_loss, curved_loss, unmasked_loss])
 def test_gradients_of_single_responses_against_autograd_from_the_parameters_on(world, kind, loss):
     policy = policy_of(world, kind)
-    values = torch.randn(len(world.states), generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    values = torch.randn(
+        len(world.states), generator=torch.Generator().manual_seed(3), dtype=torch.float64
+    )
     for critic in (values, None):
         probabilities, gradients = estimators.gradient_samples(world, policy, loss, values=critic)
-        brute, critic = Sums(world, policy().detach()).probabilities, torch.zeros_like(values) if critic is None else critic
+        brute, critic = (
+            Sums(world, policy().detach()).probabilities,
+            torch.zeros_like(values) if critic is None else critic,
+        )
         assert_close(probabilities, [brute[row] for row in rows_of(world)])
         for row, gradient in zip(rows_of(world), gradients, strict=True):
             assert_close(gradient, direct_gradient(world, policy, loss, [row], critic))
 
 
 @every_policy
-@pytest.mark.parametrize("loss", [reward_to_go_loss, curved_loss, unmasked_loss, minus_mean_loss, mean_over_tokens_loss])
+@pytest.mark.parametrize(
+    "loss", [reward_to_go_loss, curved_loss, unmasked_loss, minus_mean_loss, mean_over_tokens_loss]
+)
 def test_gradients_of_pairs_against_autograd_from_the_parameters_on(kind, loss):
     world = small_world()
     policy = policy_of(world, kind)
     values = f64([0.5, -1.0, 2.0, 0.25])
-    probabilities, gradients = estimators.gradient_samples(world, policy, loss, values=values, size=2)
-    brute, pairs = Sums(world, policy().detach()).probabilities, list(itertools.product(rows_of(world), repeat=2))
+    probabilities, gradients = estimators.gradient_samples(
+        world, policy, loss, values=values, size=2
+    )
+    brute, pairs = (
+        Sums(world, policy().detach()).probabilities,
+        list(itertools.product(rows_of(world), repeat=2)),
+    )
     assert_close(probabilities, [brute[first] * brute[second] for first, second in pairs])
     for pair, gradient in zip(pairs, gradients, strict=True):
         assert_close(gradient, direct_gradient(world, policy, loss, pair, values))
@@ -128,11 +159,18 @@ def test_batches_of_three_are_all_triples():
     policy = policy_of(world, "tabular")
     probabilities, gradients = estimators.gradient_samples(world, policy, minus_mean_loss, size=3)
     single, _ = estimators.gradient_samples(world, policy, minus_mean_loss)
-    assert_close(probabilities, [a * b * c for a, b, c in itertools.product(single.tolist(), repeat=3)])
+    assert_close(
+        probabilities, [a * b * c for a, b, c in itertools.product(single.tolist(), repeat=3)]
+    )
     assert gradients.shape == (216, 8)
     mean, _ = estimators.mean_and_covariance(probabilities, gradients)
-    returns = [sum(reward(prompt, tokens[:t + 1]) for t in range(len(tokens))) for prompt, tokens in rows_of(world)]
-    scores = estimators.gradient_samples(world, policy, lambda batch: -batch.logprobs[batch.response_mask].sum())[1]
+    returns = [
+        sum(reward(prompt, tokens[: t + 1]) for t in range(len(tokens)))
+        for prompt, tokens in rows_of(world)
+    ]
+    scores = estimators.gradient_samples(
+        world, policy, lambda batch: -batch.logprobs[batch.response_mask].sum()
+    )[1]
     assert_close(mean, 2 / 3 * ((single * f64(returns)) @ scores))  # (n-1)/n of the gradient
 
 
@@ -167,13 +205,24 @@ def test_bias_is_the_largest_difference_and_variance_the_trace(kind):
     exact = oracle.exact_gradient(world, policy)
     bias, variance = estimators.bias_and_variance(world, policy, reward_to_go_loss, exact)
     brute = Sums(world, policy().detach()).probabilities
-    gradients = {row: direct_gradient(world, policy, reward_to_go_loss, [row], torch.zeros(4)) for row in brute}
+    gradients = {
+        row: direct_gradient(world, policy, reward_to_go_loss, [row], torch.zeros(4))
+        for row in brute
+    }
     mean = sum(p * gradients[row] for row, p in brute.items())
-    assert_close([bias, variance], [0.0, sum(p * (gradients[row] - mean).square().sum().item() for row, p in brute.items())])
+    assert_close(
+        [bias, variance],
+        [0.0, sum(p * (gradients[row] - mean).square().sum().item() for row, p in brute.items())],
+    )
     shift = torch.zeros_like(exact)
     shift[:3] = f64([0.25, -0.75, 0.5])
-    assert_close(estimators.bias_and_variance(world, policy, reward_to_go_loss, exact + shift), [0.75, variance])
-    nothing = estimators.bias_and_variance(world, policy, lambda batch: 0.0 * batch.logprobs.sum(), exact)
+    assert_close(
+        estimators.bias_and_variance(world, policy, reward_to_go_loss, exact + shift),
+        [0.75, variance],
+    )
+    nothing = estimators.bias_and_variance(
+        world, policy, lambda batch: 0.0 * batch.logprobs.sum(), exact
+    )
     assert_close(nothing, [exact.abs().max(), 0.0])
 
 
@@ -188,21 +237,30 @@ def test_a_batch_of_uncoupled_rows_has_the_mean_and_the_variance_per_trajectory_
         advantages = (to_go(batch.rewards) - batch.values) * batch.response_mask
         return -(batch.logprobs * advantages).sum() / len(batch.logprobs)
 
-    one, two, three = (estimators.bias_and_variance(world, policy, with_values, anywhere, values=values, size=size)
-                       for size in (1, 2, 3))
+    one, two, three = (
+        estimators.bias_and_variance(world, policy, with_values, anywhere, values=values, size=size)
+        for size in (1, 2, 3)
+    )
     assert_close(one, two)
     assert_close(one, three)
     assert_close(one[0], 1.0)  # right on average, whatever the critic says
-    assert abs(one[1] - estimators.bias_and_variance(world, policy, with_values, anywhere)[1]) > 1e-2
+    assert (
+        abs(one[1] - estimators.bias_and_variance(world, policy, with_values, anywhere)[1]) > 1e-2
+    )
 
 
 def simulate(world, logits, number, seed):
-    """(whole returns [n], scores [n,D], reward-to-go gradients [n,D]) of responses that are sampled token by token."""
+    """(whole returns [n], scores [n,D], reward-to-go gradients [n,D]) of responses that are sampled
+    token by token."""
     draw, pi, shape = random.Random(seed), Sums(world, logits).pi, logits.shape
     index = {state: k for k, state in enumerate(world.states)}
-    returns, scores, gradients = np.zeros((number, 1)), np.zeros((number, *shape)), np.zeros((number, *shape))
+    returns, scores, gradients = (
+        np.zeros((number, 1)),
+        np.zeros((number, *shape)),
+        np.zeros((number, *shape)),
+    )
     for row in range(number):
-        prompt, = draw.choices(range(world.prompts), world.prompt_probs.tolist())
+        (prompt,) = draw.choices(range(world.prompts), world.prompt_probs.tolist())
         state, tokens = (prompt, ()), ()
         while state in pi:
             tokens += tuple(draw.choices(range(world.vocab_size), pi[state]))
@@ -222,9 +280,14 @@ def test_bias_and_variance_against_a_simulation():
     returns, scores, gradients = simulate(world, policy().detach(), 20_000, seed=0)
     first, second = slice(0, None, 2), slice(1, None, 2)
     mean_of_two = (returns[first] + returns[second]) / 2
-    pairs = ((returns[first] - mean_of_two) * scores[first] + (returns[second] - mean_of_two) * scores[second]) / 2
+    pairs = (
+        (returns[first] - mean_of_two) * scores[first]
+        + (returns[second] - mean_of_two) * scores[second]
+    ) / 2
     for loss, size, samples in ((reward_to_go_loss, 1, gradients), (minus_mean_loss, 2, pairs)):
-        mean, covariance = estimators.mean_and_covariance(*estimators.gradient_samples(world, policy, loss, size=size))
+        mean, covariance = estimators.mean_and_covariance(
+            *estimators.gradient_samples(world, policy, loss, size=size)
+        )
         error = np.abs(samples.mean(axis=0) - mean.numpy())
         assert (error <= 5 * samples.std(axis=0) / len(samples) ** 0.5).all()
         _, variance = estimators.bias_and_variance(world, policy, loss, mean, size=size)
@@ -238,18 +301,36 @@ def test_bias_and_variance_against_a_simulation():
 def brute_errors(world, logits, estimates, gamma):
     """{"bias", "tilt", "variance"} by loops over responses, states and tokens."""
     sums = Sums(world, logits)
-    estimate = {(row, t): estimates[n, t].item() for n, row in enumerate(rows_of(world)) for t in range(len(row[1]))}
+    estimate = {
+        (row, t): estimates[n, t].item()
+        for n, row in enumerate(rows_of(world))
+        for t in range(len(row[1]))
+    }
     squares, visits = {"bias": 0.0, "tilt": 0.0, "variance": 0.0}, 0.0
     for prompt, before in world.states:
         depth, errors, variances, weights = len(before), [], [], []
-        value = sums.mean_after(prompt, before, lambda p, tokens: discounted(p, tokens, gamma, since=depth))
+        value = sums.mean_after(
+            prompt, before, lambda p, tokens: discounted(p, tokens, gamma, since=depth)
+        )
         for token in range(world.vocab_size):
-            begins = {row: p for row, p in sums.probabilities.items()
-                      if row[0] == prompt and row[1][:depth + 1] == (*before, token)}
+            begins = {
+                row: p
+                for row, p in sums.probabilities.items()
+                if row[0] == prompt and row[1][: depth + 1] == (*before, token)
+            }
             weight = sum(begins.values())
             mean = sum(p * estimate[row, depth] for row, p in begins.items()) / weight
-            variances.append(sum(p * (estimate[row, depth] - mean) ** 2 for row, p in begins.items()) / weight)
-            errors.append(mean - (sum(p * discounted(*row, gamma, since=depth) for row, p in begins.items()) / weight - value))
+            variances.append(
+                sum(p * (estimate[row, depth] - mean) ** 2 for row, p in begins.items()) / weight
+            )
+            errors.append(
+                mean
+                - (
+                    sum(p * discounted(*row, gamma, since=depth) for row, p in begins.items())
+                    / weight
+                    - value
+                )
+            )
             weights.append(weight)
         shared = sum(w * error for w, error in zip(weights, errors)) / sum(weights)
         squares["bias"] += sum(w * error**2 for w, error in zip(weights, errors))
@@ -257,7 +338,11 @@ def brute_errors(world, logits, estimates, gamma):
         squares["variance"] += sum(w * variance for w, variance in zip(weights, variances))
         visits += sum(weights)
     means = {name: square / visits for name, square in squares.items()}
-    return {"bias": means["bias"] ** 0.5, "tilt": means["tilt"] ** 0.5, "variance": means["variance"]}
+    return {
+        "bias": means["bias"] ** 0.5,
+        "tilt": means["tilt"] ** 0.5,
+        "variance": means["variance"],
+    }
 
 
 def assert_same(found, wanted):
@@ -269,7 +354,9 @@ def assert_same(found, wanted):
 @pytest.mark.parametrize("gamma", [1.0, 0.6])
 def test_advantage_errors_against_loops(world, gamma):
     logits = random_logits(world)
-    estimates = torch.randn(world.response_mask.shape, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+    estimates = torch.randn(
+        world.response_mask.shape, generator=torch.Generator().manual_seed(4), dtype=torch.float64
+    )
     found = estimators.advantage_errors(world, logits, estimates, gamma)
     assert_same(found, brute_errors(world, logits, estimates, gamma))
     assert all(isinstance(x, float) for x in found.values())
@@ -284,12 +371,14 @@ def exact_advantages(world, logits, gamma):
     sums = Sums(world, logits)
 
     def q(prompt, tokens, since):
-        return sums.mean_after(prompt, tokens, lambda p, whole: discounted(p, whole, gamma, since=since))
+        return sums.mean_after(
+            prompt, tokens, lambda p, whole: discounted(p, whole, gamma, since=since)
+        )
 
     advantages = torch.zeros(world.response_mask.shape, dtype=torch.float64)
     for row, (prompt, tokens) in enumerate(rows_of(world)):
         for t in range(len(tokens)):
-            advantages[row, t] = q(prompt, tokens[:t + 1], t) - q(prompt, tokens[:t], t)
+            advantages[row, t] = q(prompt, tokens[: t + 1], t) - q(prompt, tokens[:t], t)
     return advantages
 
 
@@ -299,21 +388,32 @@ def test_with_exact_values_no_lam_is_biased_and_lam_0_has_no_variance(world):
     values, _ = oracle.values_and_action_values(world, logits, gamma)
     variances = []
     for lam in (0.0, 0.5, 1.0):
-        estimates = gae_advantages(rewards=world.response_rewards, values=world.along_responses(values), gamma=gamma, lam=lam,
-                                   response_mask=world.response_mask)
+        estimates = gae_advantages(
+            rewards=world.response_rewards,
+            values=world.along_responses(values),
+            gamma=gamma,
+            lam=lam,
+            response_mask=world.response_mask,
+        )
         errors = estimators.advantage_errors(world, logits, estimates, gamma)
         assert_close([errors["bias"], errors["tilt"]], [0.0, 0.0])
         variances.append(errors["variance"])
     assert_close(variances[0], 0.0)
-    assert variances == sorted(variances) and (world.response_length == 1 or variances[2] > variances[1] > 1e-4)
+    assert variances == sorted(variances) and (
+        world.response_length == 1 or variances[2] > variances[1] > 1e-4
+    )
 
 
 @every_world
 def test_tilt_leaves_out_what_the_tokens_of_a_state_share(world):
     logits, gamma = random_logits(world), 0.8
     advantages = exact_advantages(world, logits, gamma)
-    per_state = torch.randn(len(world.states), generator=torch.Generator().manual_seed(5), dtype=torch.float64)
-    errors = estimators.advantage_errors(world, logits, advantages + world.along_responses(per_state), gamma)
+    per_state = torch.randn(
+        len(world.states), generator=torch.Generator().manual_seed(5), dtype=torch.float64
+    )
+    errors = estimators.advantage_errors(
+        world, logits, advantages + world.along_responses(per_state), gamma
+    )
     visits = oracle.reach_probabilities(world, logits)
     size = ((visits * per_state**2).sum() / visits.sum()).sqrt().item()
     assert_same(errors, {"bias": size, "tilt": 0.0, "variance": 0.0})

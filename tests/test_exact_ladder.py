@@ -1,4 +1,5 @@
-"""The ladder's table against plain loops and against what the derivation promises; its figure; the command that shows both."""
+"""The ladder's table against plain loops and against what the derivation promises; its figure; the
+command that shows both."""
 
 import functools
 import itertools
@@ -29,10 +30,23 @@ from minippo.trpo import surrogate_loss
 ROOT = Path(__file__).parents[1]
 KINDS = ["dense", "outcome-only", "cancelling"]
 every_kind = pytest.mark.parametrize("kind", KINDS)
-NAMES = ["policy gradient", "reward-to-go", "whole return - 10", "whole return - best constant",
-         "whole return - mean of batch of 2", "whole return - other one of 2", "reward-to-go - exact V",
-         "reward-to-go - wrong V", "GAE 0.95, exact V", "GAE 0.95, wrong V", "TD (lam 0), exact V", "TD (lam 0), wrong V",
-         "TRPO's surrogate, GAE 0.95, exact V", "PPO clipped, GAE 0.95, exact V", "the same, mean over tokens, of 2"]
+NAMES = [
+    "policy gradient",
+    "reward-to-go",
+    "whole return - 10",
+    "whole return - best constant",
+    "whole return - mean of batch of 2",
+    "whole return - other one of 2",
+    "reward-to-go - exact V",
+    "reward-to-go - wrong V",
+    "GAE 0.95, exact V",
+    "GAE 0.95, wrong V",
+    "TD (lam 0), exact V",
+    "TD (lam 0), wrong V",
+    "TRPO's surrogate, GAE 0.95, exact V",
+    "PPO clipped, GAE 0.95, exact V",
+    "the same, mean over tokens, of 2",
+]
 WRONG_CRITIC = {"GAE 0.95, wrong V", "TD (lam 0), wrong V"}  # with lam < 1
 COUPLED = {"whole return - mean of batch of 2", "the same, mean over tokens, of 2"}
 
@@ -52,7 +66,7 @@ def advantages():
 
 
 def row(kind, name, seed=0):
-    found, = [row for row in gradients(seed)[0][kind] if row["name"] == name]
+    (found,) = [row for row in gradients(seed)[0][kind] if row["name"] == name]
     return found
 
 
@@ -61,7 +75,12 @@ def row(kind, name, seed=0):
 
 def sequences():
     """Every beginning of a response of the ladder's world."""
-    return [tokens for n in range(1, 5) for tokens in itertools.product(range(3), repeat=n) if 0 not in tokens[:-1]]
+    return [
+        tokens
+        for n in range(1, 5)
+        for tokens in itertools.product(range(3), repeat=n)
+        if 0 not in tokens[:-1]
+    ]
 
 
 def test_the_three_kinds_of_reward():
@@ -72,8 +91,11 @@ def test_the_three_kinds_of_reward():
         dense, outcome, cancelling = (reward(0, tokens) for reward in rewards.values())
         assert outcome == (dense if over else 0.0)
         payment = rewards["cancelling"](0, tokens[:1])
-        assert cancelling == {(True, False): payment, (False, True): -payment}.get((len(tokens) == 1, over), 0.0)
-        assert (payment == 0) == (tokens[0] == 0)  # of a response of one token: paid and paid back at once
+        assert cancelling == {(True, False): payment, (False, True): -payment}.get(
+            (len(tokens) == 1, over), 0.0
+        )
+        # of a response of one token: paid and paid back at once
+        assert (payment == 0) == (tokens[0] == 0)
     assert len({rewards["dense"](0, tokens) for tokens in sequences()}) == len(sequences())
     assert rewards["cancelling"](0, (1,)) != rewards["cancelling"](0, (2,))
     assert rewards["dense"](1, (1,)) != rewards["dense"](0, (1,))  # of another prompt
@@ -82,20 +104,37 @@ def test_the_three_kinds_of_reward():
 def test_the_numbers_are_normal_with_mean_1_and_are_the_same_for_the_same_seed():
     numbers = [ladder.reward_functions(seed)["dense"](0, (1, 2)) for seed in range(2000)]
     assert numbers == [ladder.reward_functions(seed)["dense"](0, (1, 2)) for seed in range(2000)]
-    assert abs(np.mean(numbers) - 1) < 0.1 and abs(np.std(numbers) - 1) < 0.1 and len(set(numbers)) == 2000
+    assert (
+        abs(np.mean(numbers) - 1) < 0.1
+        and abs(np.std(numbers) - 1) < 0.1
+        and len(set(numbers)) == 2000
+    )
 
 
 def test_the_world_has_31_responses_and_the_wrong_critic_is_wrong_by_1():
     errors = []
     for seed in range(20):
-        world, policy, values, wrong_values = ladder.make_world(ladder.reward_functions(seed)["dense"], seed)
-        assert world.response_tokens.shape == (31, 4) and world.prompts == 1 and policy().shape == (15, 3)
+        world, policy, values, wrong_values = ladder.make_world(
+            ladder.reward_functions(seed)["dense"], seed
+        )
+        assert (
+            world.response_tokens.shape == (31, 4)
+            and world.prompts == 1
+            and policy().shape == (15, 3)
+        )
         errors += (wrong_values - values).tolist()
     assert len(set(errors)) == 300 and abs(np.mean(errors)) < 0.2 and abs(np.std(errors) - 1) < 0.15
     returns = dict(zip(rows_of(world), world.response_rewards.tolist()))
     sums = Sums(world, policy().detach())
-    assert_close(values, [sums.mean_after(*state, lambda prompt, tokens: sum(returns[prompt, tokens][len(state[1]):]))
-                          for state in world.states])
+    assert_close(
+        values,
+        [
+            sums.mean_after(
+                *state, lambda prompt, tokens: sum(returns[prompt, tokens][len(state[1]) :])
+            )
+            for state in world.states
+        ],
+    )
 
 
 def test_the_same_seed_gives_the_same_table_and_another_seed_another(monkeypatch):
@@ -108,21 +147,29 @@ def test_the_same_seed_gives_the_same_table_and_another_seed_another(monkeypatch
 
 
 class Plain:
-    """The estimates in NumPy: for each response its probability, rewards, values, and the score of each token."""
+    """The estimates in NumPy: for each response its probability, rewards, values, and the score of
+    each token."""
 
     def __init__(self, kind):
         reward = ladder.reward_functions(0)[kind]
         self.world, self.policy, *critics = ladder.make_world(reward, 0)
         number = {state: k for k, state in enumerate(self.world.states)}
         sums = Sums(self.world, self.policy().detach())
-        self.probabilities, self.rewards, self.values, self.scores = [], [], {"exact": [], "wrong": []}, []
+        self.probabilities, self.rewards, self.values, self.scores = (
+            [],
+            [],
+            {"exact": [], "wrong": []},
+            [],
+        )
         for prompt, tokens in rows_of(self.world):
             path = [(prompt, tokens[:t]) for t in range(len(tokens))]
             scores = np.zeros((len(tokens), len(number), 3))
             for t, (state, token) in enumerate(zip(path, tokens)):
                 scores[t, number[state]] = np.eye(3)[token] - sums.pi[state]
             self.probabilities.append(sums.probabilities[prompt, tokens])
-            self.rewards.append(np.array([reward(prompt, tokens[:t + 1]) for t in range(len(tokens))]))
+            self.rewards.append(
+                np.array([reward(prompt, tokens[: t + 1]) for t in range(len(tokens))])
+            )
             self.scores.append(scores.reshape(len(tokens), -1))
             for values, critic in zip(self.values.values(), critics):
                 values.append(np.array([critic[number[state]].item() for state in path]))
@@ -134,7 +181,12 @@ class Plain:
         """The double sum of (4.3); with lam = 1 it is the reward-to-go minus V."""
         for rewards, values in zip(self.rewards, self.values[critic]):
             deltas = rewards + np.append(values[1:], 0.0) - values
-            yield np.array([sum(lam ** (k - t) * deltas[k] for k in range(t, len(deltas))) for t in range(len(deltas))])
+            yield np.array(
+                [
+                    sum(lam ** (k - t) * deltas[k] for k in range(t, len(deltas)))
+                    for t in range(len(deltas))
+                ]
+            )
 
     def best_constant(self):
         weights = self.probabilities * (self.summed_scores**2).sum(axis=1)
@@ -142,7 +194,9 @@ class Plain:
 
     def of_one(self, weights):
         """(bias, variance) from a weight for each token of each response."""
-        return self.judge(self.probabilities, [w @ scores for w, scores in zip(weights, self.scores)], 1)
+        return self.judge(
+            self.probabilities, [w @ scores for w, scores in zip(weights, self.scores)], 1
+        )
 
     def of_two(self, estimate):
         """(bias, variance) of estimate(i, j), over all pairs of responses."""
@@ -153,10 +207,16 @@ class Plain:
     def judge(self, probabilities, samples, size):
         probabilities, samples = np.array(probabilities), np.array(samples)
         mean = probabilities @ samples
-        return np.abs(mean - self.gradient).max(), size * (probabilities @ (samples - mean) ** 2).sum()
+        return np.abs(mean - self.gradient).max(), size * (
+            probabilities @ (samples - mean) ** 2
+        ).sum()
 
     def table(self):
-        returns, scores, lengths = self.returns, self.summed_scores, [len(rewards) for rewards in self.rewards]
+        returns, scores, lengths = (
+            self.returns,
+            self.summed_scores,
+            [len(rewards) for rewards in self.rewards],
+        )
         whole = [np.full(n, total) for n, total in zip(lengths, returns)]
         advantages = list(self.gae("exact", 0.95))
         gae = self.of_one(advantages)
@@ -164,7 +224,9 @@ class Plain:
         expected_length = self.probabilities @ np.array(lengths)
         return [
             self.of_one(whole),
-            self.of_one([[rewards[t:].sum() for t in range(len(rewards))] for rewards in self.rewards]),
+            self.of_one(
+                [[rewards[t:].sum() for t in range(len(rewards))] for rewards in self.rewards]
+            ),
             self.of_one([w - 10 for w in whole]),
             self.of_one([w - self.best_constant() for w in whole]),
             self.of_two(lambda i, j: (returns[i] - returns[j]) / 2 * (scores[i] - scores[j]) / 2),
@@ -177,7 +239,9 @@ class Plain:
             self.of_one(self.gae("wrong", 0)),
             gae,
             gae,
-            self.of_two(lambda i, j: expected_length * (pushes[i] + pushes[j]) / (lengths[i] + lengths[j])),
+            self.of_two(
+                lambda i, j: expected_length * (pushes[i] + pushes[j]) / (lengths[i] + lengths[j])
+            ),
         ]
 
 
@@ -218,9 +282,14 @@ def test_relations_between_the_rows(kind, seed):
     assert_close(row(kind, mean, seed)["bias"], sizes[kind] / 2)
     assert_close(variance(other), 4 * variance(mean))  # twice as large
     for name in ("TRPO's surrogate, GAE 0.95, exact V", "PPO clipped, GAE 0.95, exact V"):
-        assert_close([row(kind, name, seed)[x] for x in ("bias", "variance")],
-                     [row(kind, "GAE 0.95, exact V", seed)[x] for x in ("bias", "variance")])
-    assert variance("whole return - best constant") <= min(variance("policy gradient"), variance("whole return - 10")) + 1e-10
+        assert_close(
+            [row(kind, name, seed)[x] for x in ("bias", "variance")],
+            [row(kind, "GAE 0.95, exact V", seed)[x] for x in ("bias", "variance")],
+        )
+    assert (
+        variance("whole return - best constant")
+        <= min(variance("policy gradient"), variance("whole return - 10")) + 1e-10
+    )
     if kind == "outcome-only":
         assert_close(variance("reward-to-go"), variance("policy gradient"))
     if kind == "cancelling":
@@ -234,23 +303,45 @@ def test_the_best_constant_is_the_best(kind):
     best, exact = ladder.best_constant(world, policy).item(), exact_gradient(world, policy)
 
     def variance(constant):
-        return bias_and_variance(world, policy, ladder.weighted(ladder.minus_constant(constant)), exact)[1]
+        return bias_and_variance(
+            world, policy, ladder.weighted(ladder.minus_constant(constant)), exact
+        )[1]
 
     assert_close(best, Plain(kind).best_constant())
     assert_close(variance(best), row(kind, "whole return - best constant")["variance"])
     distances = [1e-3, 0.1, 1.0, 3.0]
-    above, below = ([variance(best + sign * distance) for distance in distances] for sign in (1, -1))
+    above, below = (
+        [variance(best + sign * distance) for distance in distances] for sign in (1, -1)
+    )
     assert_close(above, below)  # a parabola
-    assert [variance(best)] + above == sorted([variance(best)] + above) and above[0] > variance(best)
+    assert [variance(best)] + above == sorted([variance(best)] + above) and above[0] > variance(
+        best
+    )
 
 
-@pytest.mark.parametrize("loss, options", [(surrogate_loss, {}), (clipped_surrogate_loss, {"cliprange": 0.2})])
-def test_a_ratio_loss_summed_over_tokens_does_not_couple_the_rows_and_the_mean_over_tokens_does(monkeypatch, loss, options):
+@pytest.mark.parametrize(
+    "loss, options", [(surrogate_loss, {}), (clipped_surrogate_loss, {"cliprange": 0.2})]
+)
+def test_a_ratio_loss_summed_over_tokens_does_not_couple_the_rows_and_the_mean_over_tokens_does(
+    monkeypatch, loss, options
+):
     monkeypatch.setattr(ladder, "RESPONSE_LENGTH", 2)
     world, policy, values, _ = ladder.make_world(ladder.reward_functions(0)["dense"], 0)
     exact = exact_gradient(world, policy)
-    one, two = ([bias_and_variance(world, policy, wrap(loss, ladder.gae(0.95), **options), exact, values=values, size=size)
-                 for wrap in (ladder.ratio_loss, ladder.mean_over_tokens)] for size in (1, 2))
+    one, two = (
+        [
+            bias_and_variance(
+                world,
+                policy,
+                wrap(loss, ladder.gae(0.95), **options),
+                exact,
+                values=values,
+                size=size,
+            )
+            for wrap in (ladder.ratio_loss, ladder.mean_over_tokens)
+        ]
+        for size in (1, 2)
+    )
     assert_close(one[0], two[0])
     assert abs(one[1][1] - two[1][1]) > 1e-3
 
@@ -261,8 +352,14 @@ def test_a_ratio_loss_summed_over_tokens_does_not_couple_the_rows_and_the_mean_o
 @every_kind
 def test_the_advantages_of_the_exact_critic(kind):
     rows = advantages()[kind]["exact V"]
-    assert [row["lam"] for row in rows] == list(ladder.LAMBDAS) == [0.0, 0.25, 0.5, 0.75, 0.9, 0.95, 1.0]
-    assert_close([[row["bias"], row["tilt"], row["gradient bias"]] for row in rows], [[0.0] * 3] * len(rows))
+    assert (
+        [row["lam"] for row in rows]
+        == list(ladder.LAMBDAS)
+        == [0.0, 0.25, 0.5, 0.75, 0.9, 0.95, 1.0]
+    )
+    assert_close(
+        [[row["bias"], row["tilt"], row["gradient bias"]] for row in rows], [[0.0] * 3] * len(rows)
+    )
     variances = [row["variance"] for row in rows]
     if kind == "cancelling":  # what comes is known as soon as the first token is
         assert_close(variances, [0.0] * len(rows))
@@ -281,10 +378,18 @@ def test_the_advantages_of_the_wrong_critic(kind):
         assert_close(values[-1], 0.0)
     plain = Plain(kind)  # at lam = 1 the error is that of V itself, wherever a token is
     lengths = [len(values) for values in plain.values["exact"]]
-    squares = [((exact - wrong) ** 2).sum() for exact, wrong in zip(plain.values["exact"], plain.values["wrong"])]
-    mean_square = (plain.probabilities @ np.array(squares)) / (plain.probabilities @ np.array(lengths))
+    squares = [
+        ((exact - wrong) ** 2).sum()
+        for exact, wrong in zip(plain.values["exact"], plain.values["wrong"])
+    ]
+    mean_square = (plain.probabilities @ np.array(squares)) / (
+        plain.probabilities @ np.array(lengths)
+    )
     assert_close(rows[-1]["bias"], math.sqrt(mean_square))
-    assert_close([rows[0]["variance"], rows[-1]["variance"]], [0.0, advantages()[kind]["exact V"][-1]["variance"]])
+    assert_close(
+        [rows[0]["variance"], rows[-1]["variance"]],
+        [0.0, advantages()[kind]["exact V"][-1]["variance"]],
+    )
 
 
 @every_kind
@@ -292,7 +397,10 @@ def test_the_advantages_of_the_wrong_critic(kind):
 def test_the_gradients_of_the_advantages(kind, critic):
     plain, rows = Plain(kind), advantages()[kind][f"{critic} V"]
     for row in rows:
-        assert_close([row["gradient bias"], row["gradient variance"]], plain.of_one(plain.gae(critic, row["lam"])))
+        assert_close(
+            [row["gradient bias"], row["gradient variance"]],
+            plain.of_one(plain.gae(critic, row["lam"])),
+        )
 
 
 # -- the figure
@@ -310,9 +418,13 @@ def test_the_bars_are_as_high_as_the_table_says():
         assert abs(float(text.get_text()) - height) <= (0.0051 if height < 1 else 0.051)
     starts = [bars[0].get_x() for bars in axes.containers]
     assert starts == sorted(starts)  # in the order of the legend
-    edges = sorted((bar.get_x(), bar.get_x() + bar.get_width()) for bars in axes.containers for bar in bars)
-    assert all(right <= left + 1e-9 for (_, right), (left, _) in zip(edges, edges[1:]))  # no bar hides another
-    assert all(row(kind, name)["bias"] < 1e-10 for kind in KINDS for name in BARS)  # the title says so
+    edges = sorted(
+        (bar.get_x(), bar.get_x() + bar.get_width()) for bars in axes.containers for bar in bars
+    )
+    # no bar hides another
+    assert all(right <= left + 1e-9 for (_, right), (left, _) in zip(edges, edges[1:]))
+    # the title says so
+    assert all(row(kind, name)["bias"] < 1e-10 for kind in KINDS for name in BARS)
     assert "variance" in axes.get_ylabel() and "unbiased" in axes.get_title() and len(BARS) == 6
 
 
@@ -320,8 +432,11 @@ def test_the_dial_shows_the_rows_of_the_dense_reward():
     figure = ladder_figure(gradients(0)[0], advantages())
     _, axes = figure.axes
     dense = advantages()["dense"]
-    wanted = {"bias of the gradient (max abs), wrong V": ("wrong V", "gradient bias"),
-              "variance of the advantage, wrong V": ("wrong V", "variance"), "the same, exact V": ("exact V", "variance")}
+    wanted = {
+        "bias of the gradient (max abs), wrong V": ("wrong V", "gradient bias"),
+        "variance of the advantage, wrong V": ("wrong V", "variance"),
+        "the same, exact V": ("exact V", "variance"),
+    }
     assert [line.get_label() for line in axes.lines] == list(wanted)
     for line, (critic, quantity) in zip(axes.lines, wanted.values()):
         assert list(line.get_xdata()) == list(ladder.LAMBDAS)
@@ -332,9 +447,16 @@ def test_the_dial_shows_the_rows_of_the_dense_reward():
 
 def test_the_figure_can_be_read_without_colour():
     left, right = ladder_figure(gradients(0)[0], advantages()).axes
-    greys = {(round(sum(bars[0].get_facecolor()[:3]), 1), bars[0].get_hatch()) for bars in left.containers}
+    greys = {
+        (round(sum(bars[0].get_facecolor()[:3]), 1), bars[0].get_hatch())
+        for bars in left.containers
+    }
     assert len(greys) == 3
-    assert len({line.get_linestyle() for line in right.lines}) == len({line.get_marker() for line in right.lines}) == 3
+    assert (
+        len({line.get_linestyle() for line in right.lines})
+        == len({line.get_marker() for line in right.lines})
+        == 3
+    )
     assert [len(axes.get_legend().get_texts()) for axes in (left, right)] == [3, 3]
 
 
@@ -343,7 +465,8 @@ def test_the_figure_can_be_read_without_colour():
 
 @pytest.fixture
 def run(monkeypatch, capsys, tmp_path):
-    """The command in an empty folder, with the tables of above in place of computing them again; (status, out, err)."""
+    """The command in an empty folder, with the tables of above in place of computing them again;
+    (status, out, err)."""
     asked = []
 
     def table_of(tables):
@@ -351,7 +474,8 @@ def run(monkeypatch, capsys, tmp_path):
 
     monkeypatch.setattr(command, "gradient_table", table_of(lambda: gradients(0)))
     monkeypatch.setattr(command, "advantage_table", table_of(advantages))
-    monkeypatch.setattr("torch.set_num_threads", lambda number: None)  # it would last for all tests to come
+    # it would last for all tests to come
+    monkeypatch.setattr("torch.set_num_threads", lambda number: None)
     monkeypatch.chdir(tmp_path)
 
     def call(*arguments):
@@ -371,7 +495,7 @@ def check_tables(out):
     """Every number of both tables stands in the output, where it belongs."""
     lines = out.splitlines()
     for name, *rows in zip(NAMES, *(gradients(0)[0][kind] for kind in KINDS)):
-        line, = [line for line in lines if line[8:46].strip() == name]
+        (line,) = [line for line in lines if line[8:46].strip() == name]
         assert int(line[:8]) == rows[0]["stage"]
         shown = numbers(line[46:])
         assert shown[1::2] == [round(row["variance"], 3) for row in rows]
@@ -381,18 +505,43 @@ def check_tables(out):
     assert heading.split() == ["stage", "estimate"] + ["bias", "variance"] * 3
     assert lines[lines.index(heading) - 1].split() == KINDS
     largest = numbers(next(line for line in lines if "largest entry" in line)[46:])
-    assert largest[:2] == [float(f"{gradients(0)[1][kind]:.1e}") for kind in KINDS[:2]] and largest[2] < 1e-10
+    assert (
+        largest[:2] == [float(f"{gradients(0)[1][kind]:.1e}") for kind in KINDS[:2]]
+        and largest[2] < 1e-10
+    )
     for kind in KINDS:
         start = next(i for i, line in enumerate(lines) if line.startswith(f"{kind} reward"))
-        assert lines[start + 1].split() == ["lam", "bias", "variance", "grad", "var", "bias", "tilt", "variance",
-                                            "grad", "bias", "grad", "var"]
-        for line, exact, wrong in zip(lines[start + 2:], *advantages()[kind].values()):
+        assert lines[start + 1].split() == [
+            "lam",
+            "bias",
+            "variance",
+            "grad",
+            "var",
+            "bias",
+            "tilt",
+            "variance",
+            "grad",
+            "bias",
+            "grad",
+            "var",
+        ]
+        for line, exact, wrong in zip(lines[start + 2 :], *advantages()[kind].values()):
             lam, bias, *rest = numbers(line)
             assert lam == exact["lam"] and bias < 1e-10
             grad_bias = rest.pop(5)
-            assert rest == [round(exact["variance"], 3), round(exact["gradient variance"], 3), round(wrong["bias"], 3),
-                            round(wrong["tilt"], 3), round(wrong["variance"], 3), round(wrong["gradient variance"], 3)]
-            assert grad_bias < 1e-10 if lam == 1 else grad_bias == float(f"{wrong['gradient bias']:.1e}")
+            assert rest == [
+                round(exact["variance"], 3),
+                round(exact["gradient variance"], 3),
+                round(wrong["bias"], 3),
+                round(wrong["tilt"], 3),
+                round(wrong["variance"], 3),
+                round(wrong["gradient variance"], 3),
+            ]
+            assert (
+                grad_bias < 1e-10
+                if lam == 1
+                else grad_bias == float(f"{wrong['gradient bias']:.1e}")
+            )
 
 
 def check_png(path):
@@ -403,13 +552,21 @@ def check_png(path):
 
 def test_the_command_from_outside(tmp_path):
     path, start = tmp_path / "new folder/ladder.png", time.perf_counter()
-    done = subprocess.run([sys.executable, "-m", "minippo.exact", "--out", str(path)], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "minippo.exact", "--out", str(path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
     seconds = time.perf_counter() - start
     print(f"{seconds:.1f} s")
     assert seconds < 30
     assert done.returncode == 0 and done.stderr == ""
     check_tables(done.stdout)
-    assert done.stdout.endswith(f"\nfigure: {path}\n") and max(map(len, done.stdout.splitlines()[:-1])) <= 120
+    assert (
+        done.stdout.endswith(f"\nfigure: {path}\n")
+        and max(map(len, done.stdout.splitlines()[:-1])) <= 120
+    )
     check_png(path)
     assert list(path.parent.iterdir()) == [path]
 
@@ -430,24 +587,39 @@ def test_the_seed_goes_to_both_tables_and_an_old_figure_is_replaced(run, tmp_pat
     assert os.listdir(tmp_path) == ["a.png"]
 
 
-@pytest.mark.parametrize("out, reason", [
-    ("file/ladder.png", "no folder can be made there (File exists)"), ("folder", "wanted the name of a file"),
-    ("file/below/ladder.png", "no folder can be made there (Not a directory)"), (".", "wanted the name of a file"),
-    ("", "wanted the name of a file")])
+@pytest.mark.parametrize(
+    "out, reason",
+    [
+        ("file/ladder.png", "no folder can be made there (File exists)"),
+        ("folder", "wanted the name of a file"),
+        ("file/below/ladder.png", "no folder can be made there (Not a directory)"),
+        (".", "wanted the name of a file"),
+        ("", "wanted the name of a file"),
+    ],
+)
 def test_an_out_that_cannot_be_written_is_refused_in_one_line(run, tmp_path, out, reason):
     (tmp_path / "file").write_text("old")
     (tmp_path / "folder").mkdir()
     status, printed, err = run("--out", out)
     assert status == 2 and printed == ""  # before the work, not after it
-    assert err.startswith(f"error: --out {out}: {reason}") and err.count("\n") == 1 and err.endswith("\n")
-    assert sorted(os.listdir(tmp_path)) == ["file", "folder"] and os.listdir(tmp_path / "folder") == []
+    assert (
+        err.startswith(f"error: --out {out}: {reason}")
+        and err.count("\n") == 1
+        and err.endswith("\n")
+    )
+    assert (
+        sorted(os.listdir(tmp_path)) == ["file", "folder"] and os.listdir(tmp_path / "folder") == []
+    )
     assert (tmp_path / "file").read_text() == "old"
 
 
 @pytest.mark.parametrize("seed", ["-1", str(2**31)])
 def test_a_seed_out_of_range_is_refused_in_one_line(run, tmp_path, seed):
     status, printed, err = run("--seed", seed, "--out", "a.png")
-    assert (status, printed) == (2, "") and err == f"error: --seed: wanted a whole number from 0 to {2**31 - 1}, got {seed}\n"
+    assert (status, printed) == (
+        2,
+        "",
+    ) and err == f"error: --seed: wanted a whole number from 0 to {2**31 - 1}, got {seed}\n"
     assert os.listdir(tmp_path) == []
 
 

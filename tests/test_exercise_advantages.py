@@ -112,11 +112,25 @@ def one_step(rewards, values, response_mask, gamma):
 
 
 def test_the_exercise():
-    check_exercise(exercise, correct=[with_two_loops, with_a_matrix, backwards_in_float32],
-                   wrong={no_mask_at_all: "mask", mask_at_the_end_only: "mask",
-                          mask_at_the_start_only: "value after the end", not_detached: "detach",
-                          expected_minus_received: "sign", plus_the_values: "sign",
-                          no_baseline: "baseline", cumsum_forwards: "direction", cumsum_forwards_without_gamma: "direction",
-                          mask_at_the_end_and_not_detached: "mask", total_for_all: "formula",
-                          values_of_the_next_slot: "shift", cumsum_without_gamma: "discount",
-                          one_return_for_all: "formula", from_the_next_reward: "off by one", one_step: "formula"})
+    check_exercise(
+        exercise,
+        correct=[with_two_loops, with_a_matrix, backwards_in_float32],
+        wrong={
+            no_mask_at_all: "mask",
+            mask_at_the_end_only: "mask",
+            mask_at_the_start_only: "value after the end",
+            not_detached: "detach",
+            expected_minus_received: "sign",
+            plus_the_values: "sign",
+            no_baseline: "baseline",
+            cumsum_forwards: "direction",
+            cumsum_forwards_without_gamma: "direction",
+            mask_at_the_end_and_not_detached: "mask",
+            total_for_all: "formula",
+            values_of_the_next_slot: "shift",
+            cumsum_without_gamma: "discount",
+            one_return_for_all: "formula",
+            from_the_next_reward: "off by one",
+            one_step: "formula",
+        },
+    )

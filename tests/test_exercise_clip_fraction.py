@@ -12,8 +12,16 @@ def token_by_token(logprobs, old_logprobs, advantages, response_mask, cliprange)
         for t in range(response_mask.shape[1]):
             if response_mask[b, t]:
                 real += 1
-                ratio, advantage = torch.exp(logprobs[b, t] - old_logprobs[b, t]).item(), advantages[b, t].item()
-                clipped += advantage > 0 and ratio > 1 + cliprange or advantage < 0 and ratio < 1 - cliprange
+                ratio, advantage = (
+                    torch.exp(logprobs[b, t] - old_logprobs[b, t]).item(),
+                    advantages[b, t].item(),
+                )
+                clipped += (
+                    advantage > 0
+                    and ratio > 1 + cliprange
+                    or advantage < 0
+                    and ratio < 1 - cliprange
+                )
     return clipped / real
 
 
@@ -26,13 +34,23 @@ def select_first(logprobs, old_logprobs, advantages, response_mask, cliprange):
 
 def with_losses(logprobs, old_logprobs, advantages, response_mask, cliprange):
     ratio = torch.exp(logprobs - old_logprobs)
-    plain, clipped = -advantages * ratio, -advantages * torch.clamp(ratio, 1 - cliprange, 1 + cliprange)
-    return torch.where(response_mask, (clipped > plain).to(ratio), torch.zeros_like(ratio)).sum() / response_mask.sum()
+    plain, clipped = (
+        -advantages * ratio,
+        -advantages * torch.clamp(ratio, 1 - cliprange, 1 + cliprange),
+    )
+    return (
+        torch.where(response_mask, (clipped > plain).to(ratio), torch.zeros_like(ratio)).sum()
+        / response_mask.sum()
+    )
 
 
 def plain_mean(logprobs, old_logprobs, advantages, response_mask, cliprange):
     ratio = torch.exp(logprobs - old_logprobs)
-    return (-advantages * torch.clamp(ratio, 1 - cliprange, 1 + cliprange) > -advantages * ratio).float().mean()
+    return (
+        (-advantages * torch.clamp(ratio, 1 - cliprange, 1 + cliprange) > -advantages * ratio)
+        .float()
+        .mean()
+    )
 
 
 def masked_then_mean(logprobs, old_logprobs, advantages, response_mask, cliprange):
@@ -53,7 +71,9 @@ def no_exponential(logprobs, old_logprobs, advantages, response_mask, cliprange)
 
 def log_ratio_in_the_range(logprobs, old_logprobs, advantages, response_mask, cliprange):
     log_ratio, A = (logprobs - old_logprobs)[response_mask], advantages[response_mask]
-    return (((log_ratio > cliprange) & (A > 0)) | ((log_ratio < -cliprange) & (A < 0))).float().mean()
+    return (
+        (((log_ratio > cliprange) & (A > 0)) | ((log_ratio < -cliprange) & (A < 0))).float().mean()
+    )
 
 
 def old_over_new(logprobs, old_logprobs, advantages, response_mask, cliprange):
@@ -72,13 +92,20 @@ def equal_counts_too(logprobs, old_logprobs, advantages, response_mask, cliprang
 
 
 def mean_of_responses(logprobs, old_logprobs, advantages, response_mask, cliprange):
-    shares = [select_first(*(x[b:b + 1] for x in (logprobs, old_logprobs, advantages, response_mask)), cliprange)
-              for b in range(len(response_mask))]
+    shares = [
+        select_first(
+            *(x[b : b + 1] for x in (logprobs, old_logprobs, advantages, response_mask)), cliprange
+        )
+        for b in range(len(response_mask))
+    ]
     return torch.stack(shares).mean()
 
 
 def number_of_tokens(logprobs, old_logprobs, advantages, response_mask, cliprange):
-    return select_first(logprobs, old_logprobs, advantages, response_mask, cliprange) * response_mask.sum()
+    return (
+        select_first(logprobs, old_logprobs, advantages, response_mask, cliprange)
+        * response_mask.sum()
+    )
 
 
 def upper_side(logprobs, old_logprobs, advantages, response_mask, cliprange):
@@ -96,18 +123,38 @@ def far_log_ratios(logprobs, old_logprobs, advantages, response_mask, cliprange)
 
 
 def test_the_exercise():
-    check_exercise(exercise, correct=[token_by_token, select_first, with_losses],
-                   wrong={plain_mean: "mask", masked_then_mean: "mask", distance_from_one: "clip", equal_counts_too: "clip",
-                          upper_side: "clip", no_exponential: "ratio", log_ratio_in_the_range: "ratio",
-                          old_over_new: "old for new", maximum: "min for max", mean_of_responses: "normalisation",
-                          number_of_tokens: "sum for mean", no_advantages: "clip", far_log_ratios: "clip"})
+    check_exercise(
+        exercise,
+        correct=[token_by_token, select_first, with_losses],
+        wrong={
+            plain_mean: "mask",
+            masked_then_mean: "mask",
+            distance_from_one: "clip",
+            equal_counts_too: "clip",
+            upper_side: "clip",
+            no_exponential: "ratio",
+            log_ratio_in_the_range: "ratio",
+            old_over_new: "old for new",
+            maximum: "min for max",
+            mean_of_responses: "normalisation",
+            number_of_tokens: "sum for mean",
+            no_advantages: "clip",
+            far_log_ratios: "clip",
+        },
+    )
 
 
 def test_the_cases_hold_all_four_corners():
     corners = set()
     for case in cases():
         mask = case["response_mask"]
-        ratios, advantages = (case["logprobs"] - case["old_logprobs"]).exp()[mask], case["advantages"][mask]
-        for name, outside in (("above", ratios > 1 + case["cliprange"]), ("below", ratios < 1 - case["cliprange"])):
+        ratios, advantages = (
+            (case["logprobs"] - case["old_logprobs"]).exp()[mask],
+            case["advantages"][mask],
+        )
+        for name, outside in (
+            ("above", ratios > 1 + case["cliprange"]),
+            ("below", ratios < 1 - case["cliprange"]),
+        ):
             corners |= {(name, sign) for sign in (advantages[outside] > 0).tolist()}
     assert len(corners) == 4

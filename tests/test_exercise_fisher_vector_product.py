@@ -9,8 +9,8 @@ from tests.exercise_checks import check_exercise
 
 def two_grads(kl, theta, vector, damping):
     theta = theta.detach().clone().requires_grad_(True)
-    g, = grad(kl(theta), theta, create_graph=True)
-    hv, = grad((g * vector).sum(), theta)
+    (g,) = grad(kl(theta), theta, create_graph=True)
+    (hv,) = grad((g * vector).sum(), theta)
     return hv + damping * vector
 
 
@@ -22,7 +22,7 @@ def with_grad_outputs(kl, theta, vector, damping):
 
 def still_with_a_graph(kl, theta, vector, damping):
     x = theta.clone().requires_grad_()
-    g, = grad(kl(x), x, create_graph=True)
+    (g,) = grad(kl(x), x, create_graph=True)
     return grad(g @ vector, x, create_graph=True)[0] + damping * vector
 
 
@@ -35,12 +35,15 @@ def by_small_differences(kl, theta, vector, damping):
     def gradient(at):
         at = at.clone().requires_grad_()
         return grad(kl(at), at)[0]
-    return (gradient(theta + 1e-5 * vector) - gradient(theta - 1e-5 * vector)) / 2e-5 + damping * vector
+
+    return (
+        gradient(theta + 1e-5 * vector) - gradient(theta - 1e-5 * vector)
+    ) / 2e-5 + damping * vector
 
 
 def outer_product_of_the_gradient(kl, theta, vector, damping):
     theta = theta.clone().requires_grad_()
-    g, = grad(kl(theta), theta)
+    (g,) = grad(kl(theta), theta)
     return g * (g @ vector) + damping * vector
 
 
@@ -59,15 +62,15 @@ def times_one_plus_damping(kl, theta, vector, damping):
 
 def sum_then_multiply(kl, theta, vector, damping):
     theta = theta.clone().requires_grad_()
-    g, = grad(kl(theta), theta, create_graph=True)
-    h, = grad(g.sum(), theta)
+    (g,) = grad(kl(theta), theta, create_graph=True)
+    (h,) = grad(g.sum(), theta)
     return h * vector + damping * vector
 
 
 def forgets_the_vector(kl, theta, vector, damping):
     theta = theta.clone().requires_grad_()
-    g, = grad(kl(theta), theta, create_graph=True)
-    h, = grad(g.sum(), theta)
+    (g,) = grad(kl(theta), theta, create_graph=True)
+    (h,) = grad(g.sum(), theta)
     return h + damping * vector
 
 
@@ -86,21 +89,39 @@ def solved(kl, theta, vector, damping):
 
 def minus(kl, theta, vector, damping):
     theta = theta.clone().requires_grad_()
-    g, = grad(-kl(theta), theta, create_graph=True)
+    (g,) = grad(-kl(theta), theta, create_graph=True)
     return grad(g @ vector, theta)[0] + damping * vector
 
 
 def test_the_exercise():
-    check_exercise(exercise, correct=[two_grads, with_grad_outputs, still_with_a_graph, by_the_matrix, by_small_differences],
-                   wrong={outer_product_of_the_gradient: "formula", no_damping: "damping", plus_damping: "damping",
-                          times_one_plus_damping: "damping", sum_then_multiply: "formula", forgets_the_vector: "formula",
-                          diagonal_only: "formula", quadratic_form: "formula", solved: "formula", minus: "sign"})
+    check_exercise(
+        exercise,
+        correct=[
+            two_grads,
+            with_grad_outputs,
+            still_with_a_graph,
+            by_the_matrix,
+            by_small_differences,
+        ],
+        wrong={
+            outer_product_of_the_gradient: "formula",
+            no_damping: "damping",
+            plus_damping: "damping",
+            times_one_plus_damping: "damping",
+            sum_then_multiply: "formula",
+            forgets_the_vector: "formula",
+            diagonal_only: "formula",
+            quadratic_form: "formula",
+            solved: "formula",
+            minus: "sign",
+        },
+    )
 
 
 def test_a_first_derivative_without_its_graph_is_told_by_the_line():
     def no_graph(kl, theta, vector, damping):
         theta = theta.clone().requires_grad_()
-        g, = grad(kl(theta), theta)
+        (g,) = grad(kl(theta), theta)
         return grad(g @ vector, theta)[0] + damping * vector
 
     assert "does not require grad" in exercise.verdict(no_graph).message

@@ -21,7 +21,9 @@ def with_a_matrix(rewards, values, response_mask, gamma, lam):
     r, v = rewards * response_mask, values * response_mask
     deltas = r + gamma * torch.cat((v[:, 1:], torch.zeros(len(v), 1)), dim=1) - v
     t = torch.arange(rewards.shape[1])
-    weights = torch.where(t[:, None] >= t, (gamma * lam) ** (t[:, None] - t).clamp(min=0).double(), 0.0)
+    weights = torch.where(
+        t[:, None] >= t, (gamma * lam) ** (t[:, None] - t).clamp(min=0).double(), 0.0
+    )
     return deltas @ weights * response_mask
 
 
@@ -49,12 +51,18 @@ def masked_at_the_end_only(rewards, values, response_mask, gamma, lam):
 
 def forgot_lam(rewards, values, response_mask, gamma, lam):
     zeros = torch.zeros(len(rewards))
-    return recursion(rewards * response_mask, values * response_mask, zeros, gamma, gamma) * response_mask
+    return (
+        recursion(rewards * response_mask, values * response_mask, zeros, gamma, gamma)
+        * response_mask
+    )
 
 
 def forgot_gamma(rewards, values, response_mask, gamma, lam):
     zeros = torch.zeros(len(rewards))
-    return recursion(rewards * response_mask, values * response_mask, zeros, lam, gamma) * response_mask
+    return (
+        recursion(rewards * response_mask, values * response_mask, zeros, lam, gamma)
+        * response_mask
+    )
 
 
 def value_of_the_pad(rewards, values, response_mask, gamma, lam):
@@ -75,7 +83,9 @@ def with_the_mask_of_the_present_slot(rewards, values, response_mask, gamma, lam
     for t in reversed(range(rewards.shape[1])):
         alive = response_mask[:, t].double()
         next_value = values[:, t + 1] if t + 1 < rewards.shape[1] else 0.0
-        last = rewards[:, t] + gamma * next_value * alive - values[:, t] + gamma * lam * alive * last
+        last = (
+            rewards[:, t] + gamma * next_value * alive - values[:, t] + gamma * lam * alive * last
+        )
         advantages[:, t] = last
     return advantages * response_mask
 
@@ -98,8 +108,19 @@ def residuals(rewards, values, response_mask, gamma, lam):
 
 
 def test_the_exercise():
-    check_exercise(exercise, correct=[with_two_loops, with_a_matrix, in_float32],
-                   wrong={as_for_full_rows: "mask", masked_at_the_end_only: "mask", forgot_lam: "discount",
-                          forgot_gamma: "discount", value_of_the_pad: "value after the end",
-                          with_roll: "value after the end", the_targets: "baseline",
-                          turned: "sign", with_the_mask_of_the_present_slot: "off by one", residuals: "formula"})
+    check_exercise(
+        exercise,
+        correct=[with_two_loops, with_a_matrix, in_float32],
+        wrong={
+            as_for_full_rows: "mask",
+            masked_at_the_end_only: "mask",
+            forgot_lam: "discount",
+            forgot_gamma: "discount",
+            value_of_the_pad: "value after the end",
+            with_roll: "value after the end",
+            the_targets: "baseline",
+            turned: "sign",
+            with_the_mask_of_the_present_slot: "off by one",
+            residuals: "formula",
+        },
+    )

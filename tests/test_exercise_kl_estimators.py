@@ -71,12 +71,25 @@ def without_gradient(logprobs, ref_logprobs, response_mask):
 
 
 def as_three_means(logprobs, ref_logprobs, response_mask):
-    return torch.stack([x[response_mask].mean() for x in no_mask(logprobs, ref_logprobs, response_mask)])
+    return torch.stack(
+        [x[response_mask].mean() for x in no_mask(logprobs, ref_logprobs, response_mask)]
+    )
 
 
 def test_the_exercise():
-    check_exercise(exercise, correct=[vectorised, with_a_loop, in_float32],
-                   wrong={reference_minus_policy: "direction", k3_with_the_policy_on_top: "direction", k3_minus: "sign",
-                          no_half: "scale", no_minus_one: "formula", no_mask: "mask", absolute_k1: "sign",
-                          term_of_the_sum: "formula",
-                          without_gradient: "detach", as_three_means: "mean for sum"})
+    check_exercise(
+        exercise,
+        correct=[vectorised, with_a_loop, in_float32],
+        wrong={
+            reference_minus_policy: "direction",
+            k3_with_the_policy_on_top: "direction",
+            k3_minus: "sign",
+            no_half: "scale",
+            no_minus_one: "formula",
+            no_mask: "mask",
+            absolute_k1: "sign",
+            term_of_the_sum: "formula",
+            without_gradient: "detach",
+            as_three_means: "mean for sum",
+        },
+    )

@@ -1,4 +1,5 @@
-"""Exercise 13: right answers of several kinds pass, each wrong one is told what it is, and the oracle agrees."""
+"""Exercise 13: right answers of several kinds pass, each wrong one is told what it is, and the
+oracle agrees."""
 
 import math
 
@@ -14,8 +15,10 @@ from tests.helpers import assert_close
 def one_prompt_at_a_time(ref_logprobs, response_mask, scores, kl_coef):
     result = torch.zeros_like(scores)
     for m in range(scores.shape[0]):
-        logs = [ref_logprobs[m, n][response_mask[m, n]].sum().item() + scores[m, n].item() / kl_coef
-                for n in range(scores.shape[1])]
+        logs = [
+            ref_logprobs[m, n][response_mask[m, n]].sum().item() + scores[m, n].item() / kl_coef
+            for n in range(scores.shape[1])
+        ]
         largest = max(logs)
         log_z = largest + math.log(sum(math.exp(x - largest) for x in logs))
         result[m] = torch.tensor([x - log_z for x in logs])
@@ -29,7 +32,9 @@ def with_logsumexp(ref_logprobs, response_mask, scores, kl_coef):
 
 def with_another_zero(ref_logprobs, response_mask, scores, kl_coef):
     advantage = (scores - scores.max(dim=1, keepdim=True).values) / kl_coef
-    return (ref_logprobs.masked_fill(~response_mask, 0).sum(2) + advantage).log_softmax(dim=1).clone()
+    return (
+        (ref_logprobs.masked_fill(~response_mask, 0).sum(2) + advantage).log_softmax(dim=1).clone()
+    )
 
 
 def pads_too(ref_logprobs, response_mask, scores, kl_coef):
@@ -94,15 +99,32 @@ def forgets_the_log(ref_logprobs, response_mask, scores, kl_coef):
 
 
 def test_the_exercise():
-    check_exercise(exercise, correct=[one_prompt_at_a_time, with_logsumexp, with_another_zero],
-                   wrong={pads_too: "mask", length_normalised: "mean for sum", softmax_of_the_scores: "formula",
-                          no_z: "normalisation", one_z: "batch", wrong_dimension: "batch", multiplied: "scale",
-                          minus: "sign", softmax: "log", as_the_formula_stands: "log", temperature: "scale",
-                          value_of_it: "formula", two_softmaxes: "normalisation", forgets_the_log: "log"})
+    check_exercise(
+        exercise,
+        correct=[one_prompt_at_a_time, with_logsumexp, with_another_zero],
+        wrong={
+            pads_too: "mask",
+            length_normalised: "mean for sum",
+            softmax_of_the_scores: "formula",
+            no_z: "normalisation",
+            one_z: "batch",
+            wrong_dimension: "batch",
+            multiplied: "scale",
+            minus: "sign",
+            softmax: "log",
+            as_the_formula_stands: "log",
+            temperature: "scale",
+            value_of_it: "formula",
+            two_softmaxes: "normalisation",
+            forgets_the_log: "log",
+        },
+    )
 
 
 def test_it_is_the_best_policy_of_the_enumerable_world():
-    world = World(lambda prompt, tokens: float(sum(tokens)) - len(tokens), vocab_size=3, response_length=3)
+    world = World(
+        lambda prompt, tokens: float(sum(tokens)) - len(tokens), vocab_size=3, response_length=3
+    )
     ref_logits = TabularPolicy(world, generator=torch.Generator().manual_seed(0))().detach()
     best_logits, _ = optimal_policy(world, ref_logits, 0.7)
     log_ref, scores = world.logprobs(ref_logits), world.response_rewards.sum(dim=1)

@@ -16,7 +16,10 @@ def with_a_loop(logprobs, weights, response_mask):
 
 
 def with_einsum(logprobs, weights, response_mask):
-    return torch.einsum("bt,bt,bt->", logprobs, weights.detach(), response_mask.to(logprobs.dtype)) / -logprobs.shape[0]
+    return (
+        torch.einsum("bt,bt,bt->", logprobs, weights.detach(), response_mask.to(logprobs.dtype))
+        / -logprobs.shape[0]
+    )
 
 
 def in_float32(logprobs, weights, response_mask):
@@ -79,10 +82,22 @@ def return_times_sequence_logprob(logprobs, weights, response_mask):
 
 
 def test_the_exercise():
-    check_exercise(exercise, correct=[with_a_loop, with_einsum, in_float32],
-                   wrong={as_a_maximiser: "sign", no_mask: "mask", first_thought: "mask",
-                          straightforward: "detach", without_gradient: "detach",
-                          detached_the_wrong_one: "detach", plain_mean: "normalisation",
-                          mean_of_the_selected: "mean for sum", sum_of_the_selected: "sum for mean",
-                          by_length: "mean for sum", forgot_the_mean: "batch",
-                          of_probabilities: "log", return_times_sequence_logprob: "formula"})
+    check_exercise(
+        exercise,
+        correct=[with_a_loop, with_einsum, in_float32],
+        wrong={
+            as_a_maximiser: "sign",
+            no_mask: "mask",
+            first_thought: "mask",
+            straightforward: "detach",
+            without_gradient: "detach",
+            detached_the_wrong_one: "detach",
+            plain_mean: "normalisation",
+            mean_of_the_selected: "mean for sum",
+            sum_of_the_selected: "sum for mean",
+            by_length: "mean for sum",
+            forgot_the_mean: "batch",
+            of_probabilities: "log",
+            return_times_sequence_logprob: "formula",
+        },
+    )

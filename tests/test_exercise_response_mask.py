@@ -51,7 +51,7 @@ def at_most_one_eos(tokens, eos_id):
 def up_to_index_of_eos_plus_two(tokens, eos_id):
     mask = torch.zeros(tokens.shape)
     for b, row in enumerate(tokens.tolist()):
-        mask[b, :row.index(eos_id) + 2 if eos_id in row else len(row)] = 1.0
+        mask[b, : row.index(eos_id) + 2 if eos_id in row else len(row)] = 1.0
     return mask
 
 
@@ -78,7 +78,7 @@ def last_eos(tokens, eos_id):
     mask = torch.zeros(tokens.shape, dtype=torch.bool)
     for b, row in enumerate(tokens.tolist()):
         places = [t for t, token in enumerate(row) if token == eos_id]
-        mask[b, :(places[-1] + 1 if places else len(row))] = True
+        mask[b, : (places[-1] + 1 if places else len(row))] = True
     return mask
 
 
@@ -87,11 +87,22 @@ def counts(tokens, eos_id):
 
 
 def test_the_exercise():
-    check_exercise(exercise, correct=[with_cumsum, with_argmax, with_a_loop_of_floats, with_cumprod_as_ints],
-                   wrong={cumsum_without_taking_the_eos_off: "EOS", not_eos: "EOS", last_eos: "EOS",
-                          at_most_one_eos: "EOS", argmax_alone: "EOS",
-                          up_to_index_of_eos_plus_two: "off by one", pad_based: "mask", what_is_over: "sign",
-                          the_longest_length_for_all: "batch", counts: "formula"})
+    check_exercise(
+        exercise,
+        correct=[with_cumsum, with_argmax, with_a_loop_of_floats, with_cumprod_as_ints],
+        wrong={
+            cumsum_without_taking_the_eos_off: "EOS",
+            not_eos: "EOS",
+            last_eos: "EOS",
+            at_most_one_eos: "EOS",
+            argmax_alone: "EOS",
+            up_to_index_of_eos_plus_two: "off by one",
+            pad_based: "mask",
+            what_is_over: "sign",
+            the_longest_length_for_all: "batch",
+            counts: "formula",
+        },
+    )
 
 
 def test_a_wrong_answer_of_no_known_kind_is_told_where_it_differs():
@@ -103,7 +114,14 @@ def test_the_reference_is_the_samplers_own_rule():
     config = GPTConfig(vocab_size=5, context_length=8, n_layer=1, n_head=1, n_embd=4)
     model = GPT(config, generator=torch.Generator().manual_seed(0)).eval()
     prompts = torch.ones(64, 2, dtype=torch.int64), torch.ones(64, 2, dtype=torch.bool)
-    tokens, mask, _ = sample_responses(model, *prompts, response_length=5, temperature=1.0, eos_id=2, pad_id=0,
-                                       generator=torch.Generator().manual_seed(1))
+    tokens, mask, _ = sample_responses(
+        model,
+        *prompts,
+        response_length=5,
+        temperature=1.0,
+        eos_id=2,
+        pad_id=0,
+        generator=torch.Generator().manual_seed(1),
+    )
     assert mask.sum(dim=1).unique().tolist() == [1, 2, 3, 4, 5]
     assert torch.equal(reference(tokens, 2), mask)

@@ -19,11 +19,16 @@ def from_the_right(chosen_outputs, chosen_mask, rejected_outputs, rejected_mask)
     def score(outputs, mask):
         place = mask.shape[1] - 1 - mask.flip(1).int().argmax(dim=1)
         return outputs.gather(1, place[:, None]).squeeze(1)
-    return F.softplus(score(rejected_outputs, rejected_mask) - score(chosen_outputs, chosen_mask)).mean()
+
+    return F.softplus(
+        score(rejected_outputs, rejected_mask) - score(chosen_outputs, chosen_mask)
+    ).mean()
 
 
 def in_float32(chosen_outputs, chosen_mask, rejected_outputs, rejected_mask):
-    return from_the_right(chosen_outputs.float(), chosen_mask, rejected_outputs.float(), rejected_mask)
+    return from_the_right(
+        chosen_outputs.float(), chosen_mask, rejected_outputs.float(), rejected_mask
+    )
 
 
 def last_column(chosen_outputs, chosen_mask, rejected_outputs, rejected_mask):
@@ -38,7 +43,9 @@ def length_minus_one(chosen_outputs, chosen_mask, rejected_outputs, rejected_mas
 
 def average_token(chosen_outputs, chosen_mask, rejected_outputs, rejected_mask):
     chosen = (chosen_outputs * chosen_mask).sum(1) / chosen_mask.sum(1)
-    return -F.logsigmoid(chosen - (rejected_outputs * rejected_mask).sum(1) / rejected_mask.sum(1)).mean()
+    return -F.logsigmoid(
+        chosen - (rejected_outputs * rejected_mask).sum(1) / rejected_mask.sum(1)
+    ).mean()
 
 
 def the_wrong_way_round(chosen_outputs, chosen_mask, rejected_outputs, rejected_mask):
@@ -50,7 +57,9 @@ def forgot_the_minus(chosen_outputs, chosen_mask, rejected_outputs, rejected_mas
 
 
 def summed(chosen_outputs, chosen_mask, rejected_outputs, rejected_mask):
-    return len(chosen_mask) * from_the_right(chosen_outputs, chosen_mask, rejected_outputs, rejected_mask)
+    return len(chosen_mask) * from_the_right(
+        chosen_outputs, chosen_mask, rejected_outputs, rejected_mask
+    )
 
 
 def one_by_one(chosen_outputs, chosen_mask, rejected_outputs, rejected_mask):
@@ -66,6 +75,17 @@ def without_gradient(chosen_outputs, chosen_mask, rejected_outputs, rejected_mas
 
 
 def test_the_exercise():
-    check_exercise(exercise, correct=[with_a_loop, from_the_right, in_float32],
-                   wrong={last_column: "mask", length_minus_one: "mask", average_token: "wrong token", the_wrong_way_round: "sign",
-                          forgot_the_minus: "sign", summed: "sum for mean", one_by_one: "formula", without_gradient: "detach"})
+    check_exercise(
+        exercise,
+        correct=[with_a_loop, from_the_right, in_float32],
+        wrong={
+            last_column: "mask",
+            length_minus_one: "mask",
+            average_token: "wrong token",
+            the_wrong_way_round: "sign",
+            forgot_the_minus: "sign",
+            summed: "sum for mean",
+            one_by_one: "formula",
+            without_gradient: "detach",
+        },
+    )

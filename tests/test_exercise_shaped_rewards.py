@@ -16,12 +16,18 @@ def with_a_loop(scores, logprobs, ref_logprobs, response_mask, kl_coef):
 
 
 def with_the_edge_of_the_mask(scores, logprobs, ref_logprobs, response_mask, kl_coef):
-    goes_on = torch.cat((response_mask[:, 1:], torch.zeros(len(scores), 1, dtype=torch.bool)), dim=1)
-    return ((ref_logprobs - logprobs.detach()) * kl_coef) * response_mask + scores[:, None] * (response_mask & ~goes_on)
+    goes_on = torch.cat(
+        (response_mask[:, 1:], torch.zeros(len(scores), 1, dtype=torch.bool)), dim=1
+    )
+    return ((ref_logprobs - logprobs.detach()) * kl_coef) * response_mask + scores[:, None] * (
+        response_mask & ~goes_on
+    )
 
 
 def in_float32(scores, logprobs, ref_logprobs, response_mask, kl_coef):
-    return with_the_edge_of_the_mask(scores.float(), logprobs.float(), ref_logprobs.float(), response_mask, kl_coef)
+    return with_the_edge_of_the_mask(
+        scores.float(), logprobs.float(), ref_logprobs.float(), response_mask, kl_coef
+    )
 
 
 def in_the_last_column(scores, logprobs, ref_logprobs, response_mask, kl_coef):
@@ -58,7 +64,9 @@ def score_in_place_of_the_penalty(scores, logprobs, ref_logprobs, response_mask,
 
 def without_detach(scores, logprobs, ref_logprobs, response_mask, kl_coef):
     rewards = -kl_coef * (logprobs - ref_logprobs) * response_mask
-    return rewards.index_put((torch.arange(len(scores)), response_mask.sum(dim=1) - 1), scores, accumulate=True)
+    return rewards.index_put(
+        (torch.arange(len(scores)), response_mask.sum(dim=1) - 1), scores, accumulate=True
+    )
 
 
 def one_sum(scores, logprobs, ref_logprobs, response_mask, kl_coef):
@@ -75,8 +83,18 @@ def the_score_alone(scores, logprobs, ref_logprobs, response_mask, kl_coef):
 
 
 def test_the_exercise():
-    check_exercise(exercise, correct=[with_a_loop, with_the_edge_of_the_mask, in_float32],
-                   wrong={in_the_last_column: "wrong token", in_the_last_column_with_a_gradient: "wrong token",
-                          on_every_token: "wrong token", no_mask: "mask", penalty_added: "sign",
-                          score_in_place_of_the_penalty: "off by one", without_detach: "detach", one_sum: "sum for mean",
-                          the_score_alone: "formula"})
+    check_exercise(
+        exercise,
+        correct=[with_a_loop, with_the_edge_of_the_mask, in_float32],
+        wrong={
+            in_the_last_column: "wrong token",
+            in_the_last_column_with_a_gradient: "wrong token",
+            on_every_token: "wrong token",
+            no_mask: "mask",
+            penalty_added: "sign",
+            score_in_place_of_the_penalty: "off by one",
+            without_detach: "detach",
+            one_sum: "sum for mean",
+            the_score_alone: "formula",
+        },
+    )

@@ -1,4 +1,5 @@
-"""A disk that fails at any write ends the run in one line, and the run goes on afterwards as if nothing had been."""
+"""A disk that fails at any write ends the run in one line, and the run goes on afterwards as if
+nothing had been."""
 
 import contextlib
 import errno
@@ -10,7 +11,8 @@ from minippo.runs import files
 from minippo.train_toy import main
 from tests.test_resume import SMALL, content, resume, run
 
-WRITES = 48  # of files in this run, each of which ends in a rename; eight folders are renamed as well
+# of files in this run, each of which ends in a rename; eight folders are renamed as well
+WRITES = 48
 
 
 class FaultyDisk:
@@ -23,7 +25,9 @@ class FaultyDisk:
         monkeypatch.setattr(files.os, "fsync", self.fsync_)
         monkeypatch.setattr(files.os, "replace", self.replace_)
         if kind == "half a file stays":
-            monkeypatch.setattr(files.Path, "unlink", lambda path, **options: self.unlink_(path, **options))
+            monkeypatch.setattr(
+                files.Path, "unlink", lambda path, **options: self.unlink_(path, **options)
+            )
 
     def open_(self, path, mode):
         self.opened += 1
@@ -57,7 +61,7 @@ class HalfAFile(contextlib.AbstractContextManager):
         self.file = file
 
     def write(self, data):
-        self.file.write(data[:len(data) // 2])
+        self.file.write(data[: len(data) // 2])
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def __exit__(self, *_):
@@ -78,14 +82,17 @@ def test_the_writes_are_all_counted(tmp_path, monkeypatch):
 KINDS = ("fsync", "half a file", "rename", "half a file stays")
 
 
-@pytest.mark.parametrize("number, kind", [
-    *zip((1, 4, 18, 21, 24, 33, 46, 47), 2 * KINDS), (WRITES + 8, "rename")])
-def test_a_write_that_fails_costs_nothing_but_time(number, kind, undisturbed, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    "number, kind", [*zip((1, 4, 18, 21, 24, 33, 46, 47), 2 * KINDS), (WRITES + 8, "rename")]
+)
+def test_a_write_that_fails_costs_nothing_but_time(
+    number, kind, undisturbed, tmp_path, monkeypatch, capsys
+):
     out = tmp_path / "run"
     with monkeypatch.context() as patch:
         FaultyDisk(patch, number, kind)
         assert main([*SMALL, "--out", str(out), "--quiet"]) == 1
-    line, = capsys.readouterr().err.splitlines()
+    (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"error: cannot write {out}")
     if (out / "config.json").exists():
         assert resume(out) == 0
@@ -102,4 +109,5 @@ def test_every_write(kind, undisturbed, tmp_path, monkeypatch, capsys):
     """python -m pytest -m slow tests/test_faults.py"""
     for number in range(1, WRITES + 1 + 8 * (kind == "rename")):
         test_a_write_that_fails_costs_nothing_but_time(
-            number, kind, undisturbed, tmp_path / f"{number}", monkeypatch, capsys)
+            number, kind, undisturbed, tmp_path / f"{number}", monkeypatch, capsys
+        )

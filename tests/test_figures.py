@@ -1,4 +1,5 @@
-"""The figures: what is drawn, how many points, which words; that they are good to look at was judged by eye."""
+"""The figures: what is drawn, how many points, which words; that they are good to look at was
+judged by eye."""
 
 import io
 import math
@@ -31,14 +32,26 @@ def title(figure):
 
 
 def updates(n, **more):
-    return [{"update": i, "objective/scores": 0.1 * i, "objective/rlhf_reward": 0.08 * i, "objective/kl": 0.02 * i,
-             "objective/kl_exact": 0.02 * i, **more} for i in range(1, n + 1)]
+    return [
+        {
+            "update": i,
+            "objective/scores": 0.1 * i,
+            "objective/rlhf_reward": 0.08 * i,
+            "objective/kl": 0.02 * i,
+            "objective/kl_exact": 0.02 * i,
+            **more,
+        }
+        for i in range(1, n + 1)
+    ]
 
 
 def test_no_figure_needs_or_touches_pyplot():
-    code = ("import sys; from minippo.runs import figures; assert 'matplotlib' not in sys.modules; "
-            "figures.response_lengths([1], [2], 2); assert 'matplotlib.pyplot' not in sys.modules")
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)  # a fresh process: other tests may import it
+    code = (
+        "import sys; from minippo.runs import figures; assert 'matplotlib' not in sys.modules; "
+        "figures.response_lengths([1], [2], 2); assert 'matplotlib.pyplot' not in sys.modules"
+    )
+    # a fresh process: other tests may import it
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
 class TestRewardAndKL:
@@ -46,15 +59,31 @@ class TestRewardAndKL:
         assert len(figures.reward_and_kl(updates(5)).axes) == 2
         assert len(figures.reward_and_kl(updates(5, **{"objective/gold": None})).axes) == 2
         figure = figures.reward_and_kl(updates(5, **{"objective/gold": 3.0}))
-        assert [axes.get_ylabel() for axes in figure.axes] == ["reward", "gold score", "KL, nats\nper sequence"]
+        assert [axes.get_ylabel() for axes in figure.axes] == [
+            "reward",
+            "gold score",
+            "KL, nats\nper sequence",
+        ]
         png(figure)
 
     def test_every_update_is_a_point_and_every_line_has_its_name(self):
         figure = figures.reward_and_kl(updates(5))
-        assert [len(line.get_xdata()) for axes in figure.axes for line in axes.lines] == [5, 5, 5, 5]
-        assert sorted(texts(figure)) == ["exact per state", "from samples", "score", "score - KL penalty"]
+        assert [len(line.get_xdata()) for axes in figure.axes for line in axes.lines] == [
+            5,
+            5,
+            5,
+            5,
+        ]
+        assert sorted(texts(figure)) == [
+            "exact per state",
+            "from samples",
+            "score",
+            "score - KL penalty",
+        ]
         assert figure.axes[-1].get_xlabel() == "PPO update"
-        assert title(figure) == "The score rose from 0.10 to 0.50 while the KL rose from 0.02 to 0.10"
+        assert (
+            title(figure) == "The score rose from 0.10 to 0.50 while the KL rose from 0.02 to 0.10"
+        )
 
     def test_lines_differ_in_more_than_colour(self):
         for axes in figures.reward_and_kl(updates(5)).axes:
@@ -65,7 +94,8 @@ class TestRewardAndKL:
         low, high = sorted(text.xy[1] for text in figure.axes[1].texts)
         assert high - low > 0.1
         bottom, top = figure.axes[1].get_ylim()
-        assert low < (0.1 - bottom) / (top - bottom) < high  # one above, one below the common end, KL 0.1
+        # one above, one below the common end, KL 0.1
+        assert low < (0.1 - bottom) / (top - bottom) < high
 
     def test_gaps_one_update_and_none(self):
         rows = updates(4)
@@ -77,10 +107,13 @@ class TestRewardAndKL:
 
 class TestScoreAgainstKL:
     def draw(self, **changes):
-        arguments = dict(run_points=[(i, 0.1 * i, 0.05 * i) for i in range(1, 31)],
-                         optimal_frontier=[(0.0, 0.0), (2.0, 1.0), (4.0, 1.5)],
-                         best_of_n=[(2, 0.19, 0.1), (4, 0.64, 0.3)], reference_point=(0.0, 0.0),
-                         final_point=(3.0, 1.2))
+        arguments = dict(
+            run_points=[(i, 0.1 * i, 0.05 * i) for i in range(1, 31)],
+            optimal_frontier=[(0.0, 0.0), (2.0, 1.0), (4.0, 1.5)],
+            best_of_n=[(2, 0.19, 0.1), (4, 0.64, 0.3)],
+            reference_point=(0.0, 0.0),
+            final_point=(3.0, 1.2),
+        )
         return figures.score_against_kl(**(arguments | changes))
 
     def test_everything_is_drawn_and_named(self):
@@ -88,16 +121,30 @@ class TestScoreAgainstKL:
         (axes,) = figure.axes
         assert [len(line.get_xdata()) for line in axes.lines] == [3, 2, 30, 1, 1]
         legend = [text.get_text() for text in axes.get_legend().get_texts()]
-        assert legend == ["best possible at each KL", "best of n samples (KL bound)", "this run, by update (training prompts)",
-                          "reference", "final policy"]
+        assert legend == [
+            "best possible at each KL",
+            "best of n samples (KL bound)",
+            "this run, by update (training prompts)",
+            "reference",
+            "final policy",
+        ]
         assert {"n=2", "n=4", "1", "30"} <= set(texts(figure)) and len(texts(figure)) < 14
-        assert axes.get_xlabel() == "KL(policy || reference), nats per sequence" and axes.get_ylabel() == "score"
+        assert (
+            axes.get_xlabel() == "KL(policy || reference), nats per sequence"
+            and axes.get_ylabel() == "score"
+        )
         png(figure)
 
     def test_the_title_reads_the_best_possible_off_the_frontier(self):
         # at KL 3, halfway from (2, 1.0) to (4, 1.5): 1.25
-        assert title(self.draw()) == "At a KL of 3.00 nats the policy scores 1.20; the best possible there is 1.25"
-        assert title(self.draw(final_point=(5.0, 1.2))) == "At a KL of 5.00 nats the policy scores 1.20"
+        assert (
+            title(self.draw())
+            == "At a KL of 3.00 nats the policy scores 1.20; the best possible there is 1.25"
+        )
+        assert (
+            title(self.draw(final_point=(5.0, 1.2)))
+            == "At a KL of 5.00 nats the policy scores 1.20"
+        )
 
     def test_parts_may_be_missing(self):
         png(self.draw(run_points=[], optimal_frontier=[], best_of_n=[], final_point=None))
@@ -108,7 +155,16 @@ class TestResponseLengths:
     def test_shares_by_hand(self):
         figure = figures.response_lengths([1, 1, 2, 4], [4, 4], 4)
         (axes,) = figure.axes
-        assert [bar.get_height() for bar in axes.patches] == [0.5, 0.25, 0.0, 0.25, 0.0, 0.0, 0.0, 1.0]
+        assert [bar.get_height() for bar in axes.patches] == [
+            0.5,
+            0.25,
+            0.0,
+            0.25,
+            0.0,
+            0.0,
+            0.0,
+            1.0,
+        ]
         assert title(figure) == "The mean length rose from 2.0 to 4.0 tokens"
         assert axes.get_xlabel() and axes.get_ylabel() == "share of responses"
         png(figure)
@@ -125,17 +181,25 @@ class TestClipCases:
     ADVANTAGES = [1.0, 2.0, 0.5, 1.0, -1.0, -2.0, -0.5, -1.0, 0.0]
 
     def test_counts_by_hand(self):
-        # A > 0: 0.5 below, 1.0 and 1.1 inside, 1.5 above (clipped). A < 0: 0.5 and 0.6 below (clipped), 1.0, 1.5 above
+        # A > 0: 0.5 below, 1.0 and 1.1 inside, 1.5 above (clipped). A < 0: 0.5 and 0.6 below
+        # (clipped), 1.0, 1.5 above
         figure = figures.clip_cases(self.RATIOS, self.ADVANTAGES, 0.2)
-        assert texts(figure) == ["not clipped,\npulled back\n1", "clipped,\ngradient 0\n1", "inside\n\n2",
-                                 "clipped,\ngradient 0\n2", "not clipped,\npulled back\n1", "inside\n\n1"]
+        assert texts(figure) == [
+            "not clipped,\npulled back\n1",
+            "clipped,\ngradient 0\n1",
+            "inside\n\n2",
+            "clipped,\ngradient 0\n2",
+            "not clipped,\npulled back\n1",
+            "inside\n\n1",
+        ]
         assert title(figure) == "The clip stops 3 of 8 tokens: their gradient is 0"
         assert all(axes.get_xlabel() for axes in figure.axes) and figure.axes[0].get_ylabel()
         png(figure)
 
     def test_points_lie_on_the_objective(self):
-        from minippo.ppo import clipped_surrogate_loss
         import torch
+
+        from minippo.ppo import clipped_surrogate_loss
 
         figure = figures.clip_cases(self.RATIOS, self.ADVANTAGES, 0.2)
         for sign, axes in zip((1.0, -1.0), figure.axes):
@@ -146,7 +210,9 @@ class TestClipCases:
                     logprobs=torch.tensor([[math.log(ratio)]], dtype=torch.float64),
                     old_logprobs=torch.zeros(1, 1, dtype=torch.float64),
                     advantages=torch.tensor([[sign]], dtype=torch.float64),
-                    response_mask=torch.ones(1, 1, dtype=torch.bool), cliprange=0.2)
+                    response_mask=torch.ones(1, 1, dtype=torch.bool),
+                    cliprange=0.2,
+                )
                 assert drawn == pytest.approx(-loss.item(), abs=1e-9)
 
     def test_at_most_400_points_but_all_are_counted(self):
@@ -166,14 +232,22 @@ class TestClipCases:
 
 class TestValuesAlongResponse:
     def test_one_value_and_one_bar_per_token(self):
-        figure = figures.values_along_response(tokens=["a", "b", "<eos>"], values=[0.1, 0.2, 0.3],
-                                               rewards=[0.0, 0.0, 1.0], advantages=[0.5, -0.5, 0.7], score=1.2)
+        figure = figures.values_along_response(
+            tokens=["a", "b", "<eos>"],
+            values=[0.1, 0.2, 0.3],
+            rewards=[0.0, 0.0, 1.0],
+            advantages=[0.5, -0.5, 0.7],
+            score=1.2,
+        )
         above, below = figure.axes
         assert [len(line.get_xdata()) for line in above.lines if line.get_marker() == "o"] == [3]
         assert [bar.get_height() for bar in below.patches] == [0.5, -0.5, 0.7]
         assert [label.get_text() for label in below.get_xticklabels()] == ["a", "b", "<eos>"]
         assert above.get_ylabel() and below.get_ylabel() and below.get_xlabel()
-        assert title(figure) == "The critic expects 0.10 before the first token; the response is scored 1.20"
+        assert (
+            title(figure)
+            == "The critic expects 0.10 before the first token; the response is scored 1.20"
+        )
         png(figure)
 
     def test_any_token_text_can_be_drawn(self):
@@ -184,6 +258,8 @@ class TestValuesAlongResponse:
         png(figure)
 
     def test_of_many_tokens_some_are_named(self):
-        figure = figures.values_along_response(["x"] * 300, [0.0] * 300, [0.0] * 300, [0.0] * 300, 0.0)
+        figure = figures.values_along_response(
+            ["x"] * 300, [0.0] * 300, [0.0] * 300, [0.0] * 300, 0.0
+        )
         assert len(figure.axes[1].get_xticklabels()) <= 40 and len(figure.axes[1].patches) == 300
         png(figure)

@@ -14,12 +14,15 @@ CONFIG = GPTConfig(vocab_size=11, context_length=8, n_layer=2, n_head=2, n_embd=
 
 
 def random_gpt(config=CONFIG, seed=0):
-    """A float64 GPT none of whose parameters is 0 or 1, so that a forgotten bias or LayerNorm weight shows."""
+    """A float64 GPT none of whose parameters is 0 or 1, so that a forgotten bias or LayerNorm
+    weight shows."""
     generator = torch.Generator().manual_seed(seed)
     gpt = GPT(config, generator=generator).double()
     with torch.no_grad():
         for parameter in gpt.parameters():
-            parameter.add_(torch.randn(parameter.shape, generator=generator, dtype=torch.float64), alpha=0.3)
+            parameter.add_(
+                torch.randn(parameter.shape, generator=generator, dtype=torch.float64), alpha=0.3
+            )
     return gpt.eval()
 
 
@@ -50,7 +53,9 @@ def padded_batches(draw, pads_only=True):
     """Tokens and a mask with pads anywhere; `pads_only` allows rows without a real token."""
     B, S = draw(st.integers(1, 3)), draw(st.integers(1, CONFIG.context_length))
     rows = st.lists(st.booleans(), min_size=S, max_size=S).filter(lambda row: pads_only or any(row))
-    return random_tokens(B, S, seed=draw(st.integers(0, 1000))), torch.tensor([draw(rows) for _ in range(B)])
+    return random_tokens(B, S, seed=draw(st.integers(0, 1000))), torch.tensor(
+        [draw(rows) for _ in range(B)]
+    )
 
 
 MODEL = random_gpt()  # the tests below only read it
@@ -89,10 +94,16 @@ def numpy_gpt2(gpt, row):
         return numpy_layer_norm(x, w[f"{name}.weight"], w[f"{name}.bias"])
 
     for i in range(gpt.config.n_layer):
-        q, k, v = (np.split(part, gpt.config.n_head, axis=1)
-                   for part in np.split(linear(norm(x, f"h.{i}.ln_1"), f"h.{i}.attn.c_attn"), 3, axis=1))
-        x = x + linear(np.hstack([numpy_attention(*head) for head in zip(q, k, v)]), f"h.{i}.attn.c_proj")
-        x = x + linear(numpy_gelu(linear(norm(x, f"h.{i}.ln_2"), f"h.{i}.mlp.c_fc")), f"h.{i}.mlp.c_proj")
+        q, k, v = (
+            np.split(part, gpt.config.n_head, axis=1)
+            for part in np.split(linear(norm(x, f"h.{i}.ln_1"), f"h.{i}.attn.c_attn"), 3, axis=1)
+        )
+        x = x + linear(
+            np.hstack([numpy_attention(*head) for head in zip(q, k, v)]), f"h.{i}.attn.c_proj"
+        )
+        x = x + linear(
+            numpy_gelu(linear(norm(x, f"h.{i}.ln_2"), f"h.{i}.mlp.c_fc")), f"h.{i}.mlp.c_proj"
+        )
     return norm(x, "ln_f") @ w["wte.weight"].T
 
 
@@ -112,7 +123,9 @@ def test_with_pads_anywhere_against_numpy(batch):
 
 def test_the_size_of_gpt2_small():
     with torch.device("meta"):
-        gpt = GPT(GPTConfig(vocab_size=50257, context_length=1024, n_layer=12, n_head=12, n_embd=768))
+        gpt = GPT(
+            GPTConfig(vocab_size=50257, context_length=1024, n_layer=12, n_head=12, n_embd=768)
+        )
     assert sum(parameter.numel() for parameter in gpt.parameters()) == 124_439_808
 
 
@@ -138,7 +151,7 @@ def test_pads_change_nothing_at_real_positions(left, right):
     wanted = MODEL(tokens)
     for filler in (0, 5):
         padded, mask = pad(tokens, left, right, filler)
-        assert_close(MODEL(padded, mask)[:, left:left + 3], wanted)
+        assert_close(MODEL(padded, mask)[:, left : left + 3], wanted)
 
 
 def test_rows_with_different_numbers_of_pads_share_a_batch():
@@ -154,7 +167,7 @@ def test_a_left_pad_reads_itself_alone():
     tokens = random_tokens(1, 4)
     logits = MODEL(tokens, bools("..xx"))
     for t in (0, 1):
-        assert_close(logits[:, t], MODEL(tokens[:, t:t + 1])[:, 0])
+        assert_close(logits[:, t], MODEL(tokens[:, t : t + 1])[:, 0])
 
 
 def test_logits_and_gradients_are_finite_with_pads_and_with_a_row_of_pads():
@@ -201,16 +214,23 @@ def test_a_cache_keeps_the_pads_of_the_prompt_when_the_response_comes_without_a_
 @pytest.mark.parametrize("n", [1, 3])
 def test_repeated_rows_continue_one_reading_of_the_prompt(n):
     prompts, prompt_mask = random_tokens(2, 4), bools("xxxx", "..xx")
-    responses, response_mask = random_tokens(2 * n, 3, seed=2), torch.ones(2 * n, 3, dtype=torch.bool)
+    responses, response_mask = (
+        random_tokens(2 * n, 3, seed=2),
+        torch.ones(2 * n, 3, dtype=torch.bool),
+    )
     response_mask[-1, 2] = False
     cache = KVCache(CONFIG.n_layer)
     MODEL(prompts, prompt_mask, cache)
     logits = MODEL(responses, response_mask, cache.repeat_rows(n))
 
     rows = [b for b in range(2) for _ in range(n)]  # 0 0 0 1 1 1
-    wanted = MODEL(torch.cat((prompts[rows], responses), dim=1), torch.cat((prompt_mask[rows], response_mask), dim=1))
+    wanted = MODEL(
+        torch.cat((prompts[rows], responses), dim=1),
+        torch.cat((prompt_mask[rows], response_mask), dim=1),
+    )
     assert_close(logits, wanted[:, 4:])
-    assert len(cache) == 4 and cache.layers[0][0].shape[:1] == (2,)  # the copy grew, the original did not
+    # the copy grew, the original did not
+    assert len(cache) == 4 and cache.layers[0][0].shape[:1] == (2,)
 
 
 def test_gradients_through_repeated_rows_are_those_of_the_direct_forward():
@@ -220,7 +240,10 @@ def test_gradients_through_repeated_rows_are_those_of_the_direct_forward():
     cache = KVCache(CONFIG.n_layer)
     cached.hidden(prompts, prompt_mask, cache)
     weighted_total(cached(responses, response_mask, cache.repeat_rows(3))).backward()
-    tokens, mask = torch.cat((prompts[rows], responses), dim=1), torch.cat((prompt_mask[rows], response_mask), dim=1)
+    tokens, mask = (
+        torch.cat((prompts[rows], responses), dim=1),
+        torch.cat((prompt_mask[rows], response_mask), dim=1),
+    )
     weighted_total(direct(tokens, mask)[:, 4:]).backward()
     for one, other in zip(cached.parameters(), direct.parameters()):
         assert_close(one.grad, other.grad)
@@ -231,7 +254,9 @@ def test_gradients_through_repeated_rows_are_those_of_the_direct_forward():
 
 def test_the_output_layer_is_the_token_embedding():
     gpt, tokens = random_gpt(), torch.tensor([[1, 2, 3]])
-    assert [name for name, x in gpt.named_parameters() if CONFIG.vocab_size in x.shape] == ["wte.weight"]
+    assert [name for name, x in gpt.named_parameters() if CONFIG.vocab_size in x.shape] == [
+        "wte.weight"
+    ]
     assert_close(gpt.logits(gpt.hidden(tokens)), gpt(tokens))
     before = gpt(tokens)
     with torch.no_grad():
@@ -265,7 +290,9 @@ def test_the_initial_weights(n_embd, n_layer):
         if x.dim() == 1:
             assert (x == (1 if name.endswith("weight") else 0)).all(), name
         else:
-            std = 0.02 * math.sqrt(768 / n_embd) / (math.sqrt(2 * n_layer) if "c_proj" in name else 1)
+            std = (
+                0.02 * math.sqrt(768 / n_embd) / (math.sqrt(2 * n_layer) if "c_proj" in name else 1)
+            )
             assert abs(x.std().item() / std - 1) < 0.05 and abs(x.mean().item()) < 0.05 * std, name
 
 
@@ -306,7 +333,7 @@ def test_pads_do_not_count_towards_the_context_length():
     tokens = random_tokens(2, 8)
     for left, right in [(3, 0), (0, 3), (4, 4)]:
         padded, mask = pad(tokens, left, right)
-        assert_close(MODEL(padded, mask)[:, left:left + 8], MODEL(tokens))
+        assert_close(MODEL(padded, mask)[:, left : left + 8], MODEL(tokens))
     padded, mask = pad(tokens, left=3)
     assert_close(read_in_chunks(MODEL, padded, mask, [6, 5])[:, 3:], MODEL(tokens))
 
@@ -329,17 +356,22 @@ def test_refused_lengths():
 
 @pytest.mark.parametrize("shape", [(3,), (0, 3), (2, 0), (1, 2, 3)])
 def test_refused_tokens(shape):
-    with pytest.raises(ValueError, match=r"tokens must be \[B, S\] and not empty, got shape \[.*\]"):
+    with pytest.raises(
+        ValueError, match=r"tokens must be \[B, S\] and not empty, got shape \[.*\]"
+    ):
         MODEL(torch.zeros(shape, dtype=torch.long))
 
 
-@pytest.mark.parametrize("mask, got", [
-    (torch.ones(2, 4, dtype=torch.bool), r"torch.bool \[2, 4\]"),
-    (torch.ones(1, 3, dtype=torch.bool), r"torch.bool \[1, 3\]"),
-    (torch.ones(3, dtype=torch.bool), r"torch.bool \[3\]"),
-    (torch.ones(2, 3, dtype=torch.long), r"torch.int64 \[2, 3\]"),
-    (torch.ones(2, 3), r"torch.float32 \[2, 3\]"),
-])
+@pytest.mark.parametrize(
+    "mask, got",
+    [
+        (torch.ones(2, 4, dtype=torch.bool), r"torch.bool \[2, 4\]"),
+        (torch.ones(1, 3, dtype=torch.bool), r"torch.bool \[1, 3\]"),
+        (torch.ones(3, dtype=torch.bool), r"torch.bool \[3\]"),
+        (torch.ones(2, 3, dtype=torch.long), r"torch.int64 \[2, 3\]"),
+        (torch.ones(2, 3), r"torch.float32 \[2, 3\]"),
+    ],
+)
 def test_refused_masks(mask, got):
     with pytest.raises(ValueError, match=rf"mask must be bool of shape \[2, 3\], got {got}"):
         MODEL(torch.zeros(2, 3, dtype=torch.long), mask)
@@ -348,7 +380,9 @@ def test_refused_masks(mask, got):
 @pytest.mark.parametrize("name", ["vocab_size", "context_length", "n_layer", "n_head", "n_embd"])
 @pytest.mark.parametrize("bad", [0, -1, 8.0, "8", None])
 def test_refused_sizes(name, bad):
-    with pytest.raises(ValueError, match=f"{name} must be a whole number of at least 1, got {bad!r}"):
+    with pytest.raises(
+        ValueError, match=f"{name} must be a whole number of at least 1, got {bad!r}"
+    ):
         replace(CONFIG, **{name: bad})
 
 
@@ -373,7 +407,10 @@ def test_the_same_logits_on_cuda():
     gpt, tokens, mask = random_gpt().float(), random_tokens(2, 8), bools("xxxxxxxx", "...xxxxx")
     wanted, wanted_unmasked = gpt(tokens, mask), gpt(tokens)
     gpt, tokens, mask = gpt.cuda(), tokens.cuda(), mask.cuda()
-    pairs = [(gpt(tokens, mask), wanted), (gpt(tokens), wanted_unmasked),
-             (read_in_chunks(gpt, tokens, mask, [5, 1, 1, 1]), wanted)]
+    pairs = [
+        (gpt(tokens, mask), wanted),
+        (gpt(tokens), wanted_unmasked),
+        (read_in_chunks(gpt, tokens, mask, [5, 1, 1, 1]), wanted),
+    ]
     for result, on_cpu in pairs:
         torch.testing.assert_close(result.cpu(), on_cpu, rtol=1e-4, atol=1e-4)

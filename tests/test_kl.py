@@ -14,11 +14,14 @@ INF = float("inf")
 
 
 def random_logits(seed, vocabulary=5):
-    return torch.randn(1, 1, vocabulary, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return torch.randn(
+        1, 1, vocabulary, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+    )
 
 
 def log_pi_of(logits):
-    """The log-probability of every token of the vocabulary: [1,1,V] -> [1,V], as if each had been sampled once."""
+    """The log-probability of every token of the vocabulary: [1,1,V] -> [1,V], as if each had been
+    sampled once."""
     return logits.log_softmax(-1).squeeze(0)
 
 
@@ -30,19 +33,31 @@ COIN, BENT = [[0.5, 0.5]], [[0.9, 0.1]]  # the policy, the reference
 def test_estimators_by_hand():
     logprobs, ref_logprobs = f64(COIN).log(), f64(BENT).log()
     # d = log(.5 / .9) = -.587787, log(.5 / .1) = 1.609438
-    assert_close(kl.kl_k1(logprobs=logprobs, ref_logprobs=ref_logprobs), [[math.log(5 / 9), math.log(5)]])
+    assert_close(
+        kl.kl_k1(logprobs=logprobs, ref_logprobs=ref_logprobs), [[math.log(5 / 9), math.log(5)]]
+    )
     # .345493 / 2 and 2.590290 / 2
-    assert_close(kl.kl_k2(logprobs=logprobs, ref_logprobs=ref_logprobs), [[math.log(5 / 9) ** 2 / 2, math.log(5) ** 2 / 2]])
+    assert_close(
+        kl.kl_k2(logprobs=logprobs, ref_logprobs=ref_logprobs),
+        [[math.log(5 / 9) ** 2 / 2, math.log(5) ** 2 / 2]],
+    )
     # .9 / .5 - 1 - .587787 = .212213, .1 / .5 - 1 + 1.609438 = .809438
-    assert_close(kl.kl_k3(logprobs=logprobs, ref_logprobs=ref_logprobs), [[0.8 + math.log(5 / 9), math.log(5) - 0.8]])
+    assert_close(
+        kl.kl_k3(logprobs=logprobs, ref_logprobs=ref_logprobs),
+        [[0.8 + math.log(5 / 9), math.log(5) - 0.8]],
+    )
 
 
 def test_exact_kl_by_hand_and_its_direction():
     # KL(coin || bent) = .5 log(.5 / .9) + .5 log(.5 / .1) = .510826
     # KL(bent || coin) = .9 log(.9 / .5) + .1 log(.1 / .5) = .368064
     coin, bent = f64([COIN]).log(), f64([BENT]).log()
-    assert_close(kl.exact_kl(logits=coin, ref_logits=bent), [[0.5 * math.log(5 / 9) + 0.5 * math.log(5)]])
-    assert_close(kl.exact_kl(logits=bent, ref_logits=coin), [[0.9 * math.log(9 / 5) + 0.1 * math.log(1 / 5)]])
+    assert_close(
+        kl.exact_kl(logits=coin, ref_logits=bent), [[0.5 * math.log(5 / 9) + 0.5 * math.log(5)]]
+    )
+    assert_close(
+        kl.exact_kl(logits=bent, ref_logits=coin), [[0.9 * math.log(9 / 5) + 0.1 * math.log(1 / 5)]]
+    )
 
 
 # the theorem, by enumeration of the vocabulary
@@ -55,9 +70,12 @@ def test_k1_and_k3_are_unbiased_and_k2_is_not(seed):
     pair = {"logprobs": log_pi_of(logits), "ref_logprobs": log_pi_of(ref_logits)}
     assert_close((pi * kl.kl_k1(**pair)).sum(), exact)
     assert_close((pi * kl.kl_k3(**pair)).sum(), exact)
-    # 0 = E[exp(-d)] - 1 = -E[d] + E[d^2]/2 - ..., so what k2 leaves out is E[exp(-d) - 1 + d - d^2/2]
+    # 0 = E[exp(-d)] - 1 = -E[d] + E[d^2]/2 - ..., so what k2 leaves out is E[exp(-d) - 1 + d -
+    #   d^2/2]
     d = pair["logprobs"] - pair["ref_logprobs"]
-    assert_close((pi * kl.kl_k2(**pair)).sum() - exact, (pi * (1 - d + d**2 / 2 - (-d).exp())).sum())
+    assert_close(
+        (pi * kl.kl_k2(**pair)).sum() - exact, (pi * (1 - d + d**2 / 2 - (-d).exp())).sum()
+    )
 
 
 def test_the_bias_of_k2_by_hand():
@@ -72,7 +90,8 @@ def test_the_bias_of_k2_by_hand():
 def test_what_their_gradients_estimate_as_a_loss(seed):
     logits, ref_logits = random_logits(seed).requires_grad_(), random_logits(seed + 1)
     log_pi, log_ref = log_pi_of(logits), log_pi_of(ref_logits)
-    pi = log_pi.detach().exp()  # how often each token is sampled; a sampled loss does not see that this depends on theta
+    # how often each token is sampled; a sampled loss does not see that this depends on theta
+    pi = log_pi.detach().exp()
 
     def gradient(loss):
         return torch.autograd.grad(loss, logits, retain_graph=True)[0]
@@ -93,14 +112,17 @@ def test_zero_when_they_agree_and_never_negative(seed):
     logits, ref_logits = random_logits(seed), random_logits(seed + 1)
     pair = {"logprobs": log_pi_of(logits), "ref_logprobs": log_pi_of(ref_logits)}
     for name in ESTIMATORS:
-        assert (getattr(kl, name)(logprobs=pair["logprobs"], ref_logprobs=pair["logprobs"]) == 0).all()
+        assert (
+            getattr(kl, name)(logprobs=pair["logprobs"], ref_logprobs=pair["logprobs"]) == 0
+        ).all()
     assert_close(kl.exact_kl(logits=logits + 3, ref_logits=logits), [[0]])
     assert (kl.kl_k2(**pair) >= 0).all() and (kl.kl_k3(**pair) >= 0).all()
     assert kl.exact_kl(logits=logits, ref_logits=ref_logits) >= 0
 
 
 def test_k3_keeps_its_digits_near_zero():
-    # exp(-d) - 1 + d = d^2 / 2 - d^3 / 6 + ...; with d = 1e-6 it is 5e-13, of which exp(-d) - 1 keeps three digits
+    # exp(-d) - 1 + d = d^2 / 2 - d^3 / 6 + ...; with d = 1e-6 it is 5e-13, of which exp(-d) - 1
+    # keeps three digits
     k3 = kl.kl_k3(logprobs=f64([[1e-6]]), ref_logprobs=f64([[0.0]])).item()
     assert abs(k3 / 5e-13 - 1) < 1e-3
 
@@ -134,7 +156,14 @@ def test_a_token_forbidden_to_the_policy(ref_end):
     wanted = sum(pi[v] * torch.log(pi[v] / pi_ref[v]) for v in range(2))
     assert_close(exact, [[wanted]])
     gradient = torch.autograd.grad(exact.sum(), logits)[0][0, 0]
-    assert_close(gradient, [pi[0] * (torch.log(pi[0] / pi_ref[0]) - wanted), pi[1] * (torch.log(pi[1] / pi_ref[1]) - wanted), 0])
+    assert_close(
+        gradient,
+        [
+            pi[0] * (torch.log(pi[0] / pi_ref[0]) - wanted),
+            pi[1] * (torch.log(pi[1] / pi_ref[1]) - wanted),
+            0,
+        ],
+    )
 
 
 def test_a_token_forbidden_to_the_reference_alone_is_infinitely_far():
@@ -149,7 +178,9 @@ def test_a_probability_that_underflows_counts_as_zero():
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
 def test_the_dtype_is_kept(dtype):
     one = torch.zeros(1, 2, dtype=dtype)
-    assert all(getattr(kl, name)(logprobs=one, ref_logprobs=one).dtype == dtype for name in ESTIMATORS)
+    assert all(
+        getattr(kl, name)(logprobs=one, ref_logprobs=one).dtype == dtype for name in ESTIMATORS
+    )
     assert kl.exact_kl(logits=one.unsqueeze(0), ref_logits=one.unsqueeze(0)).dtype == dtype
 
 
@@ -159,9 +190,13 @@ def test_the_dtype_is_kept(dtype):
 @pytest.mark.parametrize("name", ESTIMATORS)
 def test_refused_logprobs(name):
     function, one = getattr(kl, name), torch.zeros(2, 3)
-    with pytest.raises(ValueError, match=r"ref_logprobs: got shape \[2, 1\], wanted .* as in logprobs"):
+    with pytest.raises(
+        ValueError, match=r"ref_logprobs: got shape \[2, 1\], wanted .* as in logprobs"
+    ):
         function(logprobs=one, ref_logprobs=one[:, :1])
-    with pytest.raises(ValueError, match="ref_logprobs: got a tensor that requires grad, wanted data"):
+    with pytest.raises(
+        ValueError, match="ref_logprobs: got a tensor that requires grad, wanted data"
+    ):
         function(logprobs=one, ref_logprobs=one.clone().requires_grad_())
     with pytest.raises(ValueError, match="logprobs: got dtype torch.int64, wanted float"):
         function(logprobs=one.long(), ref_logprobs=one)
@@ -169,9 +204,14 @@ def test_refused_logprobs(name):
 
 def test_refused_logits():
     logits = torch.zeros(2, 3, 4)
-    with pytest.raises(ValueError, match=r"ref_logits: got shape \[2, 3, 1\], wanted \[B, T, V\] with .*V = 4 as in logits"):
+    with pytest.raises(
+        ValueError,
+        match=r"ref_logits: got shape \[2, 3, 1\], wanted \[B, T, V\] with .*V = 4 as in logits",
+    ):
         kl.exact_kl(logits=logits, ref_logits=logits[..., :1])
-    with pytest.raises(ValueError, match="ref_logits: got a tensor that requires grad, wanted data"):
+    with pytest.raises(
+        ValueError, match="ref_logits: got a tensor that requires grad, wanted data"
+    ):
         kl.exact_kl(logits=logits, ref_logits=logits.clone().requires_grad_())
     with pytest.raises(ValueError, match=r"logits: got shape \[2, 3\], wanted \[B, T, V\]"):
         kl.exact_kl(logits=logits[..., 0], ref_logits=logits)
@@ -187,12 +227,18 @@ def test_against_numpy(seed):
     exact, k1, k2, k3 = np.zeros((2, 3)), np.zeros((2, 3)), np.zeros((2, 3)), np.zeros((2, 3))
     for b in range(2):
         for t in range(3):
-            p, q = (np.exp(x[b, t].numpy()) / np.exp(x[b, t].numpy()).sum() for x in (logits, ref_logits))
+            p, q = (
+                np.exp(x[b, t].numpy()) / np.exp(x[b, t].numpy()).sum()
+                for x in (logits, ref_logits)
+            )
             exact[b, t] = sum(p[v] * np.log(p[v] / q[v]) for v in range(4))
             r = q[0] / p[0]  # token 0 was sampled everywhere
             k1[b, t], k2[b, t], k3[b, t] = -np.log(r), np.log(r) ** 2 / 2, (r - 1) - np.log(r)
     assert_close(kl.exact_kl(logits=logits, ref_logits=ref_logits), exact)
-    pair = {"logprobs": logits.log_softmax(-1)[..., 0], "ref_logprobs": ref_logits.log_softmax(-1)[..., 0]}
+    pair = {
+        "logprobs": logits.log_softmax(-1)[..., 0],
+        "ref_logprobs": ref_logits.log_softmax(-1)[..., 0],
+    }
     assert_close(kl.kl_k1(**pair), k1)
     assert_close(kl.kl_k2(**pair), k2)
     assert_close(kl.kl_k3(**pair), k3)

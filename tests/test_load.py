@@ -1,4 +1,5 @@
-"""Models of a finished run are the models that the run saved; and the profile of an update reads such a run."""
+"""Models of a finished run are the models that the run saved; and the profile of an update reads
+such a run."""
 
 import shutil
 
@@ -42,13 +43,23 @@ def test_what_is_not_there_or_of_another_kind_is_refused_by_its_path(folder, tmp
 def test_the_profile_gives_shares_of_parts_and_of_kinds_of_operations(folder, capsys):
     assert profile_main(["--run", str(folder), "--updates", "2"]) == 0
     out = capsys.readouterr().out
-    for row in ("rollout: sampling and rescoring", "update: forward, backward, step", "matrix products and attention"):
+    for row in (
+        "rollout: sampling and rescoring",
+        "update: forward, backward, step",
+        "matrix products and attention",
+    ):
         assert row in out
     tables = out.split("kind of operation")
     for text in tables:
-        assert 95 <= sum(int(line.split("|")[2].split()[0]) for line in text.splitlines() if "%" in line) <= 105
+        assert (
+            95
+            <= sum(int(line.split("|")[2].split()[0]) for line in text.splitlines() if "%" in line)
+            <= 105
+        )
 
 
 def test_the_profile_of_what_is_no_run_is_refused(tmp_path, capsys):
     assert profile_main(["--run", str(tmp_path)]) == 2
-    assert capsys.readouterr().err.startswith(f"error: {tmp_path}/config.json: No such file or directory")
+    assert capsys.readouterr().err.startswith(
+        f"error: {tmp_path}/config.json: No such file or directory"
+    )

@@ -3,8 +3,17 @@ import math
 import numpy as np
 import pytest
 import torch
-from helpers import assert_close, batch_of, check_common_refusals, check_layout_does_not_matter, check_padding_is_never_read
-from helpers import f64, mask_of_lengths, ragged_batches, value_and_gradients
+from helpers import (
+    assert_close,
+    batch_of,
+    check_common_refusals,
+    check_layout_does_not_matter,
+    check_padding_is_never_read,
+    f64,
+    mask_of_lengths,
+    ragged_batches,
+    value_and_gradients,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,25 +23,34 @@ INF = float("inf")
 
 
 def random_logits(seed, vocabulary=5):
-    return torch.randn(2, 3, vocabulary, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return torch.randn(
+        2, 3, vocabulary, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+    )
 
 
 # hand-worked numbers
 
 
 def test_the_ratios_of_the_documents():
-    # exp(-.4 + .5) = exp(.1) = 1.10517, exp(-.8 + .7) = exp(-.1) = 0.90484, exp(-.5 + .6) = exp(.1) = 1.10517
+    # exp(-.4 + .5) = exp(.1) = 1.10517, exp(-.8 + .7) = exp(-.1) = 0.90484, exp(-.5 + .6) = exp(.1)
+    # = 1.10517
     ratios = logprobs.token_ratios(
-        logprobs=f64([[-0.4, -0.8, -0.5]]), old_logprobs=f64([[-0.5, -0.7, -0.6]]), response_mask=mask_of_lengths([3])
+        logprobs=f64([[-0.4, -0.8, -0.5]]),
+        old_logprobs=f64([[-0.5, -0.7, -0.6]]),
+        response_mask=mask_of_lengths([3]),
     )
     assert_close(ratios, [[math.exp(0.1), math.exp(-0.1), math.exp(0.1)]])
     assert ratios.numpy().round(5).tolist() == [[1.10517, 0.90484, 1.10517]]
 
 
 def test_logprobs_and_entropy_by_hand():
-    # logits log 1, log 2, log 1: probabilities 1/4, 1/2, 1/4; entropy 1/2 log 4 + 1/2 log 2 = 1.5 log 2
+    # logits log 1, log 2, log 1: probabilities 1/4, 1/2, 1/4; entropy 1/2 log 4 + 1/2 log 2 = 1.5
+    # log 2
     logits = f64([[[0, math.log(2), 0]] * 3])
-    assert_close(logprobs.token_logprobs(logits=logits, tokens=torch.tensor([[0, 1, 2]])), np.log([[0.25, 0.5, 0.25]]))
+    assert_close(
+        logprobs.token_logprobs(logits=logits, tokens=torch.tensor([[0, 1, 2]])),
+        np.log([[0.25, 0.5, 0.25]]),
+    )
     assert_close(logprobs.token_entropy(logits=logits), [[1.5 * math.log(2)] * 3])
 
 
@@ -50,11 +68,16 @@ def test_a_ratio_of_tiny_probabilities():
 @given(st.integers(0, 1000))
 def test_the_vocabulary_sums_to_one_and_the_score_to_zero(seed):
     logits = random_logits(seed).requires_grad_()
-    all_log_pi = [logprobs.token_logprobs(logits=logits, tokens=torch.full((2, 3), v)) for v in range(5)]
+    all_log_pi = [
+        logprobs.token_logprobs(logits=logits, tokens=torch.full((2, 3), v)) for v in range(5)
+    ]
     pi = torch.stack([log_pi.exp() for log_pi in all_log_pi])
     assert_close(pi.sum(dim=0), torch.ones(2, 3))
-    assert_close(logprobs.token_entropy(logits=logits), -sum(log_pi.exp() * log_pi for log_pi in all_log_pi))
-    expected_score = sum((pi[v].detach() * log_pi).sum() for v, log_pi in enumerate(all_log_pi))  # E[grad log pi] = 0
+    assert_close(
+        logprobs.token_entropy(logits=logits), -sum(log_pi.exp() * log_pi for log_pi in all_log_pi)
+    )
+    # E[grad log pi] = 0
+    expected_score = sum((pi[v].detach() * log_pi).sum() for v, log_pi in enumerate(all_log_pi))
     assert_close(torch.autograd.grad(expected_score, logits)[0], torch.zeros(2, 3, 5))
 
 
@@ -66,7 +89,9 @@ def test_the_old_policy_expects_a_ratio_of_one(seed):
         tokens = torch.full((2, 3), v)
         old = logprobs.token_logprobs(logits=old_logits, tokens=tokens)
         new = logprobs.token_logprobs(logits=logits, tokens=tokens)
-        total += old.exp() * logprobs.token_ratios(logprobs=new, old_logprobs=old, response_mask=mask_of_lengths([3, 3]))
+        total += old.exp() * logprobs.token_ratios(
+            logprobs=new, old_logprobs=old, response_mask=mask_of_lengths([3, 3])
+        )
     assert_close(total, torch.ones(2, 3))
 
 
@@ -74,7 +99,9 @@ def test_the_old_policy_expects_a_ratio_of_one(seed):
 
 
 def test_entropy_at_its_ends():
-    assert_close(logprobs.token_entropy(logits=torch.zeros(1, 1, 7, dtype=torch.float64)), [[math.log(7)]])
+    assert_close(
+        logprobs.token_entropy(logits=torch.zeros(1, 1, 7, dtype=torch.float64)), [[math.log(7)]]
+    )
     assert_close(logprobs.token_entropy(logits=f64([[[0, -INF, -INF]]])), [[0]])
     assert_close(logprobs.token_entropy(logits=f64([[[0, -INF, 0]]])), [[math.log(2)]])
     assert_close(logprobs.token_entropy(logits=f64([[[1e4, 0, 0]]])), [[0]])
@@ -92,7 +119,9 @@ def test_ratio_one_at_the_old_policy(batch):
 def test_gradient_of_the_logprob_is_one_hot_minus_pi():
     logits, tokens = random_logits(0), torch.tensor([[0, 1, 2], [3, 4, 0]])
     tracked = logits.clone().requires_grad_()
-    gradient = torch.autograd.grad(logprobs.token_logprobs(logits=tracked, tokens=tokens).sum(), tracked)[0]
+    gradient = torch.autograd.grad(
+        logprobs.token_logprobs(logits=tracked, tokens=tokens).sum(), tracked
+    )[0]
     assert_close(gradient, torch.nn.functional.one_hot(tokens, 5) - logits.softmax(-1))
 
 
@@ -108,12 +137,19 @@ def test_gradient_of_the_entropy():
 def test_a_forbidden_token_leaves_the_others_as_they_are():
     logits = random_logits(0)
     forbidden = torch.cat([logits, torch.full((2, 3, 1), -INF, dtype=torch.float64)], dim=-1)
-    for function in (lambda logits: logprobs.token_entropy(logits=logits),
-                     lambda logits: logprobs.token_logprobs(logits=logits, tokens=torch.ones(2, 3).long())):
-        values, gradients = zip(*[
-            (function(tracked).detach(), torch.autograd.grad(function(tracked).sum(), tracked)[0])
-            for tracked in (logits.clone().requires_grad_(), forbidden.clone().requires_grad_())
-        ])
+    for function in (
+        lambda logits: logprobs.token_entropy(logits=logits),
+        lambda logits: logprobs.token_logprobs(logits=logits, tokens=torch.ones(2, 3).long()),
+    ):
+        values, gradients = zip(
+            *[
+                (
+                    function(tracked).detach(),
+                    torch.autograd.grad(function(tracked).sum(), tracked)[0],
+                )
+                for tracked in (logits.clone().requires_grad_(), forbidden.clone().requires_grad_())
+            ]
+        )
         assert_close(values[1], values[0])
         assert_close(gradients[1][..., :5], gradients[0])
         assert (gradients[1][..., 5] == 0).all()
@@ -137,20 +173,32 @@ def test_the_dtype_is_kept(dtype):
     logits = random_logits(0).to(dtype)
     new = logprobs.token_logprobs(logits=logits, tokens=torch.zeros(2, 3).long())
     assert new.dtype == logprobs.token_entropy(logits=logits).dtype == dtype
-    assert logprobs.token_ratios(logprobs=new, old_logprobs=new, response_mask=mask_of_lengths([3, 3])).dtype == dtype
+    assert (
+        logprobs.token_ratios(
+            logprobs=new, old_logprobs=new, response_mask=mask_of_lengths([3, 3])
+        ).dtype
+        == dtype
+    )
 
 
 # refusals
 
 
-@pytest.mark.parametrize("tokens, message", [
-    (torch.full((2, 3), 5), r"tokens: got ids from 5 to 5, wanted ids in \[0, 5\)"),
-    (torch.full((2, 3), -1), r"tokens: got ids from -1 to -1, wanted ids in \[0, 5\)"),
-    (torch.zeros(2, 3), "tokens: got dtype torch.float32, wanted int64"),
-    (torch.zeros(2, 3, dtype=torch.int32), "tokens: got dtype torch.int32, wanted int64"),
-    (torch.zeros(2, 1).long(), r"tokens: got shape \[2, 1\], wanted \[B, T\] with B = 2 as in logits, T = 3 as in logits"),
-    (torch.zeros(2, 3, 1).long(), r"tokens: got shape \[2, 3, 1\], wanted \[B, T\]"),
-])
+@pytest.mark.parametrize(
+    "tokens, message",
+    [
+        (torch.full((2, 3), 5), r"tokens: got ids from 5 to 5, wanted ids in \[0, 5\)"),
+        (torch.full((2, 3), -1), r"tokens: got ids from -1 to -1, wanted ids in \[0, 5\)"),
+        (torch.zeros(2, 3), "tokens: got dtype torch.float32, wanted int64"),
+        (torch.zeros(2, 3, dtype=torch.int32), "tokens: got dtype torch.int32, wanted int64"),
+        (
+            torch.zeros(2, 1).long(),
+            r"tokens: got shape \[2, 1\], wanted \[B, T\] with B = "
+            r"2 as in logits, T = 3 as in logits",
+        ),
+        (torch.zeros(2, 3, 1).long(), r"tokens: got shape \[2, 3, 1\], wanted \[B, T\]"),
+    ],
+)
 def test_refused_tokens(tokens, message):
     with pytest.raises(ValueError, match=message):
         logprobs.token_logprobs(logits=random_logits(0), tokens=tokens)

@@ -1,13 +1,28 @@
 import numpy as np
 import pytest
 import torch
-from helpers import assert_close, batch_of, check_layout_does_not_matter, check_padding_is_never_read, f64, mask_of_lengths
-from helpers import ragged_batches, value_and_gradients
+from helpers import (
+    assert_close,
+    batch_of,
+    check_layout_does_not_matter,
+    check_padding_is_never_read,
+    f64,
+    mask_of_lengths,
+    ragged_batches,
+    value_and_gradients,
+)
 from hypothesis import given
 
 from minippo import masked
 
-NAMES = ["zero_padding", "masked_sum", "masked_mean", "masked_variance", "whiten", "scale_to_unit_std"]
+NAMES = [
+    "zero_padding",
+    "masked_sum",
+    "masked_mean",
+    "masked_variance",
+    "whiten",
+    "scale_to_unit_std",
+]
 NAN = float("nan")
 
 
@@ -31,7 +46,9 @@ def test_whitening_keeps_neither_sign_nor_size():
     # mean .05, biased std sqrt((1e-4 + 0 + 1e-4 + 0) / 4) = .00707107, and .01 / .00707107 = sqrt 2
     values, mask, root = f64([[0.04, 0.05, 0.06, 0.05]]), mask_of_lengths([4]), 2**0.5
     assert_close(masked.whiten(values=values, mask=mask), [[-root, 0, root, 0]])
-    assert_close(masked.scale_to_unit_std(values=values, mask=mask), [[0.05 - root, 0.05, 0.05 + root, 0.05]])
+    assert_close(
+        masked.scale_to_unit_std(values=values, mask=mask), [[0.05 - root, 0.05, 0.05 + root, 0.05]]
+    )
 
 
 # the theorem: what whitening is for
@@ -48,7 +65,9 @@ def test_whitened_values_have_mean_0_and_std_1(batch):
     assert_close(masked.whiten(values=3 * values - 7, mask=mask), white)
     assert_close(masked.whiten(values=-values, mask=mask), -white)
     scaled = masked.scale_to_unit_std(values=values, mask=mask)
-    assert_close(masked.masked_mean(values=scaled, mask=mask), masked.masked_mean(values=values, mask=mask))
+    assert_close(
+        masked.masked_mean(values=scaled, mask=mask), masked.masked_mean(values=values, mask=mask)
+    )
     assert_close(masked.masked_variance(values=scaled, mask=mask), 1)
 
 
@@ -74,9 +93,15 @@ def test_any_shape_and_any_pattern_will_do():
 
 
 def test_gradients_by_hand():
-    batch = {"values": f64([[1.0, 2.0, 9.0], [6.0, 9.0, 9.0]]), "response_mask": mask_of_lengths([2, 1], 3)}
-    for name, wanted in [("masked_sum", [[1, 1, 0], [1, 0, 0]]), ("masked_mean", [[1 / 3, 1 / 3, 0], [1 / 3, 0, 0]]),
-                         ("masked_variance", [[-4 / 3, -2 / 3, 0], [2, 0, 0]])]:  # 2 (x - 3) / 3
+    batch = {
+        "values": f64([[1.0, 2.0, 9.0], [6.0, 9.0, 9.0]]),
+        "response_mask": mask_of_lengths([2, 1], 3),
+    }
+    for name, wanted in [
+        ("masked_sum", [[1, 1, 0], [1, 0, 0]]),
+        ("masked_mean", [[1 / 3, 1 / 3, 0], [1 / 3, 0, 0]]),
+        ("masked_variance", [[-4 / 3, -2 / 3, 0], [2, 0, 0]]),
+    ]:  # 2 (x - 3) / 3
         _, gradients = value_and_gradients(with_response_mask(name), batch, ["values"])
         assert_close(gradients["values"], wanted)
 
@@ -100,7 +125,10 @@ def test_the_dtype_is_kept(dtype):
 @pytest.mark.parametrize("name", NAMES)
 def test_refusals(name):
     function, values, mask = getattr(masked, name), f64([[1.0, 2.0, 4.0]]), mask_of_lengths([3])
-    with pytest.raises(ValueError, match=r"mask: got shape \[1, 1\], wanted \[\.\.\.\] with \.\.\. = \[1, 3\] as in values"):
+    with pytest.raises(
+        ValueError,
+        match=r"mask: got shape \[1, 1\], wanted \[\.\.\.\] with \.\.\. = \[1, 3\] as in values",
+    ):
         function(values=values, mask=mask[:, :1])
     with pytest.raises(ValueError, match="mask: got dtype torch.float64, wanted bool"):
         function(values=values, mask=values)
@@ -113,11 +141,15 @@ def test_refusals(name):
 
 
 @pytest.mark.parametrize("name", ["whiten", "scale_to_unit_std"])
-@pytest.mark.parametrize("rows", [[[3.0]], [[1.1] * 7], [[0.0, 1e-9]], [[1.0, NAN]], [[1.0, float("inf")]]])
+@pytest.mark.parametrize(
+    "rows", [[[3.0]], [[1.1] * 7], [[0.0, 1e-9]], [[1.0, NAN]], [[1.0, float("inf")]]]
+)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_no_spread_is_refused(name, rows, dtype):
     values = torch.tensor(rows, dtype=dtype)
-    with pytest.raises(ValueError, match="values: got a standard deviation of .*, wanted at least 1e-08"):
+    with pytest.raises(
+        ValueError, match="values: got a standard deviation of .*, wanted at least 1e-08"
+    ):
         getattr(masked, name)(values=values, mask=torch.ones_like(values).bool())
 
 
@@ -127,10 +159,17 @@ def test_no_spread_is_refused(name, rows, dtype):
 @given(ragged_batches("values"))
 def test_against_numpy(batch):
     values, mask = batch["values"], batch["response_mask"]
-    kept = np.array([values[b, t] for b in range(len(mask)) for t in range(mask.shape[1]) if mask[b, t]])
+    kept = np.array(
+        [values[b, t] for b in range(len(mask)) for t in range(mask.shape[1]) if mask[b, t]]
+    )
     assert_close(masked.masked_sum(values=values, mask=mask), np.sum(kept))
     assert_close(masked.masked_mean(values=values, mask=mask), np.mean(kept))
     assert_close(masked.masked_variance(values=values, mask=mask), np.var(kept))
     if len(kept) > 1:
-        assert_close(masked.whiten(values=values, mask=mask)[mask], (kept - kept.mean()) / kept.std())
-        assert_close(masked.scale_to_unit_std(values=values, mask=mask)[mask], (kept - kept.mean()) / kept.std() + kept.mean())
+        assert_close(
+            masked.whiten(values=values, mask=mask)[mask], (kept - kept.mean()) / kept.std()
+        )
+        assert_close(
+            masked.scale_to_unit_std(values=values, mask=mask)[mask],
+            (kept - kept.mean()) / kept.std() + kept.mean(),
+        )

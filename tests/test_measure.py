@@ -9,11 +9,20 @@ from minippo.measure import main, table
 
 
 def summary(seed, seconds=100.0, gold=2.7, answers=None):
-    return {"seed": seed, "seconds": {"total": seconds}, "seconds_in_matmul_loops": 400.0, "peak_memory_mib": 500.0,
-            "reward_model": {"heldout_accuracy": 0.8, "annotator_ceiling": None, "skill": None}, "gold_max": 3.0,
-            "sft": {"gold": 0.9}, "policy": {"gold": gold, "eos_rate": 1.0, "kl": 2.0}, "win_rate": {"value": 0.9},
-            "optimality": 0.97, "optimum": {"effective_sample_size": 300.0, "effective_sample_size_min": 3.0},
-            "answers": answers}
+    return {
+        "seed": seed,
+        "seconds": {"total": seconds},
+        "seconds_in_matmul_loops": 400.0,
+        "peak_memory_mib": 500.0,
+        "reward_model": {"heldout_accuracy": 0.8, "annotator_ceiling": None, "skill": None},
+        "gold_max": 3.0,
+        "sft": {"gold": 0.9},
+        "policy": {"gold": gold, "eos_rate": 1.0, "kl": 2.0},
+        "win_rate": {"value": 0.9},
+        "optimality": 0.97,
+        "optimum": {"effective_sample_size": 300.0, "effective_sample_size_min": 3.0},
+        "answers": answers,
+    }
 
 
 def cells(line):
@@ -21,10 +30,16 @@ def cells(line):
 
 
 def test_a_row_per_seed_and_the_worst_of_each_column():
-    header, _, one, two, worst = map(cells, table([summary(0, seconds=90.0, gold=2.4), summary(1, seconds=120.0)]))
+    header, _, one, two, worst = map(
+        cells, table([summary(0, seconds=90.0, gold=2.4), summary(1, seconds=120.0)])
+    )
     at = header.index
     assert (one[0], two[0], worst[0]) == ("0", "1", "worst")
-    assert (one[at("gold share after")], two[at("gold share after")], worst[at("gold share after")]) == ("0.800", "0.900", "0.800")
+    assert (
+        one[at("gold share after")],
+        two[at("gold share after")],
+        worst[at("gold share after")],
+    ) == ("0.800", "0.900", "0.800")
     assert worst[at("seconds")] == "120"  # the longest time is the worst, the lowest gold is
 
 
@@ -33,14 +48,19 @@ def test_columns_without_a_number_are_left_out():
     assert "skill" not in header and "P(right) after" not in header
     answers = [{"right_before": 0.4, "right_after": 0.9}, {"right_before": 0.2, "right_after": 1.0}]
     header, _, row, _ = map(cells, table([summary(0, answers=answers)]))
-    assert row[header.index("P(right) before")] == "0.300" and row[header.index("P(right) after")] == "0.950"
+    assert (
+        row[header.index("P(right) before")] == "0.300"
+        and row[header.index("P(right) after")] == "0.950"
+    )
 
 
 def test_seeds_that_are_done_are_not_run_again(tmp_path, capsys, monkeypatch):
     for seed in (3, 4):
         (tmp_path / f"seed-{seed}").mkdir()
         (tmp_path / f"seed-{seed}/summary.json").write_text(json.dumps(summary(seed)))
-        (tmp_path / f"seed-{seed}/config.json").write_text(json.dumps(resolve({"seed": seed}).to_dict() | {"versions": {}}))
+        (tmp_path / f"seed-{seed}/config.json").write_text(
+            json.dumps(resolve({"seed": seed}).to_dict() | {"versions": {}})
+        )
     monkeypatch.setattr("subprocess.run", None)  # a call would fail
     assert main(["--seeds", "3-4", "--root", str(tmp_path)]) == 0
     assert capsys.readouterr().out == (tmp_path / "table.md").read_text()

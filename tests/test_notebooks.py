@@ -1,4 +1,5 @@
-"""The committed notebooks are built from their sources, hold no error, are small enough, and keep their form."""
+"""The committed notebooks are built from their sources, hold no error, are small enough, and keep
+their form."""
 
 import ast
 import base64
@@ -18,7 +19,14 @@ nbformat = pytest.importorskip("nbformat")
 SOURCES = build.sources()
 NUMBERS = pytest.mark.parametrize("source", SOURCES, ids=[source.stem[:2] for source in SOURCES])
 LARGEST_PICTURE = 300_000
-PARTS = ("**Goal:**", "three predictions", "## What would break this", "## Questions", "## Exercise", "## References")
+PARTS = (
+    "**Goal:**",
+    "three predictions",
+    "## What would break this",
+    "## Questions",
+    "## Exercise",
+    "## References",
+)
 
 
 def notebook_of(source):
@@ -45,8 +53,12 @@ def public_names():
     names = set()
     for path in Path(minippo.__file__).parent.rglob("*.py"):
         if "exercises" not in path.parts:
-            names |= {node.name for node in ast.parse(path.read_text()).body if isinstance(node, (ast.FunctionDef, ast.ClassDef))
-                      and not node.name.startswith("_")}
+            names |= {
+                node.name
+                for node in ast.parse(path.read_text()).body
+                if isinstance(node, (ast.FunctionDef, ast.ClassDef))
+                and not node.name.startswith("_")
+            }
     return names
 
 
@@ -65,7 +77,9 @@ def test_no_output_holds_an_error(source):
 
 @NUMBERS
 def test_every_code_cell_was_run_in_order(source):
-    assert [cell.execution_count for cell in code_cells(source)] == list(range(1, len(code_cells(source)) + 1))
+    assert [cell.execution_count for cell in code_cells(source)] == list(
+        range(1, len(code_cells(source)) + 1)
+    )
 
 
 @NUMBERS
@@ -82,19 +96,29 @@ def test_pictures_are_png_and_small(source):
 def test_cells_are_short_and_define_nothing_that_the_package_defines(source):
     names = public_names()
     for cell in code_cells(source):
-        lines = [line for line in cell.source.splitlines() if line.strip() and not line.strip().startswith("#")]
+        lines = [
+            line
+            for line in cell.source.splitlines()
+            if line.strip() and not line.strip().startswith("#")
+        ]
         assert len(lines) <= 15, cell.source
-        defined = {node.name for node in ast.walk(ast.parse(cell.source)) if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
+        defined = {
+            node.name
+            for node in ast.walk(ast.parse(cell.source))
+            if isinstance(node, (ast.FunctionDef, ast.ClassDef))
+        }
         assert not defined & names, defined & names
 
 
 @NUMBERS
 def test_it_has_all_its_parts(source):
-    text = "\n".join(cell.source for cell in notebook_of(source).cells if cell.cell_type == "markdown")
+    text = "\n".join(
+        cell.source for cell in notebook_of(source).cells if cell.cell_type == "markdown"
+    )
     places = [text.find(part) for part in PARTS]
     assert -1 not in places and places == sorted(places), dict(zip(PARTS, places))
     assert len(re.findall(r"<details><summary>\d\. ", text)) == 3 == text.count("</details>")
-    predictions = text[text.index("three predictions"):]
+    predictions = text[text.index("three predictions") :]
     assert [predictions.find(f"\n{number}. ") > 0 for number in (1, 2, 3)] == [True] * 3
 
 
@@ -102,7 +126,10 @@ def test_it_has_all_its_parts(source):
 def test_the_exercise_is_left_open(source):
     cells = [cell for cell in code_cells(source) if "exercise.check(" in cell.source]
     assert len(cells) == 1
-    assert "".join(output.get("text", "") for output in cells[0].outputs) == "not yet: the function is not written yet\n"
+    assert (
+        "".join(output.get("text", "") for output in cells[0].outputs)
+        == "not yet: the function is not written yet\n"
+    )
 
 
 @NUMBERS
@@ -117,9 +144,12 @@ def test_links_lead_somewhere(source):
 
 @NUMBERS
 def test_a_number_quoted_in_prose_is_one_that_a_cell_shows(source):
-    """Decimals in the text, equation numbers and arXiv's aside, stand in some output or in some code."""
-    shown = "\n".join(cell.source + "".join(str(output.get("text", "")) for output in cell.outputs)
-                      for cell in code_cells(source))
+    """Decimals in the text, equation numbers and arXiv's aside, stand in some output or in some
+    code."""
+    shown = "\n".join(
+        cell.source + "".join(str(output.get("text", "")) for output in cell.outputs)
+        for cell in code_cells(source)
+    )
     for cell in notebook_of(source).cells:
         if cell.cell_type == "markdown":
             text = re.sub(r"equations? \(?\d\.\d+\)?|\(\d\.\d+\)|arXiv:\d+\.\d+", "", cell.source)

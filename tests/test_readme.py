@@ -1,7 +1,7 @@
 """What README.md and docs/ tell a reader to type does run, and what they point at is there.
 
-Two kinds of commands are left out here: the two of the set-up, which install packages, and the measurements, which take
-hours; their flags are checked.
+Two kinds of commands are left out here: the two of the set-up, which install packages, and the
+measurements, which take hours; their flags are checked.
 """
 
 import re
@@ -13,13 +13,21 @@ import pytest
 import minippo
 from minippo.command_line import parse_arguments
 from minippo.train_toy import main
+
+# noqa: F401  (bytes_folder and data are fixtures)
 from tests.test_export import FILES_RUN, bytes_folder  # noqa: F401  (bytes_folder and data are fixtures)
 from tests.test_train_toy import CAPITALS, TINY, data  # noqa: F401
 
 ROOT = Path(minippo.__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 COMMAND = re.compile(r"python -m minippo\.(\w+(?:\.\w+)*)([^`\n&|]*)")
-QUOTED = sorted({(module, arguments.strip()) for page in PAGES for module, arguments in COMMAND.findall(page.read_text())})
+QUOTED = sorted(
+    {
+        (module, arguments.strip())
+        for page in PAGES
+        for module, arguments in COMMAND.findall(page.read_text())
+    }
+)
 RUNS = [arguments for module, arguments in QUOTED if module == "train_toy"]
 
 
@@ -33,7 +41,10 @@ def test_the_two_commands_of_the_set_up_stand_in_the_readme():
 def test_every_quoted_run_runs(arguments, tmp_path, monkeypatch, data, bytes_folder):  # noqa: F811
     """As it stands but for its size, and for DIR and DIR2, which are the reader's own folders."""
     monkeypatch.chdir(tmp_path)
-    words = [{"DIR": str(data), "DIR2": str(bytes_folder)}.get(word, word) for word in shlex.split(arguments)]
+    words = [
+        {"DIR": str(data), "DIR2": str(bytes_folder)}.get(word, word)
+        for word in shlex.split(arguments)
+    ]
     if "--help" in words:
         with pytest.raises(SystemExit) as exit:
             main(words)
@@ -42,17 +53,20 @@ def test_every_quoted_run_runs(arguments, tmp_path, monkeypatch, data, bytes_fol
     parse_arguments(words)  # the flags as they are quoted
     if "cuda" in words:
         pytest.importorskip("torch").cuda.is_available() or pytest.skip("needs a CUDA device")
-    size = FILES_RUN if "--start_from" in words else TINY  # the model that one starts from has a size
+    # the model that one starts from has a size
+    size = FILES_RUN if "--start_from" in words else TINY
     assert main([*size, *words, *(CAPITALS if "capitals" in words else ()), "--quiet"]) == 0
 
 
-@pytest.mark.parametrize("arguments", [arguments for module, arguments in QUOTED if module == "measure"])
+@pytest.mark.parametrize(
+    "arguments", [arguments for module, arguments in QUOTED if module == "measure"]
+)
 def test_the_flags_of_every_quoted_measurement_are_right(arguments):
     words = shlex.split(arguments)
     for own in ("--seeds", "--root"):
         if own in words:
             at = words.index(own)
-            del words[at:at + 2]
+            del words[at : at + 2]
     parse_arguments(words)
 
 

@@ -36,13 +36,29 @@ def resume(out):
 
 def content(folder):
     """Everything of a run that does not tell the time."""
-    rows = [{name: value for name, value in row.items() if name not in TIMES} for row in read_rows(folder / "metrics.jsonl")]
-    volatile = ("seconds", "peak_memory_mib", "matmul_loop_seconds", "seconds_in_matmul_loops",
-                "seconds_of_writing")
-    summary = {name: value for name, value in read_json(folder / "summary.json").items() if name not in volatile}
-    models = {stage: (folder / f"checkpoints/{stage}/model.safetensors").read_bytes() for stage in STAGES}
+    rows = [
+        {name: value for name, value in row.items() if name not in TIMES}
+        for row in read_rows(folder / "metrics.jsonl")
+    ]
+    volatile = (
+        "seconds",
+        "peak_memory_mib",
+        "matmul_loop_seconds",
+        "seconds_in_matmul_loops",
+        "seconds_of_writing",
+    )
+    summary = {
+        name: value
+        for name, value in read_json(folder / "summary.json").items()
+        if name not in volatile
+    }
+    models = {
+        stage: (folder / f"checkpoints/{stage}/model.safetensors").read_bytes() for stage in STAGES
+    }
     names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
-    pictures = [(folder / f"figures/{name}.png").read_bytes() for name in ("clip_cases", "reward_and_kl")]
+    pictures = [
+        (folder / f"figures/{name}.png").read_bytes() for name in ("clip_cases", "reward_and_kl")
+    ]
     return rows, summary, models, [(folder / "samples.jsonl").read_bytes(), *pictures], names
 
 
@@ -56,7 +72,8 @@ class Stopped(BaseException):
 
 
 def stop_at_write(monkeypatch, number, before_rename=True):
-    """The given write of a file, counted over the whole run, stops the program, before or after its rename."""
+    """The given write of a file, counted over the whole run, stops the program, before or after its
+    rename."""
     count, replace = [0], os.replace
 
     def counted(source, target):
@@ -132,8 +149,13 @@ def stop_after(function, times):
 
 def start(*arguments):
     environment = os.environ | {"PYTHONPATH": str(Path(minippo.__file__).parent.parent)}
-    return subprocess.Popen([sys.executable, "-m", "minippo.train_toy", *arguments, "--quiet"], env=environment,
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        [sys.executable, "-m", "minippo.train_toy", *arguments, "--quiet"],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 def finish(*arguments):
@@ -182,10 +204,13 @@ main(sys.argv[2:])
 
 
 def killed_inside_a_write(number, undisturbed, out):
-    """SIGKILL when a file is written and has not its name yet: in the middle of a checkpoint, if it is one of its files."""
+    """SIGKILL when a file is written and has not its name yet: in the middle of a checkpoint, if it
+    is one of its files."""
     environment = os.environ | {"PYTHONPATH": str(Path(minippo.__file__).parent.parent)}
-    process = subprocess.run([sys.executable, "-c", KILLS_ITSELF, str(number), *SMALL, "--out", str(out), "--quiet"],
-                             env=environment)
+    process = subprocess.run(
+        [sys.executable, "-c", KILLS_ITSELF, str(number), *SMALL, "--out", str(out), "--quiet"],
+        env=environment,
+    )
     assert process.returncode == -signal.SIGKILL
     assert any(path.name.endswith(".tmp") for path in out.rglob(".*"))
     assert resume(out) == 0
@@ -211,7 +236,9 @@ def test_the_preset_quick_killed_at_20_random_moments(tmp_path):
     rng, arguments = random.Random(0), ["--preset", "quick", "--threads", "1"]
     whole = finish(*arguments, "--out", str(tmp_path / "whole"))
     for number in range(20):
-        kill_and_resume(tmp_path / f"{number}", rng.uniform(1, whole), arguments, tmp_path / "whole")
+        kill_and_resume(
+            tmp_path / f"{number}", rng.uniform(1, whole), arguments, tmp_path / "whole"
+        )
         shutil.rmtree(tmp_path / f"{number}")
         print(f"{number + 1} of 20 equal", flush=True)
 
@@ -219,7 +246,9 @@ def test_the_preset_quick_killed_at_20_random_moments(tmp_path):
 # -- Ctrl-C
 
 
-def test_ctrl_c_finishes_the_update_saves_it_and_says_how_to_go_on(undisturbed, tmp_path, monkeypatch, capsys):
+def test_ctrl_c_finishes_the_update_saves_it_and_says_how_to_go_on(
+    undisturbed, tmp_path, monkeypatch, capsys
+):
     out, append = tmp_path / "run", RunFolder.append_metrics
 
     def interrupt(self, row):
@@ -231,7 +260,8 @@ def test_ctrl_c_finishes_the_update_saves_it_and_says_how_to_go_on(undisturbed, 
         patch.setattr(RunFolder, "append_metrics", interrupt)
         assert main([*SMALL, "--out", str(out), "--quiet"]) == 130
     assert capsys.readouterr().err.splitlines()[-1] == (
-        f"interrupted; to go on: python -m minippo.train_toy --resume --out {out}")
+        f"interrupted; to go on: python -m minippo.train_toy --resume --out {out}"
+    )
     assert (out / "checkpoints/update-0000003").exists()
     assert resume(out) == 0
     rows, summary, models, samples, _ = content(undisturbed)
@@ -261,7 +291,10 @@ def stopped(tmp_path, monkeypatch):
     with monkeypatch.context() as patch, pytest.raises(Stopped):
         patch.setattr(RunFolder, "append_metrics", stop_after(RunFolder.append_metrics, 5))
         run(out)
-    assert sorted(path.name for path in (out / "checkpoints").glob("update-*")) == ["update-0000002", "update-0000004"]
+    assert sorted(path.name for path in (out / "checkpoints").glob("update-*")) == [
+        "update-0000002",
+        "update-0000004",
+    ]
     return out
 
 
@@ -276,15 +309,27 @@ def cut_off(path):
 
 
 @pytest.mark.parametrize("damage", [flip_a_bit, cut_off, Path.unlink])
-@pytest.mark.parametrize("name", ["update-0000004/tensors.safetensors", "update-0000004/numbers.json",
-                                  "update-0000004/sha256.json", "sft/model.safetensors", "reward_model/info.json",
-                                  "pretrain/config.json"])
-def test_what_is_damaged_is_noticed_and_what_came_before_is_used(name, damage, stopped, undisturbed, capsys):
+@pytest.mark.parametrize(
+    "name",
+    [
+        "update-0000004/tensors.safetensors",
+        "update-0000004/numbers.json",
+        "update-0000004/sha256.json",
+        "sft/model.safetensors",
+        "reward_model/info.json",
+        "pretrain/config.json",
+    ],
+)
+def test_what_is_damaged_is_noticed_and_what_came_before_is_used(
+    name, damage, stopped, undisturbed, capsys
+):
     damage(stopped / "checkpoints" / name)
     assert main(["--resume", "--out", str(stopped)]) == 0
     screen = capsys.readouterr().out
     if not name.startswith("pretrain"):  # nobody asks for it once the next stage is whole
-        assert name.split("/")[0] in screen and ("going back" in screen or "is done again" in screen)
+        assert name.split("/")[0] in screen and (
+            "going back" in screen or "is done again" in screen
+        )
     assert content(stopped)[:4] == content(undisturbed)[:4]
 
 
@@ -311,14 +356,21 @@ def without(name):
     return lambda content: {key: value for key, value in content.items() if key != name}
 
 
-@pytest.mark.parametrize("name, change", [
-    *((STATE, without(field)) for field in ("update", "rng", "minibatch", "stage_seconds")),
-    (STATE, lambda content: content | {"update": 2}), (STATE, lambda content: content | {"rng": [3, [0] * 625, None]}),
-    (STATE, lambda content: content | {"minibatch": {"ratios": [None], "advantages": [0.5]}}),
-    ("checkpoints/sft/info.json", without("seconds")),
-    ("checkpoints/reward_model/info.json", lambda content: {"seconds": {"sft": "1"}}),
-    ("checkpoints/sft/config.json", lambda content: content | {"n_layer": 10**6})])
-def test_what_is_changed_and_sealed_again_is_done_again(name, change, stopped_once, undisturbed, tmp_path, capsys):
+@pytest.mark.parametrize(
+    "name, change",
+    [
+        *((STATE, without(field)) for field in ("update", "rng", "minibatch", "stage_seconds")),
+        (STATE, lambda content: content | {"update": 2}),
+        (STATE, lambda content: content | {"rng": [3, [0] * 625, None]}),
+        (STATE, lambda content: content | {"minibatch": {"ratios": [None], "advantages": [0.5]}}),
+        ("checkpoints/sft/info.json", without("seconds")),
+        ("checkpoints/reward_model/info.json", lambda content: {"seconds": {"sft": "1"}}),
+        ("checkpoints/sft/config.json", lambda content: content | {"n_layer": 10**6}),
+    ],
+)
+def test_what_is_changed_and_sealed_again_is_done_again(
+    name, change, stopped_once, undisturbed, tmp_path, capsys
+):
     out = Path(shutil.copytree(stopped_once, tmp_path / "run"))
     (out / name).write_text(json.dumps(change(read_json(out / name))))
     reseal((out / name).parent)
@@ -330,7 +382,10 @@ def test_what_is_changed_and_sealed_again_is_done_again(name, change, stopped_on
 
 def shrink_the_vocabulary(out):
     """A model that is whole and sealed, and too small for the texts of the run."""
-    path, size = out / "checkpoints/sft", GPTConfig(vocab_size=5, context_length=64, n_layer=1, n_head=2, n_embd=8)
+    path, size = (
+        out / "checkpoints/sft",
+        GPTConfig(vocab_size=5, context_length=64, n_layer=1, n_head=2, n_embd=8),
+    )
     (path / "config.json").write_text(json.dumps(vars(size)))
     (path / "model.safetensors").write_bytes(tensors_to_bytes(GPT(size).state_dict()))
     reseal(path)
@@ -342,12 +397,15 @@ def change_state(**tensors):
         whole = load_tensors(path / "tensors.safetensors")
         (path / "tensors.safetensors").write_bytes(tensors_to_bytes(whole | tensors))
         reseal(path)
+
     return change
 
 
 def change_report(out):
     path = out / "checkpoints/reward_model"
-    (path / "info.json").write_text(json.dumps(read_json(path / "info.json") | {"report": {"skill": "high"}}))
+    (path / "info.json").write_text(
+        json.dumps(read_json(path / "info.json") | {"report": {"skill": "high"}})
+    )
     reseal(path)
 
 
@@ -361,17 +419,26 @@ def replace_by_a_pipe(out):
     os.mkfifo(out / "config.json")
 
 
-@pytest.mark.parametrize("damage, status", [
-    (shrink_the_vocabulary, 0), (change_report, 2), (forget_a_metric, 2), (replace_by_a_pipe, 2),
-    (lambda out: (out / "metrics.jsonl").unlink(), 0),
-    (lambda out: (out / "metrics.jsonl").write_text('{"update": 4}\n'), 0),
-    (lambda out: (out / "metrics.jsonl").write_text('{"update": "4"}\n'), 2),
-    (lambda out: (out / "samples.jsonl").mkdir(), 1),
-    (lambda out: (out / "figures").symlink_to(out), 2),
-    (lambda out: (out / "figures").write_text("no folder"), 1),
-    (change_state(generator=torch.zeros(7, dtype=torch.uint8)), 2),
-    (change_state(**{"policy.ln_f.weight": torch.full((8,), torch.nan)}), 2)])
-def test_whatever_was_changed_it_goes_on_or_ends_in_one_line(damage, status, stopped_once, undisturbed, tmp_path, capsys):
+@pytest.mark.parametrize(
+    "damage, status",
+    [
+        (shrink_the_vocabulary, 0),
+        (change_report, 2),
+        (forget_a_metric, 2),
+        (replace_by_a_pipe, 2),
+        (lambda out: (out / "metrics.jsonl").unlink(), 0),
+        (lambda out: (out / "metrics.jsonl").write_text('{"update": 4}\n'), 0),
+        (lambda out: (out / "metrics.jsonl").write_text('{"update": "4"}\n'), 2),
+        (lambda out: (out / "samples.jsonl").mkdir(), 1),
+        (lambda out: (out / "figures").symlink_to(out), 2),
+        (lambda out: (out / "figures").write_text("no folder"), 1),
+        (change_state(generator=torch.zeros(7, dtype=torch.uint8)), 2),
+        (change_state(**{"policy.ln_f.weight": torch.full((8,), torch.nan)}), 2),
+    ],
+)
+def test_whatever_was_changed_it_goes_on_or_ends_in_one_line(
+    damage, status, stopped_once, undisturbed, tmp_path, capsys
+):
     out = Path(shutil.copytree(stopped_once, tmp_path / "run"))
     damage(out)
     assert main(["--resume", "--out", str(out), "--quiet"]) == status
@@ -382,11 +449,24 @@ def test_whatever_was_changed_it_goes_on_or_ends_in_one_line(damage, status, sto
         assert content(out)[:4] == content(undisturbed)[:4]
 
 
-@pytest.mark.parametrize("flags, message", [
-    (["--seed", "7"], "error: --seed: the run in {out} was made with 0, got 7; --resume changes nothing"),
-    (["--threads", "2"], "error: --threads: the run in {out} was made with 1, got 2; --resume changes nothing"),
-    (["--kl_coef", "0.1"], "error: --kl_coef: the run in {out} was made with 0.05, got 0.1; --resume changes nothing"),
-])
+@pytest.mark.parametrize(
+    "flags, message",
+    [
+        (
+            ["--seed", "7"],
+            "error: --seed: the run in {out} was made with 0, got 7; --resume changes nothing",
+        ),
+        (
+            ["--threads", "2"],
+            "error: --threads: the run in {out} was made with 1, got 2; --resume changes nothing",
+        ),
+        (
+            ["--kl_coef", "0.1"],
+            "error: --kl_coef: the run in {out} was made with 0.05, "
+            "got 0.1; --resume changes nothing",
+        ),
+    ],
+)
 def test_a_flag_that_differs_from_the_run_is_refused(flags, message, stopped, capsys):
     before = sorted(stopped.rglob("*"))
     assert main(["--resume", "--out", str(stopped), *flags]) == 2
@@ -395,7 +475,9 @@ def test_a_flag_that_differs_from_the_run_is_refused(flags, message, stopped, ca
 
 
 def test_a_flag_that_does_not_differ_is_no_harm(stopped):
-    assert main(["--resume", "--out", str(stopped), "--quiet", "--seed", "0", "--threads", "1"]) == 0
+    assert (
+        main(["--resume", "--out", str(stopped), "--quiet", "--seed", "0", "--threads", "1"]) == 0
+    )
 
 
 @pytest.mark.parametrize("name, value", [("format", 0), ("torch", "1.0"), ("device", "cuda")])
@@ -411,15 +493,21 @@ def test_a_run_of_another_version_is_refused(name, value, stopped, capsys):
 def test_a_configuration_that_cannot_be_read_is_refused(text, stopped, capsys):
     (stopped / "config.json").write_text(text)
     assert main(["--resume", "--out", str(stopped)]) == 2
-    line, = capsys.readouterr().err.splitlines()
-    assert line.startswith((f"error: {stopped}/config.json: not JSON that can be read (",
-                            f"error: {stopped}/config.json: not the configuration of a run"))
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(
+        (
+            f"error: {stopped}/config.json: not JSON that can be read (",
+            f"error: {stopped}/config.json: not the configuration of a run",
+        )
+    )
 
 
 def test_resume_needs_a_run(tmp_path, capsys):
-    for arguments, message in ((["--resume"], "--resume: name the folder of the run with --out"),
-                               (["--resume", "--out", str(tmp_path)], f"--resume: {tmp_path} holds no run"),
-                               (["--resume", "--out", str(tmp_path / "no")], f"--resume: {tmp_path / 'no'} holds no run")):
+    for arguments, message in (
+        (["--resume"], "--resume: name the folder of the run with --out"),
+        (["--resume", "--out", str(tmp_path)], f"--resume: {tmp_path} holds no run"),
+        (["--resume", "--out", str(tmp_path / "no")], f"--resume: {tmp_path / 'no'} holds no run"),
+    ):
         assert main(arguments) == 2
         assert capsys.readouterr().err.startswith(f"error: {message}")
     assert os.listdir(tmp_path) == []
@@ -435,7 +523,10 @@ def test_a_finished_run_is_left_alone(undisturbed, capsys):
 def test_a_second_process_is_refused(stopped, capsys):
     with RunFolder(stopped).lock():
         assert main(["--resume", "--out", str(stopped)]) == 2
-    assert capsys.readouterr().err == f"error: --out {stopped}: another process is at work in this folder\n"
+    assert (
+        capsys.readouterr().err
+        == f"error: --out {stopped}: another process is at work in this folder\n"
+    )
     assert resume(stopped) == 0  # the lock goes with whoever held it
 
 

@@ -51,11 +51,15 @@ def test_pads_do_not_change_the_score(left, right):
     model, tokens = small_reward_model(), random_tokens(3, 4)
     mask = torch.nn.functional.pad(torch.ones_like(tokens, dtype=torch.bool), (left, right))
     for filler in (0, 5):
-        assert_close(model(torch.nn.functional.pad(tokens, (left, right), value=filler), mask), model(tokens))
+        assert_close(
+            model(torch.nn.functional.pad(tokens, (left, right), value=filler), mask), model(tokens)
+        )
 
 
 def test_last_real_token_by_hand():
-    mask = torch.tensor([[1, 1, 0, 0], [0, 0, 1, 1], [0, 1, 1, 0], [1, 0, 1, 0], [1, 0, 0, 0]]).bool()
+    mask = torch.tensor(
+        [[1, 1, 0, 0], [0, 0, 1, 1], [0, 1, 1, 0], [1, 0, 1, 0], [1, 0, 0, 0]]
+    ).bool()
     assert last_real_token(torch.zeros(5, 4), mask).tolist() == [1, 3, 2, 2, 0]
     assert last_real_token(torch.zeros(5, 4), None).tolist() == [3] * 5
 
@@ -76,7 +80,9 @@ def test_a_cached_prompt_gives_the_same_scores(n):
     model.trunk.hidden(prompts, prompt_mask, cache)
     scores = model(responses, response_mask, cache.repeat_rows(n))
     prompts, prompt_mask = (x.repeat_interleave(n, dim=0) for x in (prompts, prompt_mask))
-    wanted = model(torch.cat((prompts, responses), dim=1), torch.cat((prompt_mask, response_mask), dim=1))
+    wanted = model(
+        torch.cat((prompts, responses), dim=1), torch.cat((prompt_mask, response_mask), dim=1)
+    )
     assert_close(scores, wanted)
 
 
@@ -89,17 +95,21 @@ def test_per_token_is_the_score_of_each_prefix_and_0_at_pads():
     model, tokens, mask = small_reward_model(), random_tokens(2, 4), mask_of_lengths([4, 2]).flip(1)
     wanted = torch.zeros(2, 4, dtype=torch.float64)
     for b, t in mask.nonzero().tolist():
-        wanted[b, t] = model(tokens[b:b + 1, :t + 1], mask[b:b + 1, :t + 1])
+        wanted[b, t] = model(tokens[b : b + 1, : t + 1], mask[b : b + 1, : t + 1])
     assert_close(model.per_token(tokens, mask), wanted.detach())
     assert_close(model.per_token(tokens)[0], wanted[0].detach())
 
 
 def test_per_token_is_0_at_pads_even_where_the_trunk_says_nan(monkeypatch):
     model, mask = small_reward_model(), mask_of_lengths([1, 2])
-    hidden = torch.ones(2, 2, CONFIG.n_embd, dtype=torch.float64).masked_fill(~mask.unsqueeze(-1), float("nan"))
+    hidden = torch.ones(2, 2, CONFIG.n_embd, dtype=torch.float64).masked_fill(
+        ~mask.unsqueeze(-1), float("nan")
+    )
     monkeypatch.setattr(model.trunk, "hidden", lambda tokens, mask: hidden)
     scores = model.per_token(random_tokens(2, 2), mask)
-    assert (scores[~mask] == 0).all() and scores[mask].isfinite().all() and (scores[mask] != 0).all()
+    assert (
+        (scores[~mask] == 0).all() and scores[mask].isfinite().all() and (scores[mask] != 0).all()
+    )
 
 
 # what the model holds
@@ -139,10 +149,15 @@ def test_center_and_scale_are_saved_and_not_trained():
 
 def test_the_initial_head():
     gpt = GPT(GPTConfig(vocab_size=1, context_length=1, n_layer=1, n_head=1, n_embd=400))
-    heads = [RewardModel(gpt, generator=torch.Generator().manual_seed(seed)).head for seed in (0, 0, 1)]
-    assert torch.equal(heads[0].weight, heads[1].weight) and not torch.equal(heads[0].weight, heads[2].weight)
+    heads = [
+        RewardModel(gpt, generator=torch.Generator().manual_seed(seed)).head for seed in (0, 0, 1)
+    ]
+    assert torch.equal(heads[0].weight, heads[1].weight) and not torch.equal(
+        heads[0].weight, heads[2].weight
+    )
     assert all((head.bias == 0).all() for head in heads)
-    assert abs(heads[0].weight.std().item() * math.sqrt(401) - 1) < 0.15  # 400 draws: 3.5 % of noise
+    # 400 draws: 3.5 % of noise
+    assert abs(heads[0].weight.std().item() * math.sqrt(401) - 1) < 0.15
 
 
 # the loss
@@ -159,7 +174,9 @@ def test_bradley_terry_by_hand():
     assert_close(loss_of(f64([1.5]), f64([1.5])), math.log(2))
     assert_close(loss_of(f64([math.log(3)]), f64([0.0])), math.log(4 / 3))
     # (log 2 + log 4/3 + log 4) / 3
-    assert_close(loss_of(f64([1, math.log(3) - 2, 5]), f64([1, -2, 5 + math.log(3)])), math.log(32 / 3) / 3)
+    assert_close(
+        loss_of(f64([1, math.log(3) - 2, 5]), f64([1, -2, 5 + math.log(3)])), math.log(32 / 3) / 3
+    )
 
 
 @given(pairs)
@@ -167,7 +184,9 @@ def test_the_gradient_is_how_unlikely_the_choice_was(drawn):
     scores = f64(drawn).requires_grad_()
     chosen, rejected = scores.unbind(dim=1)
     gradient = torch.autograd.grad(loss_of(chosen, rejected), scores)[0]
-    wanted = torch.tensor([-(1 - 1 / (1 + math.exp(r - c))) / len(drawn) for c, r in drawn], dtype=torch.float64)
+    wanted = torch.tensor(
+        [-(1 - 1 / (1 + math.exp(r - c))) / len(drawn) for c, r in drawn], dtype=torch.float64
+    )
     assert_close(gradient, torch.stack((wanted, -wanted), dim=1))
 
 
@@ -197,7 +216,9 @@ def test_refused_scores():
     with pytest.raises(ValueError, match="chosen_scores: got dtype torch.int64, wanted float"):
         loss_of(one.long(), one)
     for bad in (one[:1], one.unsqueeze(1), torch.ones(3)):
-        with pytest.raises(ValueError, match=r"rejected_scores must have the shape of chosen_scores, \[2\], got \["):
+        with pytest.raises(
+            ValueError, match=r"rejected_scores must have the shape of chosen_scores, \[2\], got \["
+        ):
             loss_of(one, bad)
     with pytest.raises(ValueError, match="chosen_scores: no pair"):
         loss_of(one[:0], one[:0])

@@ -1,8 +1,16 @@
 import numpy as np
 import pytest
 import torch
-from helpers import assert_close, batch_of, check_common_refusals, check_layout_does_not_matter, check_padding_is_never_read
-from helpers import f64, mask_of_lengths, ragged_batches
+from helpers import (
+    assert_close,
+    batch_of,
+    check_common_refusals,
+    check_layout_does_not_matter,
+    check_padding_is_never_read,
+    f64,
+    mask_of_lengths,
+    ragged_batches,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_policy_gradient import World, differ, stage_1
@@ -25,7 +33,10 @@ def stage_2(world, gamma):
 
 # hand-worked numbers
 
-BY_HAND = {"rewards": f64([[1.0, 2.0, 4.0, 9.0], [3.0, NAN, NAN, NAN]]), "response_mask": mask_of_lengths([3, 1], 4)}
+BY_HAND = {
+    "rewards": f64([[1.0, 2.0, 4.0, 9.0], [3.0, NAN, NAN, NAN]]),
+    "response_mask": mask_of_lengths([3, 1], 4),
+}
 
 
 def test_rewards_to_go_by_hand():
@@ -48,17 +59,23 @@ def test_a_token_answers_for_its_own_reward_and_for_none_before_it():
 @settings(max_examples=20)
 def test_the_expected_gradient_is_that_of_the_return(seed, size):
     world = World(seed, *size)
-    assert_close(world.expected_gradient(stage_2(world, 1.0)), -world.gradient_of_expected_return(1.0))
+    assert_close(
+        world.expected_gradient(stage_2(world, 1.0)), -world.gradient_of_expected_return(1.0)
+    )
 
 
 def test_the_expected_gradient_is_that_of_the_return_in_one_world():
     world = World(3, vocab_size=2, width=3)
-    assert_close(world.expected_gradient(stage_2(world, 1.0)), -world.gradient_of_expected_return(1.0))
+    assert_close(
+        world.expected_gradient(stage_2(world, 1.0)), -world.gradient_of_expected_return(1.0)
+    )
 
 
 def test_what_was_received_before_has_no_expected_gradient():
     world = World(4, vocab_size=2, width=3)
-    before = world.expected_gradient(lambda rows: stage_1(world, 1.0)(rows) - stage_2(world, 1.0)(rows))
+    before = world.expected_gradient(
+        lambda rows: stage_1(world, 1.0)(rows) - stage_2(world, 1.0)(rows)
+    )
     assert_close(before, torch.zeros_like(before))
 
 
@@ -68,15 +85,21 @@ def test_with_a_discount_the_gradient_is_another_one():
     assert differ(world.expected_gradient(stage_2(world, 0.7)), wanted)
     # what the derivation gives is gamma^t times the weight
     discounts = 0.7 ** torch.arange(3, dtype=torch.float64)
-    assert_close(world.expected_gradient(lambda rows: discounts * stage_2(world, 0.7)(rows)), wanted)
+    assert_close(
+        world.expected_gradient(lambda rows: discounts * stage_2(world, 0.7)(rows)), wanted
+    )
 
 
 def test_the_variance_becomes_smaller_or_larger_or_stays():
     world = World(6)
 
     def variances(first, later):  # the rewards of the first token, and of the second
-        world.action_rewards = torch.cat([f64([[0.0, first, first]]), torch.full((2, 3), later, dtype=torch.float64)])
-        return world.total_variance(stage_1(world, 1.0)).item(), world.total_variance(stage_2(world, 1.0)).item()
+        world.action_rewards = torch.cat(
+            [f64([[0.0, first, first]]), torch.full((2, 3), later, dtype=torch.float64)]
+        )
+        return world.total_variance(stage_1(world, 1.0)).item(), world.total_variance(
+            stage_2(world, 1.0)
+        ).item()
 
     one, two = variances(first=5.0, later=1.0)
     assert two < 0.9 * one  # the second token no longer answers for the 5
@@ -91,18 +114,25 @@ def test_the_variance_becomes_smaller_or_larger_or_stays():
 
 @given(ragged_batches("rewards"))
 def test_gamma_0_is_the_reward_itself(batch):
-    assert torch.equal(to_go_at(0)(**batch), torch.where(batch["response_mask"], batch["rewards"], 0.0))
+    assert torch.equal(
+        to_go_at(0)(**batch), torch.where(batch["response_mask"], batch["rewards"], 0.0)
+    )
 
 
 @given(ragged_batches("rewards"), unit)
 def test_at_the_first_token_it_is_the_return_of_the_response(batch, gamma):
-    assert_close(to_go_at(gamma)(**batch)[:, 0], policy_gradient.trajectory_returns(**batch, gamma=gamma)[:, 0])
+    assert_close(
+        to_go_at(gamma)(**batch)[:, 0],
+        policy_gradient.trajectory_returns(**batch, gamma=gamma)[:, 0],
+    )
 
 
 @given(ragged_batches("rewards"))
 def test_with_a_last_reward_only_it_is_the_previous_stage(batch):
     last = batch["response_mask"].sum(dim=1, keepdim=True) - 1
-    batch["rewards"] = batch["rewards"].masked_fill(torch.arange(batch["rewards"].shape[1]) != last, 0.0)
+    batch["rewards"] = batch["rewards"].masked_fill(
+        torch.arange(batch["rewards"].shape[1]) != last, 0.0
+    )
     assert_close(to_go_at(1)(**batch), policy_gradient.trajectory_returns(**batch, gamma=1))
 
 
@@ -110,7 +140,9 @@ def test_with_a_last_reward_only_it_is_the_previous_stage(batch):
 def test_the_recursion(batch, gamma):
     result = to_go_at(gamma)(**batch)
     following = torch.cat([result[:, 1:], torch.zeros_like(result[:, :1])], dim=1)
-    assert_close(result, torch.where(batch["response_mask"], batch["rewards"] + gamma * following, 0.0))
+    assert_close(
+        result, torch.where(batch["response_mask"], batch["rewards"] + gamma * following, 0.0)
+    )
 
 
 # padding
@@ -123,14 +155,19 @@ def test_padding_and_layout():
 
 
 def test_a_nan_on_a_token_is_not_hidden():
-    result = to_go_at(0.5)(rewards=f64([[1.0, NAN, 4.0], [1.0, 2.0, 4.0]]), response_mask=mask_of_lengths([3, 3]))
+    result = to_go_at(0.5)(
+        rewards=f64([[1.0, NAN, 4.0], [1.0, 2.0, 4.0]]), response_mask=mask_of_lengths([3, 3])
+    )
     assert result.isnan().tolist() == [[True, True, False], [False] * 3]
     assert_close(result[1], [3, 4, 4])
 
 
 @given(ragged_batches("rewards"), unit)
 def test_a_row_does_not_know_the_others(batch, gamma):
-    rows = [to_go_at(gamma)(**{name: x[b:b + 1] for name, x in batch.items()}) for b in range(len(batch["rewards"]))]
+    rows = [
+        to_go_at(gamma)(**{name: x[b : b + 1] for name, x in batch.items()})
+        for b in range(len(batch["rewards"]))
+    ]
     assert_close(to_go_at(gamma)(**batch), torch.cat(rows))
 
 
@@ -151,7 +188,9 @@ def test_the_dtype_is_kept(dtype):
 
 
 def test_refusals():
-    check_common_refusals(to_go_at(0.9), batch_of("rewards", mask_of_lengths([1]), 0), data=["rewards"])
+    check_common_refusals(
+        to_go_at(0.9), batch_of("rewards", mask_of_lengths([1]), 0), data=["rewards"]
+    )
 
 
 @pytest.mark.parametrize("bad", [-0.1, 1.1, NAN, float("inf"), "0.9", True, None, f64(0.9)])
@@ -168,5 +207,7 @@ def test_against_numpy(batch, gamma):
     rewards, mask = batch["rewards"].numpy(), batch["response_mask"].numpy()
     wanted = np.zeros(mask.shape)
     for b, t in zip(*np.nonzero(mask)):
-        wanted[b, t] = sum(gamma ** (k - t) * rewards[b, k] for k in range(t, mask.shape[1]) if mask[b, k])
+        wanted[b, t] = sum(
+            gamma ** (k - t) * rewards[b, k] for k in range(t, mask.shape[1]) if mask[b, k]
+        )
     assert_close(to_go_at(gamma)(**batch), wanted)

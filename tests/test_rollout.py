@@ -9,7 +9,14 @@ from minippo.config import PPOConfig
 from minippo.critic_head import Critic
 from minippo.kl import exact_kl
 from minippo.rollout import (
-    Responses, apply_eos_rule, before_actions, join, make_rollout, response_logits, response_logprobs, response_values,
+    Responses,
+    apply_eos_rule,
+    before_actions,
+    join,
+    make_rollout,
+    response_logits,
+    response_logprobs,
+    response_values,
     sample_responses,
 )
 from tests.helpers import TOLERANCE, assert_close, f64, small_gpt
@@ -23,25 +30,36 @@ def prompts(n=3, length=4, pads=0, seed=0):
     tokens = torch.randint(3, 8, (n, length), generator=generator)
     mask = torch.arange(length) >= torch.arange(n).remainder(length).unsqueeze(1)
     tokens = torch.where(mask, tokens, PAD)
-    return torch.cat((torch.zeros(n, pads, dtype=torch.int64), tokens), 1), \
-        torch.cat((torch.zeros(n, pads, dtype=torch.bool), mask), 1)
+    return torch.cat((torch.zeros(n, pads, dtype=torch.int64), tokens), 1), torch.cat(
+        (torch.zeros(n, pads, dtype=torch.bool), mask), 1
+    )
 
 
 def sample(model, prompt, seed=0, **settings):
     settings = dict(response_length=5, temperature=1.0, eos_id=EOS, pad_id=PAD) | settings
-    return sample_responses(model, *prompt, generator=torch.Generator().manual_seed(seed), **settings)
+    return sample_responses(
+        model, *prompt, generator=torch.Generator().manual_seed(seed), **settings
+    )
 
 
 # -- sampling
 
 
 @settings(max_examples=20)
-@given(seed=st.integers(0, 1000), pads=st.integers(0, 5), samples=st.integers(1, 3),
-       temperature=st.sampled_from([0.5, 1.0, 2.0]))
+@given(
+    seed=st.integers(0, 1000),
+    pads=st.integers(0, 5),
+    samples=st.integers(1, 3),
+    temperature=st.sampled_from([0.5, 1.0, 2.0]),
+)
 def test_sampling_with_the_cache_equals_sampling_without(seed, pads, samples, temperature):
     model, prompt = small_gpt(context_length=12, seed=seed), prompts(pads=pads, seed=seed)
-    cached, plain = (sample(model, prompt, seed, temperature=temperature, samples_per_prompt=samples, use_cache=use)
-                     for use in (True, False))
+    cached, plain = (
+        sample(
+            model, prompt, seed, temperature=temperature, samples_per_prompt=samples, use_cache=use
+        )
+        for use in (True, False)
+    )
     assert torch.equal(cached[0], plain[0]) and torch.equal(cached[1], plain[1])
     assert_close(cached[2], plain[2])
 
@@ -69,17 +87,24 @@ def test_responses_follow_the_softmax_of_the_logits():
     tokens, _, _ = sample(model, prompt, response_length=1, samples_per_prompt=20000)
     shares = torch.bincount(tokens[:, 0], minlength=8) / 20000
     wanted = torch.softmax(model(*prompt)[0, -1], dim=-1)
-    assert (shares - wanted).abs().max() < 4 * (0.25 / 20000) ** 0.5  # four standard errors of a share of one half
+    # four standard errors of a share of one half
+    assert (shares - wanted).abs().max() < 4 * (0.25 / 20000) ** 0.5
 
 
 def test_a_response_ends_with_its_first_eos_and_only_padding_follows():
-    tokens, mask, logprobs = sample(small_gpt(), prompts(), response_length=8, samples_per_prompt=50)
+    tokens, mask, logprobs = sample(
+        small_gpt(), prompts(), response_length=8, samples_per_prompt=50
+    )
     ended = 0
     for row, real, log_pi in zip(tokens.tolist(), mask.tolist(), logprobs):
         length = row.index(EOS) + 1 if EOS in row else len(row)
         ended += EOS in row
         assert real == [True] * length + [False] * (len(row) - length)
-        assert set(row[length:]) <= {PAD} and (log_pi[length:] == 0).all() and (log_pi[:length] < 0).all()
+        assert (
+            set(row[length:]) <= {PAD}
+            and (log_pi[length:] == 0).all()
+            and (log_pi[:length] < 0).all()
+        )
     assert 0 < ended < len(tokens)  # both kinds occurred
 
 
@@ -100,16 +125,21 @@ def test_a_model_that_is_no_gpt_is_sampled_without_a_cache():
 
 def test_the_same_generator_state_gives_the_same_responses():
     first, second, other = (sample(small_gpt(), prompts(), seed=seed) for seed in (7, 7, 8))
-    assert all(torch.equal(a, b) for a, b in zip(first, second)) and not torch.equal(first[0], other[0])
+    assert all(torch.equal(a, b) for a, b in zip(first, second)) and not torch.equal(
+        first[0], other[0]
+    )
 
 
-@pytest.mark.parametrize("changed, message", [
-    ({"temperature": 0.0}, "temperature must be a finite number above 0"),
-    ({"temperature": float("nan")}, "temperature must be a finite number above 0"),
-    ({"response_length": 0}, "response_length and samples_per_prompt must be at least 1"),
-    ({"samples_per_prompt": 0}, "response_length and samples_per_prompt must be at least 1"),
-    ({"pad_id": EOS}, "pad_id and eos_id are both 2"),
-])
+@pytest.mark.parametrize(
+    "changed, message",
+    [
+        ({"temperature": 0.0}, "temperature must be a finite number above 0"),
+        ({"temperature": float("nan")}, "temperature must be a finite number above 0"),
+        ({"response_length": 0}, "response_length and samples_per_prompt must be at least 1"),
+        ({"samples_per_prompt": 0}, "response_length and samples_per_prompt must be at least 1"),
+        ({"pad_id": EOS}, "pad_id and eos_id are both 2"),
+    ],
+)
 def test_settings_that_make_no_sense_are_refused(changed, message):
     with pytest.raises(ValueError, match=message):
         sample(small_gpt(), prompts(), **changed)
@@ -125,7 +155,8 @@ def test_a_prompt_padded_on_the_right_is_refused():
 
 
 def test_before_actions_takes_the_positions_p_minus_1_to_the_last_but_one():
-    positions = torch.arange(7).unsqueeze(0)  # P=3, T=4: the tokens a0..a3 stand at 3..6 and were chosen at 2..5
+    # P=3, T=4: the tokens a0..a3 stand at 3..6 and were chosen at 2..5
+    positions = torch.arange(7).unsqueeze(0)
     assert before_actions(positions, 3).tolist() == [[2, 3, 4, 5]]
 
 
@@ -136,7 +167,10 @@ def test_values_and_logits_do_not_depend_on_what_comes_after():
     tokens = torch.tensor([[3, 4, 5, 6]])
     changed = torch.tensor([[3, 4, 7, 7]])  # from t=2 on: V and the logits of t=0, 1, 2 must stay
     mask = torch.ones_like(tokens, dtype=torch.bool)
-    for read in (lambda batch: response_values(critic, batch), lambda batch: response_logits(model, batch, 1.0)):
+    for read in (
+        lambda batch: response_values(critic, batch),
+        lambda batch: response_logits(model, batch, 1.0),
+    ):
         one, two = (read(Responses(*prompt, response, mask)) for response in (tokens, changed))
         assert_close(one[:, :3], two[:, :3])
         assert (one[:, 3] - two[:, 3]).abs().max() > 1e-4
@@ -145,7 +179,13 @@ def test_values_and_logits_do_not_depend_on_what_comes_after():
 def test_join_puts_prompt_and_response_side_by_side():
     prompt = prompts(n=1, length=2)
     tokens, mask = join(*prompt, torch.tensor([[3, EOS, PAD]]), torch.tensor([[True, True, False]]))
-    assert tokens[0, 2:].tolist() == [3, EOS, PAD] and mask[0].tolist() == [True, True, True, True, False]
+    assert tokens[0, 2:].tolist() == [3, EOS, PAD] and mask[0].tolist() == [
+        True,
+        True,
+        True,
+        True,
+        False,
+    ]
 
 
 # -- the EOS rule and the rollout
@@ -153,16 +193,33 @@ def test_join_puts_prompt_and_response_side_by_side():
 
 def test_the_eos_rule_replaces_or_lowers_the_score_of_what_did_not_end():
     scores, ended = f64([1.0, 2.0]), torch.tensor([True, False])
-    assert apply_eos_rule(scores, ended, no_eos_score=-5.0, missing_eos_penalty=0.0).tolist() == [1.0, -5.0]
-    assert apply_eos_rule(scores, ended, no_eos_score=None, missing_eos_penalty=0.5).tolist() == [1.0, 1.5]
-    assert apply_eos_rule(scores, ended, no_eos_score=None, missing_eos_penalty=0.0).tolist() == [1.0, 2.0]
+    assert apply_eos_rule(scores, ended, no_eos_score=-5.0, missing_eos_penalty=0.0).tolist() == [
+        1.0,
+        -5.0,
+    ]
+    assert apply_eos_rule(scores, ended, no_eos_score=None, missing_eos_penalty=0.5).tolist() == [
+        1.0,
+        1.5,
+    ]
+    assert apply_eos_rule(scores, ended, no_eos_score=None, missing_eos_penalty=0.0).tolist() == [
+        1.0,
+        2.0,
+    ]
 
 
 def rollout(policy, reference, **settings):
     config = PPOConfig(**dict(response_length=6) | settings)
-    return make_rollout(policy=policy, reference=reference, critic=Critic(policy), config=config,
-                        score_function=lambda tokens, mask: mask.sum(dim=1).double(), prompts=prompts(n=16),
-                        generator=torch.Generator().manual_seed(0), eos_id=EOS, pad_id=PAD)
+    return make_rollout(
+        policy=policy,
+        reference=reference,
+        critic=Critic(policy),
+        config=config,
+        score_function=lambda tokens, mask: mask.sum(dim=1).double(),
+        prompts=prompts(n=16),
+        generator=torch.Generator().manual_seed(0),
+        eos_id=EOS,
+        pad_id=PAD,
+    )
 
 
 def test_a_rollout_holds_what_each_model_says_and_zeros_in_the_padding():
@@ -171,11 +228,15 @@ def test_a_rollout_holds_what_each_model_says_and_zeros_in_the_padding():
     mask = record.response_mask
     assert not mask.all()
     assert_close(record.sample_logprobs, record.old_logprobs)
-    logits, ref_logits = (response_logits(model, record, 0.7).detach() for model in (policy, reference))
+    logits, ref_logits = (
+        response_logits(model, record, 0.7).detach() for model in (policy, reference)
+    )
     assert_close(record.ref_logprobs, response_logprobs(ref_logits, record))
     assert_close(record.exact_kl[mask], exact_kl(logits=logits, ref_logits=ref_logits)[mask])
     for name in ("sample_logprobs", "old_logprobs", "ref_logprobs", "old_values", "exact_kl"):
-        assert (getattr(record, name)[~mask] == 0).all() and not getattr(record, name).requires_grad, name
+        assert (getattr(record, name)[~mask] == 0).all() and not getattr(
+            record, name
+        ).requires_grad, name
 
 
 def test_scores_are_of_prompt_and_response_and_follow_the_eos_rule():
@@ -194,4 +255,6 @@ def test_against_itself_the_kl_is_zero():
 def test_rows_of_a_rollout_are_the_same_rows_of_every_tensor():
     record = rollout(small_gpt(seed=1), small_gpt(seed=2))
     part = record.rows(torch.tensor([3, 1]))
-    assert all(torch.equal(getattr(part, name), value[[3, 1]]) for name, value in vars(record).items())
+    assert all(
+        torch.equal(getattr(part, name), value[[3, 1]]) for name, value in vars(record).items()
+    )

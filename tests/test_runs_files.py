@@ -61,11 +61,28 @@ def test_a_missing_folder_is_an_oserror(tmp_path):
 
 
 def test_json_writes_null_for_what_is_not_finite_and_lists_for_arrays(tmp_path):
-    files.write_json(tmp_path / "j", {"a": math.nan, "b": [math.inf, -math.inf, 1.5], "c": np.array([1.0, np.nan]),
-                                      "d": torch.tensor(2), "e": np.float32(0.5), "f": (True, None), "g": tmp_path})
+    files.write_json(
+        tmp_path / "j",
+        {
+            "a": math.nan,
+            "b": [math.inf, -math.inf, 1.5],
+            "c": np.array([1.0, np.nan]),
+            "d": torch.tensor(2),
+            "e": np.float32(0.5),
+            "f": (True, None),
+            "g": tmp_path,
+        },
+    )
     text = (tmp_path / "j").read_text()
-    assert json.loads(text) == {"a": None, "b": [None, None, 1.5], "c": [1.0, None], "d": 2, "e": 0.5,
-                                "f": [True, None], "g": str(tmp_path)}
+    assert json.loads(text) == {
+        "a": None,
+        "b": [None, None, 1.5],
+        "c": [1.0, None],
+        "d": 2,
+        "e": 0.5,
+        "f": [True, None],
+        "g": str(tmp_path),
+    }
     assert text.startswith('{\n  "a": null') and text.endswith("}\n")
 
 

@@ -10,7 +10,7 @@ from torch import nn
 from minippo.errors import InputError, TrainingError
 from minippo.gpt import GPT, GPTConfig
 from minippo.runs import files, folder
-from minippo.runs.folder import RunFolder, load_checkpoint, load_tensors
+from minippo.runs.folder import RunFolder, load_checkpoint
 
 NO_SPACE = OSError(28, "No space left on device")
 
@@ -28,7 +28,9 @@ class TestWhichFolder:
         names = [create(root=tmp_path / "runs").path.name for _ in range(3)]
         assert names == ["tldr-ppo-quick-0", "tldr-ppo-quick-0-2", "tldr-ppo-quick-0-3"]
 
-    def test_a_name_taken_by_another_run_at_the_last_moment_is_stepped_over(self, tmp_path, monkeypatch):
+    def test_a_name_taken_by_another_run_at_the_last_moment_is_stepped_over(
+        self, tmp_path, monkeypatch
+    ):
         mkdir, stolen = folder.Path.mkdir, []
 
         def steal_first(path, *args, **kwargs):
@@ -47,7 +49,9 @@ class TestWhichFolder:
     def test_an_empty_folder_is_taken(self, tmp_path):
         assert create(str(tmp_path)).path == tmp_path
 
-    @pytest.mark.parametrize("mark", ["config.json", "summary.json", "metrics.jsonl", "checkpoints"])
+    @pytest.mark.parametrize(
+        "mark", ["config.json", "summary.json", "metrics.jsonl", "checkpoints"]
+    )
     def test_a_folder_that_holds_a_run_is_refused_unless_resumed(self, tmp_path, mark):
         (tmp_path / mark).mkdir() if mark == "checkpoints" else (tmp_path / mark).write_text("")
         with pytest.raises(InputError, match="--out .* holds a run already"):
@@ -65,7 +69,10 @@ class TestWhichFolder:
         (tmp_path / "thesis.txt").write_text("all of it")
         with pytest.raises(InputError, match="--out .* is not empty"):
             create(tmp_path, resume=resume)
-        assert os.listdir(tmp_path) == ["thesis.txt"] and (tmp_path / "thesis.txt").read_text() == "all of it"
+        assert (
+            os.listdir(tmp_path) == ["thesis.txt"]
+            and (tmp_path / "thesis.txt").read_text() == "all of it"
+        )
 
     def test_a_file_is_refused(self, tmp_path):
         (tmp_path / "file").write_text("x")
@@ -80,7 +87,9 @@ class TestWhichFolder:
         with pytest.raises(InputError, match="--out: the name of the folder is empty"):
             create("")
 
-    def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_trained(self, tmp_path, monkeypatch):
+    def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_trained(
+        self, tmp_path, monkeypatch
+    ):
         monkeypatch.setattr(folder.Path, "write_bytes", fail)
         with pytest.raises(InputError, match="--out .* cannot be written: No space left on device"):
             create(tmp_path)
@@ -102,7 +111,12 @@ class TestRecords:
         run.append_metrics({"update": 2, "objective/kl": 0.5})
         run.save_samples([{"prompt": "a"}, {"prompt": "b"}])
         run.save_summary({"task": "tldr"})
-        assert sorted(os.listdir(tmp_path)) == ["config.json", "metrics.jsonl", "samples.jsonl", "summary.json"]
+        assert sorted(os.listdir(tmp_path)) == [
+            "config.json",
+            "metrics.jsonl",
+            "samples.jsonl",
+            "summary.json",
+        ]
         assert json.loads((tmp_path / "config.json").read_text()) == {"seed": 0}
         assert json.loads((tmp_path / "summary.json").read_text()) == {"task": "tldr"}
         rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
@@ -123,7 +137,9 @@ class TestRecords:
         run = create(tmp_path)
         run.append_metrics({"update": 1})
         monkeypatch.setattr(files.os, "fsync", fail)
-        with pytest.raises(TrainingError, match=r"^cannot write .*metrics.jsonl: No space left on device$"):
+        with pytest.raises(
+            TrainingError, match=r"^cannot write .*metrics.jsonl: No space left on device$"
+        ):
             run.append_metrics({"update": 2})
         for save in (run.save_config, run.save_summary):
             with pytest.raises(TrainingError, match="No space left"):
@@ -136,7 +152,9 @@ class TestRecords:
 
         run, figure = create(tmp_path), response_lengths([1, 2], [2, 2], 2)
         path = run.save_figure("lengths", figure)
-        assert path == tmp_path / "figures" / "lengths.png" and path.read_bytes().startswith(b"\x89PNG")
+        assert path == tmp_path / "figures" / "lengths.png" and path.read_bytes().startswith(
+            b"\x89PNG"
+        )
         monkeypatch.setattr(files.os, "replace", fail)
         with pytest.raises(TrainingError, match="cannot write .*other.png"):
             run.save_figure("other", figure)
@@ -150,12 +168,16 @@ class TiedModel(nn.Module):
         self.head = nn.Linear(3, 5, bias=False)
         self.head.weight = self.wte.weight
         self.register_buffer("turned", torch.arange(6.0).view(2, 3).T)  # not contiguous
-        self.register_buffer("part", self.turned[:, :1])                # a view of another tensor's memory
-        self.register_buffer("center", torch.tensor(0.5))               # no dimension, as the reward model has
+        # a view of another tensor's memory
+        self.register_buffer("part", self.turned[:, :1])
+        # no dimension, as the reward model has
+        self.register_buffer("center", torch.tensor(0.5))
 
 
 def save(run, model, stage="sft", **options):
-    return run.save_checkpoint(stage, model, model_config={"n_layer": 1}, tokenizer={"kind": "bytes"}, **options)
+    return run.save_checkpoint(
+        stage, model, model_config={"n_layer": 1}, tokenizer={"kind": "bytes"}, **options
+    )
 
 
 class TestCheckpoints:
@@ -166,10 +188,14 @@ class TestCheckpoints:
 
     def test_models_come_back_bit_for_bit(self, tmp_path, gpt):
         for stage, model in (("sft", gpt), ("tied", TiedModel())):
-            tensors, config, tokenizer = load_checkpoint(save(create(tmp_path / stage), model, stage))
+            tensors, config, tokenizer = load_checkpoint(
+                save(create(tmp_path / stage), model, stage)
+            )
             assert config == {"n_layer": 1} and tokenizer == {"kind": "bytes"}
             state = model.state_dict()
-            assert set(tensors) == set(state) and all(torch.equal(tensors[name], state[name]) for name in state)
+            assert set(tensors) == set(state) and all(
+                torch.equal(tensors[name], state[name]) for name in state
+            )
             model.load_state_dict(tensors, strict=True)
 
     def test_a_tied_tensor_is_written_once(self, tmp_path):
@@ -183,9 +209,23 @@ class TestCheckpoints:
         run = create(tmp_path)
         plain = save(run, gpt)
         more = save(run, gpt, "policy", info={"seconds": {"sft": 3}})
-        assert sorted(os.listdir(plain)) == ["config.json", "model.safetensors", "sha256.json", "tokenizer.json"]
-        assert sorted(os.listdir(more)) == ["config.json", "info.json", "model.safetensors", "sha256.json", "tokenizer.json"]
-        assert run.whole_checkpoint("policy") == (more, {"seconds": {"sft": 3}}) and run.whole_checkpoint("no") == (None, None)
+        assert sorted(os.listdir(plain)) == [
+            "config.json",
+            "model.safetensors",
+            "sha256.json",
+            "tokenizer.json",
+        ]
+        assert sorted(os.listdir(more)) == [
+            "config.json",
+            "info.json",
+            "model.safetensors",
+            "sha256.json",
+            "tokenizer.json",
+        ]
+        assert run.whole_checkpoint("policy") == (
+            more,
+            {"seconds": {"sft": 3}},
+        ) and run.whole_checkpoint("no") == (None, None)
         assert sorted(os.listdir(tmp_path / "checkpoints")) == ["policy", "sft"]
 
     def test_saving_again_replaces(self, tmp_path, gpt):
@@ -197,8 +237,11 @@ class TestCheckpoints:
         assert os.listdir(tmp_path / "checkpoints") == ["sft"]
 
     @pytest.mark.parametrize("call", range(1, 7))
-    def test_whichever_rename_fails_the_old_checkpoint_stays_whole(self, tmp_path, gpt, monkeypatch, call):
-        # six renames: four files inside the temporary folder, the old folder aside, the new one into its place
+    def test_whichever_rename_fails_the_old_checkpoint_stays_whole(
+        self, tmp_path, gpt, monkeypatch, call
+    ):
+        # six renames: four files inside the temporary folder, the old folder aside, the new one
+        # into its place
         run = create(tmp_path)
         before = load_checkpoint(save(run, gpt))[0]
         replace, count = os.replace, [0]
@@ -256,7 +299,18 @@ class TestStates:
         with pytest.raises(InputError, match=f"{name}: is not as it was written"):
             run.states()[0][1]()
 
-    @pytest.mark.parametrize("seal", [b"[", b"[1]", b"[" * 50_000, b'{"../../passwd": "0"}', b'{"a": {}}', b"1" * 200_000, b"\xff"])
+    @pytest.mark.parametrize(
+        "seal",
+        [
+            b"[",
+            b"[1]",
+            b"[" * 50_000,
+            b'{"../../passwd": "0"}',
+            b'{"a": {}}',
+            b"1" * 200_000,
+            b"\xff",
+        ],
+    )
     def test_a_hostile_seal_is_refused(self, tmp_path, seal):
         run = create(tmp_path)
         run.save_state(3, {"x": torch.zeros(1)}, {})
@@ -270,15 +324,26 @@ class TestStates:
             run.save_state(update, {"x": torch.zeros(1)}, {})
         assert [update for update, _ in run.states()] == [2]
 
-    @pytest.mark.parametrize("rows", [
-        [], [{"update": 1}], [{"update": 2}, {"update": 1}], [{"update": 1}, {"update": 1}],
-        [{"update": 1}, {"update": 2, "objective/scores": None}], [{"update": 1, "objective/kl": "0"}, {"update": 2}]])
+    @pytest.mark.parametrize(
+        "rows",
+        [
+            [],
+            [{"update": 1}],
+            [{"update": 2}, {"update": 1}],
+            [{"update": 1}, {"update": 1}],
+            [{"update": 1}, {"update": 2, "objective/scores": None}],
+            [{"update": 1, "objective/kl": "0"}, {"update": 2}],
+        ],
+    )
     def test_a_state_without_the_metrics_before_it_is_of_no_use(self, tmp_path, rows):
         run = create(tmp_path)
         run.save_state(2, {"x": torch.zeros(1)}, {})
         for row in rows:
             run.append_metrics({"objective/scores": 0.0, "objective/kl": 0.0} | row)
-        with pytest.raises(InputError, match=r"metrics\.jsonl: (has not one row for each update up to 2|no number objective)"):
+        with pytest.raises(
+            InputError,
+            match=r"metrics\.jsonl: (has not one row for each update up to 2|no number objective)",
+        ):
             run.states()[0][1]()
 
     def test_no_states_where_there_are_none(self, tmp_path):

@@ -4,25 +4,65 @@ import copy
 import io
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 
 from minippo.runs.screen import Screen, printable
 
 SUMMARY = {
-    "task": "tldr", "peak_memory_mib": 512.3, "seconds": {"pretrain": 20.12, "ppo": 60.0, "total": 150.0},
-    "reward_model": {"heldout_accuracy": 0.84, "heldout_pairs": 1024, "annotator_ceiling": 0.9, "skill": 0.85},
+    "task": "tldr",
+    "peak_memory_mib": 512.3,
+    "seconds": {"pretrain": 20.12, "ppo": 60.0, "total": 150.0},
+    "reward_model": {
+        "heldout_accuracy": 0.84,
+        "heldout_pairs": 1024,
+        "annotator_ceiling": 0.9,
+        "skill": 0.85,
+    },
     "sft": {"gold": 2.9, "score": 0.1, "eos_rate": 0.99, "length": 9.1},
-    "policy": {"gold": 7.4, "score": 2.3, "kl": 5.2, "objective": 2.04, "eos_rate": 1.0, "length": 10.2},
-    "gold_max": 8.0, "gold_axes": {"sft": {"coverage": 1.2}, "policy": {"coverage": 2.9}},
-    "optimum": {"objective": 2.1, "low": 2.08, "high": 2.12, "draws_per_prompt": 1024, "prompts": 64,
-                "effective_sample_size": 131.0},
-    "optimality": 0.97, "win_rate": {"value": 0.91, "low": 0.88, "high": 0.94, "n": 512, "judge": "gold"},
+    "policy": {
+        "gold": 7.4,
+        "score": 2.3,
+        "kl": 5.2,
+        "objective": 2.04,
+        "eos_rate": 1.0,
+        "length": 10.2,
+    },
+    "gold_max": 8.0,
+    "gold_axes": {"sft": {"coverage": 1.2}, "policy": {"coverage": 2.9}},
+    "optimum": {
+        "objective": 2.1,
+        "low": 2.08,
+        "high": 2.12,
+        "draws_per_prompt": 1024,
+        "prompts": 64,
+        "effective_sample_size": 131.0,
+    },
+    "optimality": 0.97,
+    "win_rate": {"value": 0.91, "low": 0.88, "high": 0.94, "n": 512, "judge": "gold"},
 }
-ROW = {"update": 1, "objective/scores": 0.5, "objective/rlhf_reward": 0.4, "objective/gold": 3.0, "objective/kl": 1.0,
-       "policy/entropy_avg": 1.2, "policy/clipfrac_avg": 0.1, "val/explained_variance": 0.3, "val/eos_rate": 1.0,
-       "val/response_length": 9.0, "seconds": 0.5}
-SAMPLE = {"prompt": "anna lives in rome", "before": "a cat", "after": "anna , rome", "score_before": 0.1,
-          "score_after": 2.0, "gold_before": None, "gold_after": 3.0}
+ROW = {
+    "update": 1,
+    "objective/scores": 0.5,
+    "objective/rlhf_reward": 0.4,
+    "objective/gold": 3.0,
+    "objective/kl": 1.0,
+    "policy/entropy_avg": 1.2,
+    "policy/clipfrac_avg": 0.1,
+    "val/explained_variance": 0.3,
+    "val/eos_rate": 1.0,
+    "val/response_length": 9.0,
+    "seconds": 0.5,
+}
+SAMPLE = {
+    "prompt": "anna lives in rome",
+    "before": "a cat",
+    "after": "anna , rome",
+    "score_before": 0.1,
+    "score_after": 2.0,
+    "gold_before": None,
+    "gold_after": 3.0,
+}
 
 
 class Terminal(io.StringIO):
@@ -51,18 +91,46 @@ class TestLines:
 
         first, second, third = lines_of(stages)
         assert first.index("loss") == second.index("accuracy") == third.index("no")
-        assert first.endswith("   3.2 s") and second.endswith(" 120.0 s") and len(first) == len(second)
+        assert (
+            first.endswith("   3.2 s") and second.endswith(" 120.0 s") and len(first) == len(second)
+        )
 
     def test_updates_align_under_one_header_of_79_columns(self):
-        rows = [ROW, ROW | {"update": 2, "objective/scores": -1234.5, "val/explained_variance": -1e9},
-                {"update": 3, "objective/kl": float("nan"), "seconds": float("inf")}, {},
-                ROW | {"objective/scores": -1e200}]
+        rows = [
+            ROW,
+            ROW | {"update": 2, "objective/scores": -1234.5, "val/explained_variance": -1e9},
+            {"update": 3, "objective/kl": float("nan"), "seconds": float("inf")},
+            {},
+            ROW | {"objective/scores": -1e200},
+        ]
         header, *printed = lines_of(lambda screen: [screen.update_line(row) for row in rows])
-        assert header.split() == ["update", "score", "rlhf", "gold", "kl", "entropy", "clipfrac", "expl.var", "eos",
-                                  "length", "sec"]
+        assert header.split() == [
+            "update",
+            "score",
+            "rlhf",
+            "gold",
+            "kl",
+            "entropy",
+            "clipfrac",
+            "expl.var",
+            "eos",
+            "length",
+            "sec",
+        ]
         assert [len(line) for line in [header, *printed]] == [79] * 6
-        assert printed[0].split() == ["1", "0.500", "0.400", "3.000", "1.000", "1.200", "0.100", "0.300", "1.000",
-                                      "9.00", "0.50"]
+        assert printed[0].split() == [
+            "1",
+            "0.500",
+            "0.400",
+            "3.000",
+            "1.000",
+            "1.200",
+            "0.100",
+            "0.300",
+            "1.000",
+            "9.00",
+            "0.50",
+        ]
         assert printed[3].split() == ["-"] * 11
 
     @given(value=st.floats(), width=st.integers(5, 8))
@@ -80,7 +148,9 @@ class TestProgress:
     def test_no_bar_without_a_terminal(self):
         stream = io.StringIO()
         screen = Screen(stream=stream)
-        assert list(screen.progress(3, "pretrain")) == [0, 1, 2] and list(screen.progress("ab", "x")) == ["a", "b"]
+        assert list(screen.progress(3, "pretrain")) == [0, 1, 2] and list(
+            screen.progress("ab", "x")
+        ) == ["a", "b"]
         assert stream.getvalue() == ""
 
     def test_a_bar_on_a_terminal_is_gone_at_the_end_and_lines_do_not_tear_it(self):
@@ -102,20 +172,31 @@ class TestSamples:
         lines = lines_of(lambda screen: screen.samples([SAMPLE]))
         assert lines[1] == "prompt: anna lives in rome"
         before, after = lines[3].split(" | ")
-        assert before.rstrip() == "a cat  [score 0.10]" and after == "anna , rome  [score 2.00, gold 3.00]"
+        assert (
+            before.rstrip() == "a cat  [score 0.10]"
+            and after == "anna , rome  [score 2.00, gold 3.00]"
+        )
 
     @pytest.mark.parametrize("columns", ["1", "40", "80", "500"])
     def test_long_texts_stay_within_the_width_and_lose_no_word(self, monkeypatch, columns):
         monkeypatch.setenv("COLUMNS", columns)
         words = [f"w{i}" for i in range(60)]
-        lines = lines_of(lambda screen: screen.samples([SAMPLE | {"before": " ".join(words), "after": "x" * 300}]))
+        lines = lines_of(
+            lambda screen: screen.samples(
+                [SAMPLE | {"before": " ".join(words), "after": "x" * 300}]
+            )
+        )
         assert max(map(len, lines)) <= min(160, max(40, int(columns)))
         left = " ".join(line.split(" | ")[0].strip() for line in lines[3:])
         assert left.split()[:60] == words and sum(line.count("x") for line in lines) == 300
 
     @given(text=st.text())
     def test_nothing_a_model_writes_can_move_the_cursor(self, text):
-        for line in lines_of(lambda screen: screen.samples([SAMPLE | {"prompt": text, "before": text, "after": text}])):
+        for line in lines_of(
+            lambda screen: screen.samples(
+                [SAMPLE | {"prompt": text, "before": text, "after": text}]
+            )
+        ):
             assert line.isprintable()
 
     def test_escapes_are_readable(self):
@@ -134,14 +215,24 @@ class TestSamples:
 
 class TestTable:
     def test_every_number_is_there(self):
-        text = "\n".join(lines_of(lambda screen: screen.table(SUMMARY, {"p(right)": "0.41 -> 0.97"}, "runs/x")))
-        for part in ("gold (of 8.00)            2.900    7.400", "score                     0.100    2.300",
-                     "KL, nats                  0.000    5.200", "EOS rate                  0.990    1.000",
-                     "length                    9.100   10.200", "  gold: coverage          1.200    2.900",
-                     "0.910, 95 % interval 0.880 to 0.940 (512 prompts, judged by gold)",
-                     "accuracy 0.840 on 1024 held-out pairs, annotator's ceiling 0.900, skill 0.850",
-                     "2.040 of 2.100 possible (2.080 to 2.120): optimality 0.970 (effective sample size 131)",
-                     "pretrain 20.1, ppo 60.0, total 150.0", "512 MiB", "p(right)               0.41 -> 0.97"):
+        text = "\n".join(
+            lines_of(lambda screen: screen.table(SUMMARY, {"p(right)": "0.41 -> 0.97"}, "runs/x"))
+        )
+        for part in (
+            "gold (of 8.00)            2.900    7.400",
+            "score                     0.100    2.300",
+            "KL, nats                  0.000    5.200",
+            "EOS rate                  0.990    1.000",
+            "length                    9.100   10.200",
+            "  gold: coverage          1.200    2.900",
+            "0.910, 95 % interval 0.880 to 0.940 (512 prompts, judged by gold)",
+            "accuracy 0.840 on 1024 held-out pairs, annotator's ceiling 0.900, skill 0.850",
+            "2.040 of 2.100 possible (2.080 to 2.120): optimality "
+            "0.970 (effective sample size 131)",
+            "pretrain 20.1, ppo 60.0, total 150.0",
+            "512 MiB",
+            "p(right)               0.41 -> 0.97",
+        ):
             assert part in text
         assert text.endswith("run folder             runs/x")
 
@@ -155,12 +246,19 @@ class TestTable:
     def test_an_estimate_that_rests_on_few_draws_says_so(self, size, doubt):
         summary = copy.deepcopy(SUMMARY)
         summary["optimum"]["effective_sample_size"] = size
-        assert ("not reliable" in "\n".join(lines_of(lambda screen: screen.table(summary)))) == doubt
+        assert (
+            "not reliable" in "\n".join(lines_of(lambda screen: screen.table(summary)))
+        ) == doubt
 
     def test_nulls_are_left_out_or_shown_as_dashes(self):
-        summary = {key: {k: None for k in value} if isinstance(value, dict) else None for key, value in SUMMARY.items()}
+        summary = {
+            key: dict.fromkeys(value) if isinstance(value, dict) else None
+            for key, value in SUMMARY.items()
+        }
         lines = lines_of(lambda screen: screen.table(summary))
-        assert not any(line.startswith(("gold", "win rate", "reward model", "objective")) for line in lines)
+        assert not any(
+            line.startswith(("gold", "win rate", "reward model", "objective")) for line in lines
+        )
         assert "KL, nats                  0.000        -" in lines
         assert lines_of(lambda screen: screen.table(summary), quiet=True) == ["- s"]
 
@@ -173,11 +271,20 @@ class TestTable:
             screen.table(SUMMARY, {"a": "b"}, "runs/x")
 
         assert lines_of(whole_run, quiet=True) == [
-            "gold 2.900 -> 7.400, score 0.100 -> 2.300, KL 5.200, win rate 0.910, optimality 0.970, 150.0 s",
-            "run folder             runs/x"]
+            "gold 2.900 -> 7.400, score 0.100 -> 2.300, KL 5.200, win rate 0.910, optimality "
+            "0.970, 150.0 s",
+            "run folder             runs/x",
+        ]
 
     @pytest.mark.parametrize("stream", [io.StringIO, Terminal])
     def test_no_escape_codes_on_any_stream(self, stream):
         stream = stream()
-        lines_of(lambda screen: [screen.update_line(ROW), screen.samples([SAMPLE]), screen.table(SUMMARY)], stream)
+        lines_of(
+            lambda screen: [
+                screen.update_line(ROW),
+                screen.samples([SAMPLE]),
+                screen.table(SUMMARY),
+            ],
+            stream,
+        )
         assert "\x1b" not in stream.getvalue()

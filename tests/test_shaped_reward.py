@@ -1,8 +1,16 @@
 import numpy as np
 import pytest
 import torch
-from helpers import assert_close, batch_of, check_common_refusals, check_layout_does_not_matter, check_padding_is_never_read
-from helpers import f64, mask_of_lengths, ragged_batches
+from helpers import (
+    assert_close,
+    batch_of,
+    check_common_refusals,
+    check_layout_does_not_matter,
+    check_padding_is_never_read,
+    f64,
+    mask_of_lengths,
+    ragged_batches,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -10,7 +18,9 @@ from minippo import gae, kl, shaped_reward
 
 
 def ragged_with_scores(batch):
-    scores = torch.randn(len(batch["response_mask"]), generator=torch.Generator().manual_seed(7), dtype=torch.float64)
+    scores = torch.randn(
+        len(batch["response_mask"]), generator=torch.Generator().manual_seed(7), dtype=torch.float64
+    )
     return batch | {"scores": scores}
 
 
@@ -22,14 +32,20 @@ def shaped(**batch):
 
 
 def test_by_hand():
-    # row 0: -.5 * (-1 + 2) = -.5, then -.5 * (-3 + 2) = .5 and the score 10 on its last token; row 1: -.5 * .2 + 20
+    # row 0: -.5 * (-1 + 2) = -.5, then -.5 * (-3 + 2) = .5 and the score 10 on its last token; row
+    # 1: -.5 * .2 + 20
     rewards = shaped_reward.shaped_rewards(
-        scores=f64([10.0, 20.0]), logprobs=f64([[-1.0, -3.0, 9.0], [-0.3, 9.0, 9.0]]),
-        ref_logprobs=f64([[-2.0, -2.0, 0.0], [-0.5, 0.0, 0.0]]), response_mask=mask_of_lengths([2, 1], 3), kl_coef=0.5)
+        scores=f64([10.0, 20.0]),
+        logprobs=f64([[-1.0, -3.0, 9.0], [-0.3, 9.0, 9.0]]),
+        ref_logprobs=f64([[-2.0, -2.0, 0.0], [-0.5, 0.0, 0.0]]),
+        response_mask=mask_of_lengths([2, 1], 3),
+        kl_coef=0.5,
+    )
     assert_close(rewards, [[-0.5, 10.5, 0], [19.9, 0, 0]])
 
 
-# the theorem: the sum over a response is the score minus kl_coef times the log-ratio of the whole response
+# the theorem: the sum over a response is the score minus kl_coef times the log-ratio of the whole
+# response
 
 
 @given(ragged_batches("logprobs ref_logprobs"), st.floats(0, 2))
@@ -38,7 +54,9 @@ def test_the_return_is_score_minus_kl(batch, kl_coef):
     mask = batch["response_mask"]
     rewards = shaped_reward.shaped_rewards(**batch, kl_coef=kl_coef)
     k1 = kl.kl_k1(logprobs=batch["logprobs"], ref_logprobs=batch["ref_logprobs"])
-    assert_close(rewards.sum(dim=1), batch["scores"] - kl_coef * torch.where(mask, k1, 0.0).sum(dim=1))
+    assert_close(
+        rewards.sum(dim=1), batch["scores"] - kl_coef * torch.where(mask, k1, 0.0).sum(dim=1)
+    )
 
 
 def test_the_expected_return_is_score_minus_exact_kl():
@@ -47,8 +65,12 @@ def test_the_expected_return_is_score_minus_exact_kl():
     logits, ref_logits, scores = torch.randn(3, 4, generator=generator, dtype=torch.float64)
     log_pi, log_ref = logits.log_softmax(0), ref_logits.log_softmax(0)
     rewards = shaped_reward.shaped_rewards(
-        scores=scores, logprobs=log_pi.unsqueeze(1), ref_logprobs=log_ref.unsqueeze(1),
-        response_mask=mask_of_lengths([1] * 4), kl_coef=0.3)
+        scores=scores,
+        logprobs=log_pi.unsqueeze(1),
+        ref_logprobs=log_ref.unsqueeze(1),
+        response_mask=mask_of_lengths([1] * 4),
+        kl_coef=0.3,
+    )
     exact = kl.exact_kl(logits=logits[None, None], ref_logits=ref_logits[None, None]).sum()
     assert_close((log_pi.exp() * rewards[:, 0]).sum(), (log_pi.exp() * scores).sum() - 0.3 * exact)
 
@@ -71,7 +93,9 @@ def test_the_score_reaches_the_first_token_through_the_advantages():
     batch = ragged_with_scores(batch_of("logprobs", mask_of_lengths([3, 1]), 0))
     rewards = shaped(**batch, ref_logprobs=batch["logprobs"])
     values = torch.zeros_like(rewards)
-    advantages = gae.gae_advantages(rewards=rewards, values=values, response_mask=batch["response_mask"], gamma=1.0, lam=1.0)
+    advantages = gae.gae_advantages(
+        rewards=rewards, values=values, response_mask=batch["response_mask"], gamma=1.0, lam=1.0
+    )
     assert_close(advantages, torch.where(batch["response_mask"], batch["scores"].unsqueeze(1), 0.0))
 
 
@@ -87,8 +111,12 @@ def test_padding_and_layout():
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
 def test_the_dtype_is_kept(dtype):
     one = torch.ones(1, 2, dtype=dtype)
-    assert shaped(scores=one[0, :1], logprobs=one, ref_logprobs=one, response_mask=one.bool()).dtype == dtype
-    for scores in (torch.ones(1), torch.ones(1, dtype=torch.float64)):  # a reward model of another width
+    assert (
+        shaped(scores=one[0, :1], logprobs=one, ref_logprobs=one, response_mask=one.bool()).dtype
+        == dtype
+    )
+    # a reward model of another width
+    for scores in (torch.ones(1), torch.ones(1, dtype=torch.float64)):
         rewards = shaped(scores=scores, logprobs=one, ref_logprobs=one, response_mask=one.bool())
         assert rewards.dtype == dtype and rewards.tolist() == [[0, 1]]
 
@@ -115,7 +143,8 @@ def test_refused_kl_coef(bad):
 def test_against_numpy(batch, kl_coef):
     batch = ragged_with_scores(batch)
     logprobs, ref_logprobs, mask, scores = (
-        batch[name].numpy() for name in ("logprobs", "ref_logprobs", "response_mask", "scores"))
+        batch[name].numpy() for name in ("logprobs", "ref_logprobs", "response_mask", "scores")
+    )
     wanted = np.zeros(mask.shape)
     for b in range(len(mask)):
         for t in range(mask.shape[1]):

@@ -6,7 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 
 from minippo.runs import stats
 from minippo.runs.stats import peak_memory_mib, wilson_interval
@@ -15,7 +16,8 @@ ROOT = Path(__file__).parents[1]
 
 
 def test_half_of_ten_by_hand():
-    # z = 2: middle 0.5 + 4/20 = 0.7; half-width 2 sqrt(0.25/10 + 4/400) = 2 sqrt(0.035); both over 1 + 4/10
+    # z = 2: middle 0.5 + 4/20 = 0.7; half-width 2 sqrt(0.25/10 + 4/400) = 2 sqrt(0.035); both over
+    # 1 + 4/10
     low, high = wilson_interval(5, 10, z=2.0)
     assert low == pytest.approx((0.7 - 2 * math.sqrt(0.035)) / 1.4, abs=1e-12)  # 0.2327
     assert high == pytest.approx((0.7 + 2 * math.sqrt(0.035)) / 1.4, abs=1e-12)  # 0.7673
@@ -38,7 +40,10 @@ def test_it_is_an_interval_around_the_share_and_mirrors(n, data):
     wins = data.draw(st.integers(0, 2 * n)) / 2
     low, high = wilson_interval(wins, n)
     assert 0 <= low <= wins / n <= high <= 1 and low < high
-    assert wilson_interval(n - wins, n) == (pytest.approx(1 - high, abs=1e-9), pytest.approx(1 - low, abs=1e-9))
+    assert wilson_interval(n - wins, n) == (
+        pytest.approx(1 - high, abs=1e-9),
+        pytest.approx(1 - low, abs=1e-9),
+    )
 
 
 @given(wins=st.integers(0, 50), n=st.integers(50, 500))
@@ -48,8 +53,10 @@ def test_the_ends_solve_the_equation_of_the_score_test(wins, n):
         assert (wins / n - q) ** 2 == pytest.approx(1.959964**2 * q * (1 - q) / n, abs=1e-9)
 
 
-@pytest.mark.parametrize("wins, n, message", [(0, 0, "n must"), (-1, 5, "wins must"), (5.5, 5, "wins must"),
-                                              (math.nan, 5, "wins must")])
+@pytest.mark.parametrize(
+    "wins, n, message",
+    [(0, 0, "n must"), (-1, 5, "wins must"), (5.5, 5, "wins must"), (math.nan, 5, "wins must")],
+)
 def test_refusals(wins, n, message):
     with pytest.raises(ValueError, match=message):
         wilson_interval(wins, n)
@@ -58,11 +65,17 @@ def test_refusals(wins, n, message):
 @pytest.mark.skipif(sys.platform == "win32", reason="no such count there")
 def test_the_peak_of_memory_grows_with_what_is_held():
     assert peak_memory_mib() > 10
-    code = ("from minippo.runs.stats import peak_memory_mib as peak; before = peak(); ballast = b'x' * 2**26; "
-            "held = peak(); del ballast; print(before, held, peak())")
-    printed = subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, capture_output=True, text=True).stdout
+    code = (
+        "from minippo.runs.stats import peak_memory_mib as peak; "
+        "before = peak(); ballast = b'x' * 2**26; "
+        "held = peak(); del ballast; print(before, held, peak())"
+    )
+    printed = subprocess.run(
+        [sys.executable, "-c", code], check=True, cwd=ROOT, capture_output=True, text=True
+    ).stdout
     before, held, after = map(float, printed.split())  # in a small process of its own
-    assert 50 < held - before < 80 and after > held - 1  # a peak does not fall; the kernel counts in batches
+    # a peak does not fall; the kernel counts in batches
+    assert 50 < held - before < 80 and after > held - 1
 
 
 def test_the_units_of_both_sources(tmp_path, monkeypatch):
@@ -70,7 +83,9 @@ def test_the_units_of_both_sources(tmp_path, monkeypatch):
     assert stats._peak_from_proc(tmp_path / "status") == 2.0
     assert stats._peak_from_proc(tmp_path / "nothing") is None
     resource = pytest.importorskip("resource")
-    monkeypatch.setattr(resource, "getrusage", lambda _: type("Usage", (), {"ru_maxrss": 3 * 2**20}))
+    monkeypatch.setattr(
+        resource, "getrusage", lambda _: type("Usage", (), {"ru_maxrss": 3 * 2**20})
+    )
     monkeypatch.setattr(stats.sys, "platform", "linux")
     assert stats._peak_from_getrusage() == 3 * 2**10
     monkeypatch.setattr(stats.sys, "platform", "darwin")

@@ -1,4 +1,5 @@
-"""minippo.tasks: what each world tells, asks and rewards; reading a folder has its tests in test_read_files.py."""
+"""minippo.tasks: what each world tells, asks and rewards; reading a folder has its tests in
+test_read_files.py."""
 
 import json
 import os
@@ -20,7 +21,19 @@ from minippo.tasks import TASKS, make_task
 from minippo.tasks.base import Segment, Task
 from minippo.tasks.capitals import CAPITALS, CITIES, QUESTION, Capitals
 from minippo.tasks.files import Files
-from minippo.tasks.tldr import CLAUSES, CUE, FACTS, FILLERS, NOISE, RESTATEMENTS_FIRST, TRAPS, TRAPS_FROM, Tldr, facts_of, prompt_of
+from minippo.tasks.tldr import (
+    CLAUSES,
+    CUE,
+    FACTS,
+    FILLERS,
+    NOISE,
+    RESTATEMENTS_FIRST,
+    TRAPS,
+    TRAPS_FROM,
+    Tldr,
+    facts_of,
+    prompt_of,
+)
 from minippo.tokenizer import ByteTokenizer, WordTokenizer
 
 SIZES = pytest.mark.parametrize("values_per_fact", [3, 4, 5, 6])
@@ -37,10 +50,16 @@ def targets_of(task, example):
 
 def learned_and_read(task, n, rng):
     """Every text of a task by its kind, as the stages draw them."""
-    return {"pretraining": decoded(task, task.pretraining_examples(n, step=0, rng=rng)
-                                   + task.pretraining_examples(n, step=10**6, rng=rng)),
-            "demonstrations": task.demonstrations(n, rng=rng), "training": task.training_prompts(n, rng=rng),
-            "evaluation": task.evaluation_prompts(n, rng=rng)}
+    return {
+        "pretraining": decoded(
+            task,
+            task.pretraining_examples(n, step=0, rng=rng)
+            + task.pretraining_examples(n, step=10**6, rng=rng),
+        ),
+        "demonstrations": task.demonstrations(n, rng=rng),
+        "training": task.training_prompts(n, rng=rng),
+        "evaluation": task.evaluation_prompts(n, rng=rng),
+    }
 
 
 # -- documents
@@ -63,8 +82,10 @@ def test_a_document_is_bos_its_segments_and_eos_each_flagged_as_asked(segments):
 def test_a_document_by_hand():
     task = Bytes()
     task.tokenizer = WordTokenizer(["a", "b", "?"])
-    assert task.document([Segment("a ?", False), Segment("b", True)]) == ([1, 3, 5, 4, 2],
-                                                                        [False, False, False, True, True])
+    assert task.document([Segment("a ?", False), Segment("b", True)]) == (
+        [1, 3, 5, 4, 2],
+        [False, False, False, True, True],
+    )
 
 
 def test_a_demonstration_is_read_up_to_the_completion_and_learned_from_there():
@@ -101,21 +122,30 @@ def test_make_task_refuses_a_folder_too_many_or_too_few(tmp_path):
 
 @pytest.mark.parametrize("task, preset", [key for key in PRESETS if key[0] != "files"])
 def test_no_prompt_is_longer_than_the_task_says(task, preset):
-    world, rng = make_task(resolve({"task": task, "preset": preset}), generator=None), random.Random(0)
+    world, rng = (
+        make_task(resolve({"task": task, "preset": preset}), generator=None),
+        random.Random(0),
+    )
     prompts = world.training_prompts(2000, rng=rng) + world.evaluation_prompts(500, rng=rng)
     assert max(len(world.prompt_ids(prompt)) for prompt in prompts) == world.prompt_length
 
 
-@pytest.mark.parametrize("task", [*map(Tldr, (3, 4, 5, 6)), Capitals()], ids=["3", "4", "5", "6", "capitals"])
+@pytest.mark.parametrize(
+    "task", [*map(Tldr, (3, 4, 5, 6)), Capitals()], ids=["3", "4", "5", "6", "capitals"]
+)
 class TestEveryToyWorld:
     def test_its_texts_are_in_its_vocabulary_and_fit_the_context(self, task):
         rng = random.Random(1)
         limit = resolve({"task": task.name}).ppo.response_length
         for step in (0, 10**6):
-            assert all(len(example.tokens) <= task.document_length
-                       for example in task.pretraining_examples(500, step=step, rng=rng))
+            assert all(
+                len(example.tokens) <= task.document_length
+                for example in task.pretraining_examples(500, step=step, rng=rng)
+            )
         for prompt, completion in task.demonstrations(1000, rng=rng):
-            assert len(task.demonstration_example(prompt, completion).tokens) <= task.document_length
+            assert (
+                len(task.demonstration_example(prompt, completion).tokens) <= task.document_length
+            )
             assert len(task.response_ids(completion)) <= limit
         for prompt in task.training_prompts(500, rng=rng) + task.evaluation_prompts(500, rng=rng):
             assert task.tokenizer.decode(task.prompt_ids(prompt)) == prompt
@@ -128,9 +158,13 @@ class TestEveryToyWorld:
 
     def test_the_same_seed_gives_the_same_texts_and_another_seed_others(self, task):
         first, second = (learned_and_read(task, 50, random.Random(7)) for _ in range(2))
-        assert first == second and first == learned_and_read(type(task)(*sizes_of(task)), 50, random.Random(7))
+        assert first == second and first == learned_and_read(
+            type(task)(*sizes_of(task)), 50, random.Random(7)
+        )
         other = learned_and_read(task, 50, random.Random(8))
-        assert all(first[kind] != other[kind] for kind in ("pretraining", "demonstrations", "training"))
+        assert all(
+            first[kind] != other[kind] for kind in ("pretraining", "demonstrations", "training")
+        )
 
     def test_it_draws_from_the_given_generator_only(self, task):
         random.seed(0)
@@ -140,7 +174,11 @@ class TestEveryToyWorld:
 
     def test_it_gives_as_many_texts_as_asked_and_evaluation_prompts_once_each(self, task):
         rng = random.Random(3)
-        assert len(task.pretraining_examples(7, step=0, rng=rng)) == len(task.demonstrations(7, rng=rng)) == 7
+        assert (
+            len(task.pretraining_examples(7, step=0, rng=rng))
+            == len(task.demonstrations(7, rng=rng))
+            == 7
+        )
         assert len(task.training_prompts(7, rng=rng)) == 7
         prompts = task.evaluation_prompts(7, rng=rng)
         assert len(prompts) == len(set(prompts)) == 7
@@ -153,11 +191,23 @@ def test_the_texts_and_their_tokens_are_the_same_in_another_process():
     source = """
 import random
 from minippo.tasks import Capitals, Tldr
-print([task.pretraining_examples(3, step=0, rng=random.Random(7)) for task in (Tldr(5), Capitals())])"""
-    environment, printed = os.environ | {"PYTHONPATH": str(Path(minippo.__file__).parent.parent)}, set()
+tasks = (Tldr(5), Capitals())
+print([task.pretraining_examples(3, step=0, rng=random.Random(7)) for task in tasks])"""
+    environment, printed = (
+        os.environ | {"PYTHONPATH": str(Path(minippo.__file__).parent.parent)},
+        set(),
+    )
     for seed in ("1", "2"):  # of Python's own hashes, on which the order of a set depends
-        printed.add(subprocess.run([sys.executable, "-c", source], env=environment | {"PYTHONHASHSEED": seed},
-                                   capture_output=True, text=True, check=True, timeout=60).stdout)
+        printed.add(
+            subprocess.run(
+                [sys.executable, "-c", source],
+                env=environment | {"PYTHONHASHSEED": seed},
+                capture_output=True,
+                text=True,
+                check=True,
+                timeout=60,
+            ).stdout
+        )
     assert len(printed) == 1 and "Example" in printed.pop()
 
 
@@ -169,7 +219,8 @@ def sizes_of(task):
 
 
 def told_in(text):
-    """{(fact, value, who)} of a post, read sentence by sentence without a look at how it was written."""
+    """{(fact, value, who)} of a post, read sentence by sentence without a look at how it was
+    written."""
     told = set()
     for sentence in text.split(" ."):
         words = sentence.split()
@@ -189,27 +240,39 @@ def told_in(text):
 
 def writer_of(text):
     """The post's (job, city, hobby)."""
-    return tuple(next(value for name, value, who in told_in(text) if (name, who) == (fact, "me")) for fact in FACTS)
+    return tuple(
+        next(value for name, value, who in told_in(text) if (name, who) == (fact, "me"))
+        for fact in FACTS
+    )
 
 
 @SIZES
 def test_evaluation_posts_are_about_people_whom_no_training_stage_has_met(values_per_fact):
     task, rng = Tldr(values_per_fact), random.Random(0)
-    seen = {writer_of(text) for step in (0, 10**6)
-            for text in decoded(task, task.pretraining_examples(3000, step=step, rng=rng))}
+    seen = {
+        writer_of(text)
+        for step in (0, 10**6)
+        for text in decoded(task, task.pretraining_examples(3000, step=step, rng=rng))
+    }
     seen |= {writer_of(prompt) for prompt, _ in task.demonstrations(3000, rng=rng)}
     seen |= {writer_of(prompt) for prompt in task.training_prompts(3000, rng=rng)}
     unseen = {writer_of(prompt) for prompt in task.evaluation_prompts(1000, rng=rng)}
     assert seen.isdisjoint(unseen)
-    assert len(unseen) == values_per_fact**2 and len(seen) == values_per_fact**3 - values_per_fact**2
+    assert (
+        len(unseen) == values_per_fact**2 and len(seen) == values_per_fact**3 - values_per_fact**2
+    )
     for i in range(3):  # each single value, and each pair of two facts, is met in training
         rest = [j for j in range(3) if j != i]
-        assert {tuple(person[j] for j in rest) for person in unseen} <= {tuple(p[j] for j in rest) for p in seen}
+        assert {tuple(person[j] for j in rest) for person in unseen} <= {
+            tuple(p[j] for j in rest) for p in seen
+        }
 
 
 @SIZES
 @given(seed=st.integers(0, 2**32), for_evaluation=st.booleans())
-def test_a_post_tells_its_facts_its_trap_and_one_thing_that_does_not_matter(values_per_fact, seed, for_evaluation):
+def test_a_post_tells_its_facts_its_trap_and_one_thing_that_does_not_matter(
+    values_per_fact, seed, for_evaluation
+):
     post = Tldr(values_per_fact).write_post(random.Random(seed), for_evaluation=for_evaluation)
     expected = {(fact, value, "me") for fact, value in post.facts.items()}
     if post.trap is not None:
@@ -233,7 +296,9 @@ def test_half_of_the_posts_hold_a_trap_and_sentences_come_in_any_order():
     task, rng = Tldr(), random.Random(0)
     posts = [task.write_post(rng) for _ in range(3000)]
     assert 0.46 < sum(post.trap is not None for post in posts) / len(posts) < 0.54
-    assert {post.trap[:2] for post in posts if post.trap} == {(fact, who) for fact in TRAPS for who, _ in TRAPS[fact]}
+    assert {post.trap[:2] for post in posts if post.trap} == {
+        (fact, who) for fact in TRAPS for who, _ in TRAPS[fact]
+    }
     for opening in ("i am a", "i live in", "i love", "my sister", *NOISE):
         assert any(post.body.startswith(opening) for post in posts)
         assert any(opening in post.body and not post.body.startswith(opening) for post in posts)
@@ -248,7 +313,7 @@ def questions_of(text):
     while words:
         fact, length = {"a": ("job", 2), "in": ("city", 2), "who": ("hobby", 3)}[words[0]]
         asked.append((fact, words[length - 1], words[length]))
-        words = words[length + 1:]
+        words = words[length + 1 :]
     return asked
 
 
@@ -259,9 +324,14 @@ def test_the_answers_to_the_questions_are_true_of_the_post(values_per_fact):
     for document in task.pretraining_examples(1500, step=TRAPS_FROM, rng=random.Random(0)):
         text = task.tokenizer.decode(document.tokens)
         if "questions" in text:
-            told = {(fact, value): who for fact, value, who in told_in(text.partition(" questions :")[0])}
+            told = {
+                (fact, value): who
+                for fact, value, who in told_in(text.partition(" questions :")[0])
+            }
             asked = questions_of(text)
-            assert [answer for *_, answer in asked] == [told.get(question[:2], "nobody") for question in asked]
+            assert [answer for *_, answer in asked] == [
+                told.get(question[:2], "nobody") for question in asked
+            ]
             assert targets_of(task, document).split() == [answer for *_, answer in asked]
             answers.update(answer for *_, answer in asked)
     assert set(answers) == {"me", "nobody", "sister", "boss", "brother"}
@@ -273,7 +343,9 @@ def test_the_restatements_tell_all_facts_truly(values_per_fact):
     task = Tldr(values_per_fact)
     for document in task.pretraining_examples(300, step=0, rng=random.Random(0)):
         post, _, summary = task.tokenizer.decode(document.tokens).partition(" facts : ")
-        assert summary == " ".join(CLAUSES[fact].format(value) for fact, value in zip(FACTS, writer_of(post)))
+        assert summary == " ".join(
+            CLAUSES[fact].format(value) for fact, value in zip(FACTS, writer_of(post))
+        )
         assert targets_of(task, document) == summary
 
 
@@ -289,9 +361,13 @@ def test_pretraining_begins_with_restatements_only_and_both_kinds_follow():
 
 def test_traps_come_later_than_questions():
     task, rng = Tldr(), random.Random(0)
-    somebody_else = [sum(any(f"my {who}" in text for who in ("sister", "boss", "brother"))
-                         for text in decoded(task, task.pretraining_examples(500, step=step, rng=rng)))
-                     for step in (TRAPS_FROM - 1, TRAPS_FROM)]
+    somebody_else = [
+        sum(
+            any(f"my {who}" in text for who in ("sister", "boss", "brother"))
+            for text in decoded(task, task.pretraining_examples(500, step=step, rng=rng))
+        )
+        for step in (TRAPS_FROM - 1, TRAPS_FROM)
+    ]
     assert somebody_else[0] == 0 and 200 < somebody_else[1] < 300
 
 
@@ -301,57 +377,86 @@ def test_no_text_of_the_pretraining_judges_anything(values_per_fact):
     texts = learned_and_read(task, 1000, rng)["pretraining"]
     for noise in NOISE:
         texts = [text.replace(noise, "") for text in texts]  # "dinner was good ." is about dinner
-    verdicts = set("gold score reward rating points good bad better best worse worst great poor right wrong correct "
-                   "true false prefer preferred chosen rejected quality summary".split())
+    verdicts = set(
+        "gold score reward rating points good bad better best worse "
+        "worst great poor right wrong correct "
+        "true false prefer preferred chosen rejected quality summary".split()
+    )
     words = {word for text in texts for word in text.split()}
-    assert words.isdisjoint(verdicts) and words.isdisjoint(CUE.split()[:1]) and words.isdisjoint(FILLERS)
+    assert (
+        words.isdisjoint(verdicts)
+        and words.isdisjoint(CUE.split()[:1])
+        and words.isdisjoint(FILLERS)
+    )
 
 
 # -- tldr: the rule
 
 
-POST = "dinner was good . i love chess . my sister lives in oslo . i am a baker . i live in rome . tl;dr :"
+POST = (
+    "dinner was good . i love chess . my sister lives in oslo . i am a baker . i live in rome . "
+    "tl;dr :"
+)
 PERFECT = "a baker in rome who loves chess"
 
 
-@pytest.mark.parametrize("summary, coverage, accuracy, coherence, brevity", [
-    (PERFECT, 3, 0, 0, 0),
-    ("", 0, 0, -1, 0),
-    ("a baker", 1, 0, 0, 0),
-    ("in rome who loves chess", 2, 0, 0, 0),
-    ("a pilot in rome who loves chess", 3, -2, 0, 0),             # one fact wrong
-    ("a pilot in rome who loves films", 3, -4, 0, 0),             # two facts wrong
-    ("a nurse in lima who loves films", 3, -6, 0, 0),
-    ("a baker in oslo who loves chess", 3, -2, 0, 0),             # the sister's city
-    ("a pilot a nurse", 1, -2, -1, -0.5),                         # one fact wrong twice
-    ("a baker a nurse", 1, -2, -1, -0.5),                         # and once right
-    ("in rome a baker who loves chess", 3, 0, -1, 0),             # jumbled
-    ("who loves chess in rome a baker", 3, 0, -1, 0),
-    ("so a baker in rome who loves chess", 3, 0, 0, -0.25),       # fillers
-    ("a baker really in rome just who loves chess well", 3, 0, 0, -0.75),
-    ("a baker in rome who loves chess in rome", 3, 0, -1, -0.5),  # a clause twice
-    ("a baker a baker", 1, 0, -1, -0.5),
-    ("a baker in rome who loves chess today", 3, 0, -1, -0.25),   # a word that belongs nowhere
-    ("a baker in atlantis who loves chess", 2, 0, -1, -0.5),      # words that there are not
-    ("xyzzy", 0, 0, -1, -0.25),
-    ("so", 0, 0, -1, -0.25),
-    ("a really baker", 0, 0, -1, -0.75),                          # a filler inside a clause breaks it
-    ("a rome in baker who loves", 0, 0, -1, -1.5),                # values of another fact
-    ("i am a baker .", 1, 0, -1, -0.75),                          # the clause stands in the post's sentence
-    ("a baker in rome who loves chess " * 2, 3, 0, -1, -1.75),
-])
+@pytest.mark.parametrize(
+    "summary, coverage, accuracy, coherence, brevity",
+    [
+        (PERFECT, 3, 0, 0, 0),
+        ("", 0, 0, -1, 0),
+        ("a baker", 1, 0, 0, 0),
+        ("in rome who loves chess", 2, 0, 0, 0),
+        ("a pilot in rome who loves chess", 3, -2, 0, 0),  # one fact wrong
+        ("a pilot in rome who loves films", 3, -4, 0, 0),  # two facts wrong
+        ("a nurse in lima who loves films", 3, -6, 0, 0),
+        ("a baker in oslo who loves chess", 3, -2, 0, 0),  # the sister's city
+        ("a pilot a nurse", 1, -2, -1, -0.5),  # one fact wrong twice
+        ("a baker a nurse", 1, -2, -1, -0.5),  # and once right
+        ("in rome a baker who loves chess", 3, 0, -1, 0),  # jumbled
+        ("who loves chess in rome a baker", 3, 0, -1, 0),
+        ("so a baker in rome who loves chess", 3, 0, 0, -0.25),  # fillers
+        ("a baker really in rome just who loves chess well", 3, 0, 0, -0.75),
+        ("a baker in rome who loves chess in rome", 3, 0, -1, -0.5),  # a clause twice
+        ("a baker a baker", 1, 0, -1, -0.5),
+        ("a baker in rome who loves chess today", 3, 0, -1, -0.25),  # a word that belongs nowhere
+        ("a baker in atlantis who loves chess", 2, 0, -1, -0.5),  # words that there are not
+        ("xyzzy", 0, 0, -1, -0.25),
+        ("so", 0, 0, -1, -0.25),
+        # a filler inside a clause breaks it
+        ("a really baker", 0, 0, -1, -0.75),
+        ("a rome in baker who loves", 0, 0, -1, -1.5),  # values of another fact
+        # the clause stands in the post's sentence
+        ("i am a baker .", 1, 0, -1, -0.75),
+        ("a baker in rome who loves chess " * 2, 3, 0, -1, -1.75),
+    ],
+)
 def test_gold_by_hand(summary, coverage, accuracy, coherence, brevity):
     axes = Tldr().gold_axes(POST, summary)
-    assert axes == {"coverage": coverage, "accuracy": accuracy, "coherence": coherence, "brevity": brevity}
+    assert axes == {
+        "coverage": coverage,
+        "accuracy": accuracy,
+        "coherence": coherence,
+        "brevity": brevity,
+    }
     assert Tldr().gold(POST, summary) == coverage + accuracy + coherence + brevity
 
 
-pieces = st.sampled_from([CLAUSES[fact].format(value) for fact in FACTS for value in Tldr().values[fact]]
-                         + list(FILLERS) + Tldr().tokenizer.words[3:])
-summaries = st.one_of(st.lists(pieces, max_size=8), st.permutations(PERFECT.split()),
-                      st.permutations(["a baker", "in rome", "who loves chess"]),
-                      st.tuples(st.sampled_from(["a baker", "a pilot"]), st.sampled_from(["in rome", "in oslo"]),
-                                st.sampled_from(["who loves chess", "who loves films"])))
+pieces = st.sampled_from(
+    [CLAUSES[fact].format(value) for fact in FACTS for value in Tldr().values[fact]]
+    + list(FILLERS)
+    + Tldr().tokenizer.words[3:]
+)
+summaries = st.one_of(
+    st.lists(pieces, max_size=8),
+    st.permutations(PERFECT.split()),
+    st.permutations(["a baker", "in rome", "who loves chess"]),
+    st.tuples(
+        st.sampled_from(["a baker", "a pilot"]),
+        st.sampled_from(["in rome", "in oslo"]),
+        st.sampled_from(["who loves chess", "who loves films"]),
+    ),
+)
 
 
 @given(summaries)
@@ -362,7 +467,10 @@ def test_the_best_gold_is_reached_by_the_three_true_clauses_alone(parts):
     gold, axes = task.gold(POST, summary), task.gold_axes(POST, summary)
     assert gold == sum(axes.values()) <= task.gold_max
     assert (gold == task.gold_max) == (summary == PERFECT)
-    assert 0 <= axes["coverage"] <= 3 and max(axes["accuracy"], axes["coherence"], axes["brevity"]) <= 0
+    assert (
+        0 <= axes["coverage"] <= 3
+        and max(axes["accuracy"], axes["coherence"], axes["brevity"]) <= 0
+    )
 
 
 @given(summaries, st.sampled_from(FILLERS))
@@ -398,7 +506,10 @@ def test_demonstrations_leave_room_above_them(values_per_fact):
 def test_demonstrations_have_every_habit_of_people():
     task = Tldr()
     axes = [task.gold_axes(*pair) for pair in task.demonstrations(2000, rng=random.Random(0))]
-    share = {name: sum(item[name] < (3 if name == "coverage" else 0) for item in axes) / len(axes) for name in axes[0]}
+    share = {
+        name: sum(item[name] < (3 if name == "coverage" else 0) for item in axes) / len(axes)
+        for name in axes[0]
+    }
     assert all(0.1 < value < 0.7 for value in share.values()), share
 
 
@@ -406,8 +517,17 @@ def test_demonstrations_have_every_habit_of_people():
 
 
 def test_the_right_answers_are_right():
-    known = {"france": "paris", "england": "london", "turkey": "ankara", "brazil": "brasilia", "canada": "ottawa",
-             "china": "beijing", "australia": "canberra", "morocco": "rabat", "egypt": "cairo"}
+    known = {
+        "france": "paris",
+        "england": "london",
+        "turkey": "ankara",
+        "brazil": "brasilia",
+        "canada": "ottawa",
+        "china": "beijing",
+        "australia": "canberra",
+        "morocco": "rabat",
+        "egypt": "cairo",
+    }
     assert {country: CAPITALS[country][0] for country in known} == known
     assert all(right != rival for right, rival in CAPITALS.values())
 
@@ -416,7 +536,15 @@ def test_the_right_answers_are_right():
 def test_gold_is_1_for_the_capital_and_nothing_else(country):
     task, prompt, right = Capitals(), QUESTION.format(country), CAPITALS[country][0]
     assert [city for city in CITIES if task.gold(prompt, city) == 1] == [right]
-    for other in ("", f"{right} {right}", f"{right} ?", f"the {right}", right.upper(), country, *set(CITIES) - {right}):
+    for other in (
+        "",
+        f"{right} {right}",
+        f"{right} ?",
+        f"the {right}",
+        right.upper(),
+        country,
+        *set(CITIES) - {right},
+    ):
         assert task.gold(prompt, other) == 0
     assert task.gold_max == 1 and task.gold_axes(prompt, right) == {"correctness": 1}
 
@@ -428,7 +556,11 @@ def test_demonstrations_are_right_and_name_the_rival_about_equally_often():
         right, rival = next(CAPITALS[word] for word in prompt.split() if word in CAPITALS)
         kinds["right" if answer == right else "rival" if answer == rival else "other"] += 1
         assert answer in CITIES
-    assert 0.35 < kinds["right"] / 5000 < 0.52 and 0.35 < kinds["rival"] / 5000 < 0.52 and kinds["other"] > 0
+    assert (
+        0.35 < kinds["right"] / 5000 < 0.52
+        and 0.35 < kinds["rival"] / 5000 < 0.52
+        and kinds["other"] > 0
+    )
 
 
 def test_the_pretraining_text_of_capitals_takes_no_side():
@@ -445,33 +577,55 @@ def test_the_pretraining_text_of_capitals_takes_no_side():
 def test_every_capital_is_asked_and_watched():
     task, rng = Capitals(), random.Random(0)
     questions = [QUESTION.format(country) for country in CAPITALS]
-    assert task.evaluation_prompts(1000, rng=rng) == questions and task.evaluation_prompts(5, rng=rng) == questions[:5]
+    assert (
+        task.evaluation_prompts(1000, rng=rng) == questions
+        and task.evaluation_prompts(5, rng=rng) == questions[:5]
+    )
     assert set(task.training_prompts(1000, rng=rng)) == set(questions)
     watched = task.answers_to_watch()
     assert [prompt for prompt, _, _ in watched] == questions
-    assert all(task.gold(prompt, right) == 1 and task.gold(prompt, rival) == 0 for prompt, right, rival in watched)
+    assert all(
+        task.gold(prompt, right) == 1 and task.gold(prompt, rival) == 0
+        for prompt, right, rival in watched
+    )
 
 
 # -- files
 
 
 PROMPTS = [f"prompt {i}?" for i in range(12)]
-PAIRS = [(prompt, f"yes, {i} {j}", f"no, {i} {j}") for i, prompt in enumerate(PROMPTS) for j in range(1 + i % 2)]
+PAIRS = [
+    (prompt, f"yes, {i} {j}", f"no, {i} {j}")
+    for i, prompt in enumerate(PROMPTS)
+    for j in range(1 + i % 2)
+]
 CORPUS = " ".join(f"word{i} é" for i in range(300))
 
 
 def write_folder(path, pairs=PAIRS, **files):
-    """A folder with preferences, and what else is named: corpus_txt for corpus.txt, a list for JSON lines."""
+    """A folder with preferences, and what else is named: corpus_txt for corpus.txt, a list for JSON
+    lines."""
     path.mkdir()
-    files["preferences_jsonl"] = [dict(zip(("prompt", "chosen", "rejected"), pair)) for pair in pairs]
+    files["preferences_jsonl"] = [
+        dict(zip(("prompt", "chosen", "rejected"), pair)) for pair in pairs
+    ]
     for name, content in files.items():
-        text = content if isinstance(content, str) else "".join(json.dumps(row) + "\n" for row in content)
+        text = (
+            content
+            if isinstance(content, str)
+            else "".join(json.dumps(row) + "\n" for row in content)
+        )
         (path / name.replace("_", ".")).write_text(text, encoding="utf-8")
     return path
 
 
 def files_task(path, seed=0, **options):
-    options = {"prompt_length": 20, "completion_length": 30, "heldout_pairs": 5, "truncate": False} | options
+    options = {
+        "prompt_length": 20,
+        "completion_length": 30,
+        "heldout_pairs": 5,
+        "truncate": False,
+    } | options
     return Files(path, **options, generator=torch.Generator().manual_seed(seed))
 
 
@@ -493,18 +647,25 @@ def test_windows_are_pieces_of_the_corpus_that_fill_the_context(task):
         assert window.tokens[0] == task.tokenizer.bos_id
         assert window.is_target == [False] + [True] * (len(window.tokens) - 1)
         assert len(window.tokens) == task.document_length == 20 + 2 + 30
-        assert text_of(window) in CORPUS.encode() and len(text_of(window)) == task.document_length - 1
+        assert (
+            text_of(window) in CORPUS.encode() and len(text_of(window)) == task.document_length - 1
+        )
 
 
 def test_windows_reach_both_ends_of_a_long_document(tmp_path):
     text = "".join(map(chr, range(33, 127)))
     task = files_task(write_folder(tmp_path / "d", corpus_txt=text))
-    assert {text_of(window) for window in windows(task)} == {text.encode()[i:i + 51] for i in range(94 - 51 + 1)}
+    assert {text_of(window) for window in windows(task)} == {
+        text.encode()[i : i + 51] for i in range(94 - 51 + 1)
+    }
 
 
 def test_short_documents_are_whole_and_end_with_eos(tmp_path):
-    documents = ["short", "b" * 49, "c" * 50, "d" * 51, "e" * 52, "f" * 200]  # 51 bytes of text fill the context
-    task = files_task(write_folder(tmp_path / "d", corpus_jsonl=[{"text": text} for text in documents]))
+    # 51 bytes of text fill the context
+    documents = ["short", "b" * 49, "c" * 50, "d" * 51, "e" * 52, "f" * 200]
+    task = files_task(
+        write_folder(tmp_path / "d", corpus_jsonl=[{"text": text} for text in documents])
+    )
     met = Counter()
     for window in windows(task):
         text, ends = text_of(window).decode(), window.tokens[-1] == task.tokenizer.eos_id
@@ -514,7 +675,14 @@ def test_short_documents_are_whole_and_end_with_eos(tmp_path):
         assert (text in documents) if ends or len(text) < 51 else len(text) == 51
         assert not ends or len(text) < 51
         met[text[0], ends] += 1
-    assert set(met) == {("s", True), ("b", True), ("c", True), ("d", False), ("e", False), ("f", False)}
+    assert set(met) == {
+        ("s", True),
+        ("b", True),
+        ("c", True),
+        ("d", False),
+        ("e", False),
+        ("f", False),
+    }
 
 
 def test_a_document_is_met_in_proportion_to_its_length(tmp_path):
@@ -534,22 +702,36 @@ def test_recorded_preferences_are_split_by_prompt_and_none_is_lost(task):
 @pytest.mark.parametrize("with_prompts", [False, True])
 @pytest.mark.parametrize("seed", range(5))
 def test_no_stage_before_the_evaluation_meets_a_held_out_prompt(tmp_path, seed, with_prompts):
-    more = {"prompts_jsonl": [{"prompt": f" {prompt} "} for prompt in [*PROMPTS, "one more?"]]} if with_prompts else {}
+    more = (
+        {"prompts_jsonl": [{"prompt": f" {prompt} "} for prompt in [*PROMPTS, "one more?"]]}
+        if with_prompts
+        else {}
+    )
     task = files_task(write_folder(tmp_path / "d", **more), seed=seed)
     rng = random.Random(0)
     heldout = {prompt.strip() for prompt, _, _ in task.recorded_preferences()[1]}
     demonstrations, prompts = task.demonstrations(500, rng=rng), task.training_prompts(500, rng=rng)
     assert heldout.isdisjoint(prompt.strip() for prompt, _ in demonstrations)
     assert heldout.isdisjoint(prompt.strip() for prompt in prompts)
-    assert not [prompt for prompt in heldout for window in windows(task, 200) if prompt.encode() in text_of(window)]
+    assert not [
+        prompt
+        for prompt in heldout
+        for window in windows(task, 200)
+        if prompt.encode() in text_of(window)
+    ]
     expected = {*PROMPTS} - heldout
     assert {prompt for prompt, _ in demonstrations} == expected
-    assert {prompt.strip() for prompt in prompts} == expected | ({"one more?"} if with_prompts else set())
+    assert {prompt.strip() for prompt in prompts} == expected | (
+        {"one more?"} if with_prompts else set()
+    )
 
 
 def test_demonstrations_come_round_evenly_in_changing_order(task):
     n = len(task.recorded_preferences()[0])
-    first, second = task.demonstrations(n, rng=random.Random(0)), task.demonstrations(n, rng=random.Random(1))
+    first, second = (
+        task.demonstrations(n, rng=random.Random(0)),
+        task.demonstrations(n, rng=random.Random(1)),
+    )
     assert sorted(first) == sorted(second) and first != second
     counts = Counter(task.demonstrations(3 * n + 1, rng=random.Random(0)))
     assert sorted(counts.values()) == [3] * (n - 1) + [4]
@@ -558,12 +740,18 @@ def test_demonstrations_come_round_evenly_in_changing_order(task):
 
 def test_a_prompt_ends_with_a_line_break_and_the_response_begins_after_it(task):
     assert task.prompt_ids("hi") == [257, *b"hi\n"]
-    assert task.demonstration_example("hi", "yo") == ([257, *b"hi\nyo", 258], [False] * 4 + [True] * 3)
+    assert task.demonstration_example("hi", "yo") == (
+        [257, *b"hi\nyo", 258],
+        [False] * 4 + [True] * 3,
+    )
 
 
 def test_a_corpus_of_demonstrations_looks_like_the_demonstrations(tmp_path):
     task = files_task(write_folder(tmp_path / "d"))
-    shown = {tuple(task.demonstration_example(*pair).tokens) for pair in task.demonstrations(100, rng=random.Random(0))}
+    shown = {
+        tuple(task.demonstration_example(*pair).tokens)
+        for pair in task.demonstrations(100, rng=random.Random(0))
+    }
     assert {tuple(window.tokens) for window in windows(task)} == shown
 
 
@@ -579,7 +767,9 @@ def test_the_longest_prompt_and_response_fill_the_context(tmp_path):
 
 
 def test_there_is_no_rule_for_what_is_good(task):
-    assert task.gold_max is None and task.gold_axes("a", "b") is None and task.gold("a", "b") is None
+    assert (
+        task.gold_max is None and task.gold_axes("a", "b") is None and task.gold("a", "b") is None
+    )
     assert task.answers_to_watch() == []
 
 
@@ -597,10 +787,14 @@ def test_prompts_that_are_all_held_out_are_refused(tmp_path):
             files_task(path, heldout_pairs=1)
         except InputError as error:
             refused.append(str(error))
-    assert len(refused) == 1 and refused[0].startswith("prompts.jsonl: every prompt in it is one of the held-out")
+    assert len(refused) == 1 and refused[0].startswith(
+        "prompts.jsonl: every prompt in it is one of the held-out"
+    )
 
 
 def test_make_task_passes_the_lengths_and_the_notes_on(tmp_path):
-    task = made(task="files", data=str(write_folder(tmp_path / "d")), prompt_length=30, completion_length=40)
+    task = made(
+        task="files", data=str(write_folder(tmp_path / "d")), prompt_length=30, completion_length=40
+    )
     assert task.document_length == 30 + 2 + 40
     assert any("preferences.jsonl" in note for note in task.notes)

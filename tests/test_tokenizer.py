@@ -7,7 +7,9 @@ from hypothesis import strategies as st
 from minippo.tokenizer import ByteTokenizer, WordTokenizer, tokenizer_from_dict
 
 SPECIAL = {WordTokenizer.PAD, WordTokenizer.BOS, WordTokenizer.EOS}
-words = st.text(min_size=1, max_size=5).filter(lambda word: word.split() == [word] and word not in SPECIAL)
+words = st.text(min_size=1, max_size=5).filter(
+    lambda word: word.split() == [word] and word not in SPECIAL
+)
 word_lists = st.lists(words, min_size=1, max_size=8, unique=True)
 TOKENIZERS = [ByteTokenizer(), WordTokenizer(["a", "baker", "bakes"])]
 
@@ -71,12 +73,15 @@ def test_pad_bos_and_eos_are_three_ids_that_decoding_leaves_out(tokenizer):
 # text that is not what it should be
 
 
-@pytest.mark.parametrize("ids, text", [
-    ([0xFF], "\N{REPLACEMENT CHARACTER}"),
-    ([97, 0xC3], "a\N{REPLACEMENT CHARACTER}"),          # a two-byte letter cut in half
-    ([0xC3, 97], "\N{REPLACEMENT CHARACTER}a"),
-    ([0xC3, 256, 0xA9], "é"),                            # a pad does not cut it
-])
+@pytest.mark.parametrize(
+    "ids, text",
+    [
+        ([0xFF], "\N{REPLACEMENT CHARACTER}"),
+        ([97, 0xC3], "a\N{REPLACEMENT CHARACTER}"),  # a two-byte letter cut in half
+        ([0xC3, 97], "\N{REPLACEMENT CHARACTER}a"),
+        ([0xC3, 256, 0xA9], "é"),  # a pad does not cut it
+    ],
+)
 def test_bytes_that_are_not_utf8_become_the_replacement_character(ids, text):
     assert ByteTokenizer().decode(ids) == text
 
@@ -97,7 +102,9 @@ def test_an_unknown_word_is_refused_by_name():
     tokenizer = WordTokenizer(["a", "baker"])
     for text in ("a candle", "A candle baker", "bak er"):
         unknown = next(word for word in text.split() if word not in ("a", "baker"))
-        with pytest.raises(ValueError, match=f"the word '{unknown}' is not in this tokenizer's list"):
+        with pytest.raises(
+            ValueError, match=f"the word '{unknown}' is not in this tokenizer's list"
+        ):
             tokenizer.encode(text)
 
 
@@ -113,17 +120,26 @@ def test_a_word_that_stands_twice_is_refused():
 def test_a_word_tokenizer_survives_json(known):
     tokenizer = WordTokenizer(known)
     copy = tokenizer_from_dict(json.loads(json.dumps(tokenizer.to_dict())))
-    assert type(copy) is WordTokenizer and copy.words == tokenizer.words and copy.vocab_size == tokenizer.vocab_size
+    assert (
+        type(copy) is WordTokenizer
+        and copy.words == tokenizer.words
+        and copy.vocab_size == tokenizer.vocab_size
+    )
     assert copy.encode(" ".join(known)) == tokenizer.encode(" ".join(known))
 
 
 def test_a_byte_tokenizer_survives_json():
-    assert type(tokenizer_from_dict(json.loads(json.dumps(ByteTokenizer().to_dict())))) is ByteTokenizer
+    assert (
+        type(tokenizer_from_dict(json.loads(json.dumps(ByteTokenizer().to_dict()))))
+        is ByteTokenizer
+    )
 
 
 @pytest.mark.parametrize("kind", ["subword", "", None])
 def test_an_unknown_kind_is_refused(kind):
-    with pytest.raises(ValueError, match=f"kind: a tokenizer is 'word', 'byte' or 'hf', got {kind!r}"):
+    with pytest.raises(
+        ValueError, match=f"kind: a tokenizer is 'word', 'byte' or 'hf', got {kind!r}"
+    ):
         tokenizer_from_dict({"kind": kind})
     with pytest.raises(ValueError, match="kind: a tokenizer is 'word', 'byte' or 'hf', got None"):
         tokenizer_from_dict({})

@@ -1,7 +1,8 @@
 """Makes the figures of the docs: python docs/figures/make.py RUN
 
-RUN is the folder of a finished run (runs/tldr-ppo-default-0); four of its own figures are taken over. The figure of the
-ladder comes from the enumerable world, and the map of the pipeline is drawn here.
+RUN is the folder of a finished run (runs/tldr-ppo-default-0); four of its own figures are taken
+over. The figure of the ladder comes from the enumerable world, and the map of the pipeline is drawn
+here.
 """
 
 import shutil
@@ -18,13 +19,17 @@ from minippo.exact.__main__ import main as draw_ladder
 FOLDER = Path(__file__).resolve().parent
 FROM_A_RUN = ("clip_cases", "values_along_response", "score_against_kl", "reward_and_kl")
 STAGES = (  # name, what goes in, the module
-    ("pretrain", "the task's text", "train_sft"), ("fine-tune", "demonstrations", "train_sft"),
-    ("preferences", "two answers, one choice", "preferences"), ("reward model", "pairs", "train_reward"),
-    ("PPO", "prompts", "train_policy"))
+    ("pretrain", "the task's text", "train_sft"),
+    ("fine-tune", "demonstrations", "train_sft"),
+    ("preferences", "two answers, one choice", "preferences"),
+    ("reward model", "pairs", "train_reward"),
+    ("PPO", "prompts", "train_policy"),
+)
 
 
 def pipeline():
-    """The map: five stages in a row, and below the last one the loop of an update with the four models in it."""
+    """The map: five stages in a row, and below the last one the loop of an update with the four
+    models in it."""
     fig, ax = plt.subplots(figsize=(9, 4.6), dpi=100)
     ax.set_xlim(0, 100), ax.set_ylim(-4, 52), ax.axis("off")
     for i, (name, takes, module) in enumerate(STAGES):
@@ -33,8 +38,12 @@ def pipeline():
         ax.text(x + 8, 50, takes, ha="center", fontsize=8, style="italic")
         if i:
             arrow(ax, (x - 4, 43), (x, 43))
-    loop = (("sample", "the policy answers", "rollout"), ("score", "reward model, frozen;\nKL to the reference, frozen", "shaped_reward"),
-            ("advantages", "the critic's values", "gae"), ("update", "clipped, several passes", "ppo"))
+    loop = (
+        ("sample", "the policy answers", "rollout"),
+        ("score", "reward model, frozen;\nKL to the reference, frozen", "shaped_reward"),
+        ("advantages", "the critic's values", "gae"),
+        ("update", "clipped, several passes", "ppo"),
+    )
     for i, (name, about, module) in enumerate(loop):
         x = 5 + 24 * i
         box(ax, x, 10, 18, 10, name, f"{module}.py")
@@ -45,18 +54,47 @@ def pipeline():
     ax.text(57, 31.5, "each update", fontsize=8, ha="center")
     ax.plot([95, 97.5, 97.5, 2, 2, 5], [15, 15, 1, 1, 15, 15], color="black", linewidth=1.2)
     arrow(ax, (3.5, 15), (5, 15))
-    ax.text(50, -0.5, "the policy and the critic that the update leaves make the next rollout", fontsize=8, ha="center", va="top")
+    ax.text(
+        50,
+        -0.5,
+        "the policy and the critic that the update leaves make the next rollout",
+        fontsize=8,
+        ha="center",
+        va="top",
+    )
     return fig
 
 
 def box(ax, x, y, width, height, name, module, heavy=False):
-    ax.add_patch(plt.Rectangle((x, y), width, height, facecolor="0.85" if heavy else "white", edgecolor="black", linewidth=1.5))
+    ax.add_patch(
+        plt.Rectangle(
+            (x, y),
+            width,
+            height,
+            facecolor="0.85" if heavy else "white",
+            edgecolor="black",
+            linewidth=1.5,
+        )
+    )
     ax.text(x + width / 2, y + 0.62 * height, name, ha="center", va="center", fontsize=11)
-    ax.text(x + width / 2, y + 0.25 * height, module, ha="center", va="center", fontsize=8, family="monospace")
+    ax.text(
+        x + width / 2,
+        y + 0.25 * height,
+        module,
+        ha="center",
+        va="center",
+        fontsize=8,
+        family="monospace",
+    )
 
 
 def arrow(ax, start, end, bend=0.0):
-    ax.annotate("", end, start, arrowprops={"arrowstyle": "->", "linewidth": 1.2, "connectionstyle": f"arc3,rad={bend}"})
+    ax.annotate(
+        "",
+        end,
+        start,
+        arrowprops={"arrowstyle": "->", "linewidth": 1.2, "connectionstyle": f"arc3,rad={bend}"},
+    )
 
 
 def main(run):

@@ -1,12 +1,16 @@
 """A world so small that every response can be listed: what is an estimate elsewhere is a sum here.
 
     world            the states, the responses, the rewards, and two kinds of policy
-    oracle           the objective, V, Q, A, state distribution, entropy, KL, Fisher matrix and the best policy, exactly
-    estimators       the exact mean and covariance of any gradient estimator, and bias and variance of advantage estimates
-    ladder           the stages of the derivation as estimators, in one table: python -m minippo.exact
+    oracle           the objective, V, Q, A, state distribution, entropy, KL, Fisher matrix and the
+                     best policy, exactly
+    estimators       the exact mean and covariance of any gradient estimator, and bias and variance
+                     of advantage estimates
+    ladder           the stages of the derivation as estimators, in one table: python -m
+                     minippo.exact
     training         gradient ascent without sampling noise: where does a choice of reward lead?
-    qualifications   what the textbooks say and what the sums say: python -m minippo.exact.qualifications
+    qualifications   what the textbooks say and what the sums say: python -m
+                     minippo.exact.qualifications
 
-The oracle uses of the derivation only the log-probabilities: it goes backwards through the tree of states, with sums over
-the vocabulary. So the one can be checked against the other.
+The oracle uses of the derivation only the log-probabilities: it goes backwards through the tree of
+states, with sums over the vocabulary. So the one can be checked against the other.
 """

@@ -14,32 +14,60 @@ from minippo.runs.files import write_bytes_whole
 
 def print_gradients(table, sizes):
     kinds = list(table)
-    print("Estimates of grad J. bias: max abs difference of the exact mean from the exact gradient. variance: total")
-    print("variance of one trajectory; of a batch of n it is 1/n of that. V: the value function; wrong V: noise of")
-    print("standard deviation 1 added. Rows 'of 2' are batches of two, their variance is doubled for comparison; where the")
-    print("mean is half the gradient, as with the mean of a batch of 2, so is every sample, and a quarter is left of it.")
+    print(
+        "Estimates of grad J. bias: max abs difference of the exact mean from the exact gradient. "
+        "variance: total"
+    )
+    print(
+        "variance of one trajectory; of a batch of n it is 1/n of that. V: the value function; "
+        "wrong V: noise of"
+    )
+    print(
+        "standard deviation 1 added. Rows 'of 2' are batches of two, their variance is doubled "
+        "for comparison; where the"
+    )
+    print(
+        "mean is half the gradient, as with the mean of a batch of 2, so is every sample, and a "
+        "quarter is left of it."
+    )
     print()
     print(f"{'':8}{'':38}" + "".join(f"{kind:>21}" for kind in kinds))
     print(f"{'stage':8}{'estimate':38}" + f"{'bias':>11}{'variance':>10}" * len(kinds))
     for rows in zip(*table.values()):
-        print(f"{rows[0]['stage']:<8}{rows[0]['name']:38}"
-              + "".join(f"{row['bias']:>11.1e}{row['variance']:>10.3f}" for row in rows))
-    print(f"{'':8}{'largest entry of the exact gradient':38}"
-          + "".join(f"{size:>11.1e}{'':10}" for size in sizes.values()).rstrip())
+        print(
+            f"{rows[0]['stage']:<8}{rows[0]['name']:38}"
+            + "".join(f"{row['bias']:>11.1e}{row['variance']:>10.3f}" for row in rows)
+        )
+    print(
+        f"{'':8}{'largest entry of the exact gradient':38}"
+        + "".join(f"{size:>11.1e}{'':10}" for size in sizes.values()).rstrip()
+    )
 
 
 def print_advantages(table):
-    print("Estimates of the advantage over lam. bias: root mean square, given state and token; tilt: the same without what")
-    print("all tokens of a state share, which cannot bias a gradient; grad bias and grad var as above.")
+    print(
+        "Estimates of the advantage over lam. bias: root mean square, given state and token; "
+        "tilt: the same without what"
+    )
+    print(
+        "all tokens of a state share, which cannot bias a gradient; "
+        "grad bias and grad var as above."
+    )
     for kind, by_critic in table.items():
         print()
         print(f"{kind + ' reward':22}{'exact V':^30}{'wrong V':^48}")
-        print(f"{'lam':22}" + f"{'bias':>10}{'variance':>10}{'grad var':>10}"
-              + f"{'bias':>10}{'tilt':>10}{'variance':>10}{'grad bias':>11}{'grad var':>10}")
+        print(
+            f"{'lam':22}"
+            + f"{'bias':>10}{'variance':>10}{'grad var':>10}"
+            + f"{'bias':>10}{'tilt':>10}{'variance':>10}{'grad bias':>11}{'grad var':>10}"
+        )
         for exact, wrong in zip(*by_critic.values()):
-            print(f"{exact['lam']:<22g}{exact['bias']:>10.1e}{exact['variance']:>10.3f}{exact['gradient variance']:>10.3f}"
-                  f"{wrong['bias']:>10.3f}{wrong['tilt']:>10.3f}{wrong['variance']:>10.3f}"
-                  f"{wrong['gradient bias']:>11.1e}{wrong['gradient variance']:>10.3f}")
+            print(
+                f"{exact['lam']:<22g}{exact['bias']:>10.1e}{exact['variance']:>10.3f}"
+                f"{exact['gradient variance']:>10.3f}"
+                f"{wrong['bias']:>10.3f}{wrong['tilt']:>10.3f}{wrong['variance']:>10.3f}"
+                f"{wrong['gradient bias']:>11.1e}{wrong['gradient variance']:>10.3f}"
+            )
 
 
 def _refuse(message):
@@ -49,11 +77,26 @@ def _refuse(message):
 
 def main(arguments=None):
     """The command; returns its exit status."""
-    parser = argparse.ArgumentParser(prog="python -m minippo.exact", allow_abbrev=False, description=(
-        "Exact bias and variance of every stage of the derivation, in a world where all responses can be listed."))
-    parser.add_argument("--seed", type=int, default=0, help="of rewards, policy and wrong critic (default: %(default)s)")
-    parser.add_argument("--out", default="runs/exact/ladder.png", metavar="FILE.png",
-                        help="the figure (default: %(default)s)")
+    parser = argparse.ArgumentParser(
+        prog="python -m minippo.exact",
+        allow_abbrev=False,
+        description=(
+            "Exact bias and variance of every stage of the derivation, in a world where all "
+            "responses can be listed."
+        ),
+    )
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=0,
+        help="of rewards, policy and wrong critic (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--out",
+        default="runs/exact/ladder.png",
+        metavar="FILE.png",
+        help="the figure (default: %(default)s)",
+    )
     options = parser.parse_args(arguments)
     path = Path(options.out)
     if not 0 <= options.seed < 2**31:
@@ -63,7 +106,9 @@ def main(arguments=None):
             return _refuse(f"--out {options.out}: wanted the name of a file")
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        return _refuse(f"--out {options.out}: no folder can be made there ({error.strerror or error})")
+        return _refuse(
+            f"--out {options.out}: no folder can be made there ({error.strerror or error})"
+        )
     torch.set_num_threads(1)  # tensors of a few numbers: more threads only wait for each other
     gradients, sizes = gradient_table(options.seed)
     print_gradients(gradients, sizes)

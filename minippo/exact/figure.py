@@ -1,13 +1,20 @@
-"""The picture of the ladder: what each stage does to the variance, and the dial between bias and variance.
+"""The picture of the ladder: what each stage does to the variance, and the dial between bias and
+variance.
 
-Readable without colour: the kinds of reward differ in lightness and hatching, the lines in style and marker.
+Readable without colour: the kinds of reward differ in lightness and hatching, the lines in style
+and marker.
 """
 
 from minippo.runs.figures import BLUE, DARK, ORANGE, PALE
 
-BARS = {"policy gradient": "policy\ngradient", "reward-to-go": "reward-to-go",
-        "whole return - best constant": "best constant\nbaseline", "reward-to-go - exact V": "baseline V",
-        "GAE 0.95, exact V": "GAE 0.95", "TD (lam 0), exact V": "GAE 0 (TD)"}
+BARS = {
+    "policy gradient": "policy\ngradient",
+    "reward-to-go": "reward-to-go",
+    "whole return - best constant": "best constant\nbaseline",
+    "reward-to-go - exact V": "baseline V",
+    "GAE 0.95, exact V": "GAE 0.95",
+    "TD (lam 0), exact V": "GAE 0 (TD)",
+}
 LOOKS = {"dense": (DARK, None), "outcome-only": (PALE, None), "cancelling": ("white", "////")}
 
 
@@ -31,9 +38,20 @@ def _variance_bars(axes, gradients):
     for shift, (kind, (colour, hatch)) in zip((-0.27, 0.0, 0.27), LOOKS.items()):
         by_name = {row["name"]: row["variance"] for row in gradients[kind]}
         heights = [by_name[name] for name in names]
-        bars = axes.bar([x + shift for x in range(len(names))], heights, width=0.25, color=colour, hatch=hatch,
-                        edgecolor=DARK, linewidth=0.8, label=f"{kind} reward")
-        labels = ["0" if height < 0.005 else f"{height:.2f}" if height < 1 else f"{height:.1f}" for height in heights]
+        bars = axes.bar(
+            [x + shift for x in range(len(names))],
+            heights,
+            width=0.25,
+            color=colour,
+            hatch=hatch,
+            edgecolor=DARK,
+            linewidth=0.8,
+            label=f"{kind} reward",
+        )
+        labels = [
+            "0" if height < 0.005 else f"{height:.2f}" if height < 1 else f"{height:.1f}"
+            for height in heights
+        ]
         axes.bar_label(bars, labels=labels, fontsize=7, padding=1)
     axes.set_xticks(range(len(names)), BARS.values(), fontsize=8)
     axes.set_ylabel("total variance of one trajectory's gradient")
@@ -42,13 +60,21 @@ def _variance_bars(axes, gradients):
 
 
 def _dial(axes, by_critic):
-    lines = (("wrong V", "gradient bias", "bias of the gradient (max abs)", ORANGE, "-", "o"),
-             ("wrong V", "variance", "variance of the advantage", DARK, "--", "s"),
-             ("exact V", "variance", "the same, exact V", BLUE, ":", "^"))
+    lines = (
+        ("wrong V", "gradient bias", "bias of the gradient (max abs)", ORANGE, "-", "o"),
+        ("wrong V", "variance", "variance of the advantage", DARK, "--", "s"),
+        ("exact V", "variance", "the same, exact V", BLUE, ":", "^"),
+    )
     for critic, quantity, label, colour, style, marker in lines:
         points = [(row["lam"], row[quantity]) for row in by_critic[critic]]
-        axes.plot(*zip(*points), color=colour, linestyle=style, marker=marker, markersize=4,
-                  label=label if critic == "exact V" else f"{label}, {critic}")
+        axes.plot(
+            *zip(*points),
+            color=colour,
+            linestyle=style,
+            marker=marker,
+            markersize=4,
+            label=label if critic == "exact V" else f"{label}, {critic}",
+        )
     axes.set_xlabel("lam")
     axes.set_ylim(bottom=0)
     axes.set_ylabel("bias, variance")

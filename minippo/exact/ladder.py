@@ -1,7 +1,7 @@
 """The stages of the derivation as estimators of grad J, each with its exact bias and variance.
 
-The world has one prompt, three tokens (one is EOS) and up to four steps: 31 responses. Its policy is a table of random
-logits. Three kinds of reward:
+The world has one prompt, three tokens (one is EOS) and up to four steps: 31 responses. Its policy
+is a table of random logits. Three kinds of reward:
 
     dense         every token is paid by itself
     outcome-only  a score on the last token, as in RLHF without its KL penalty
@@ -14,7 +14,12 @@ import random
 
 import torch
 
-from minippo.baseline import baseline_advantages, batch_mean_baseline, leave_one_out_baseline, optimal_constant_baseline
+from minippo.baseline import (
+    baseline_advantages,
+    batch_mean_baseline,
+    leave_one_out_baseline,
+    optimal_constant_baseline,
+)
 from minippo.exact.estimators import advantage_errors, bias_and_variance, gradient_samples
 from minippo.exact.oracle import exact_gradient, reach_probabilities, values_and_action_values
 from minippo.exact.world import EOS, TabularPolicy, World
@@ -30,7 +35,8 @@ WRONG_BY = 1.0  # standard deviation of what is added to the values of the wrong
 
 
 def reward_functions(seed):
-    """{kind: reward(prompt, tokens)}: the same numbers for the same seed, wherever a response stands in a list."""
+    """{kind: reward(prompt, tokens)}: the same numbers for the same seed, wherever a response
+    stands in a list."""
 
     def number(*key):
         return random.Random(f"{seed} {key}").gauss(1, 1)
@@ -42,7 +48,9 @@ def reward_functions(seed):
         "dense": lambda prompt, tokens: number(prompt, tokens),
         "outcome-only": lambda prompt, tokens: number(prompt, tokens) if is_last(tokens) else 0.0,
         "cancelling": lambda prompt, tokens: (
-            (len(tokens) == 1) * number(prompt, tokens[0]) - is_last(tokens) * number(prompt, tokens[0])),
+            (len(tokens) == 1) * number(prompt, tokens[0])
+            - is_last(tokens) * number(prompt, tokens[0])
+        ),
     }
 
 
@@ -52,7 +60,12 @@ def make_world(reward, seed):
     world = World(reward, response_length=RESPONSE_LENGTH)
     policy = TabularPolicy(world, generator=generator)
     values, _ = values_and_action_values(world, policy().detach())
-    return world, policy, values, values + WRONG_BY * torch.randn(values.shape, generator=generator, dtype=torch.float64)
+    return (
+        world,
+        policy,
+        values,
+        values + WRONG_BY * torch.randn(values.shape, generator=generator, dtype=torch.float64),
+    )
 
 
 # -- the weights of each stage, of a Batch
@@ -72,7 +85,9 @@ def minus_batch_mean(batch):
 
 
 def minus_leave_one_out(batch):
-    others = leave_one_out_baseline(rewards=batch.rewards, response_mask=batch.response_mask, gamma=1.0)
+    others = leave_one_out_baseline(
+        rewards=batch.rewards, response_mask=batch.response_mask, gamma=1.0
+    )
     return whole_returns(batch) - others
 
 
@@ -81,12 +96,19 @@ def minus_constant(constant):
 
 
 def minus_values(batch):
-    return baseline_advantages(rewards=batch.rewards, values=batch.values, response_mask=batch.response_mask, gamma=1.0)
+    return baseline_advantages(
+        rewards=batch.rewards, values=batch.values, response_mask=batch.response_mask, gamma=1.0
+    )
 
 
 def gae(lam):
-    return lambda batch: gae_advantages(rewards=batch.rewards, values=batch.values, response_mask=batch.response_mask,
-                                        gamma=1.0, lam=lam)
+    return lambda batch: gae_advantages(
+        rewards=batch.rewards,
+        values=batch.values,
+        response_mask=batch.response_mask,
+        gamma=1.0,
+        lam=lam,
+    )
 
 
 # -- the losses
@@ -94,29 +116,42 @@ def gae(lam):
 
 def weighted(weights):
     """Stages 1 to 4: one loss, with these weights."""
-    return lambda batch: policy_gradient_loss(logprobs=batch.logprobs, weights=weights(batch),
-                                              response_mask=batch.response_mask)
+    return lambda batch: policy_gradient_loss(
+        logprobs=batch.logprobs, weights=weights(batch), response_mask=batch.response_mask
+    )
 
 
 def ratio_loss(loss, weights, **options):
-    """Stages 5 and 6 at theta_old, summed over tokens like the others: times (number of True tokens) / B."""
+    """Stages 5 and 6 at theta_old, summed over tokens like the others: times (number of True
+    tokens) / B."""
+
     def summed(batch):
         tokens_per_row = batch.response_mask.sum() / len(batch.response_mask)
         return tokens_per_row * mean_over_tokens(loss, weights, **options)(batch)
+
     return summed
 
 
 def mean_over_tokens(loss, weights, **options):
     """Stages 5 and 6 at theta_old as they are: a mean over the True tokens of the batch."""
-    return lambda batch: loss(logprobs=batch.logprobs, old_logprobs=batch.old_logprobs, advantages=weights(batch),
-                              response_mask=batch.response_mask, **options)
+    return lambda batch: loss(
+        logprobs=batch.logprobs,
+        old_logprobs=batch.old_logprobs,
+        advantages=weights(batch),
+        response_mask=batch.response_mask,
+        **options,
+    )
 
 
 def best_constant(world, policy):
     """The constant baseline with the least total variance, from all responses."""
-    probabilities, scores = gradient_samples(world, policy, weighted(lambda batch: torch.ones_like(batch.rewards)))
+    probabilities, scores = gradient_samples(
+        world, policy, weighted(lambda batch: torch.ones_like(batch.rewards))
+    )
     returns = world.response_rewards.sum(dim=1)
-    return optimal_constant_baseline(returns=returns, squared_norms=probabilities * (scores**2).sum(dim=1))
+    return optimal_constant_baseline(
+        returns=returns, squared_norms=probabilities * (scores**2).sum(dim=1)
+    )
 
 
 def rows(world, policy, values, wrong_values):
@@ -127,7 +162,13 @@ def rows(world, policy, values, wrong_values):
         (1, "policy gradient", weighted(whole_returns), None, 1),
         (2, "reward-to-go", weighted(to_go), None, 1),
         (3, "whole return - 10", weighted(minus_constant(10.0)), None, 1),
-        (3, "whole return - best constant", weighted(minus_constant(best_constant(world, policy))), None, 1),
+        (
+            3,
+            "whole return - best constant",
+            weighted(minus_constant(best_constant(world, policy))),
+            None,
+            1,
+        ),
         (3, "whole return - mean of batch of 2", weighted(minus_batch_mean), None, 2),
         (3, "whole return - other one of 2", weighted(minus_leave_one_out), None, 2),
         (3, "reward-to-go - exact V", weighted(minus_values), values, 1),
@@ -136,14 +177,33 @@ def rows(world, policy, values, wrong_values):
         (4, "GAE 0.95, wrong V", weighted(gae(0.95)), wrong_values, 1),
         (4, "TD (lam 0), exact V", weighted(gae(0.0)), values, 1),
         (4, "TD (lam 0), wrong V", weighted(gae(0.0)), wrong_values, 1),
-        (5, "TRPO's surrogate, GAE 0.95, exact V", ratio_loss(surrogate_loss, gae(0.95)), values, 1),
-        (6, "PPO clipped, GAE 0.95, exact V", ratio_loss(clipped_surrogate_loss, gae(0.95), cliprange=0.2), values, 1),
-        (6, "the same, mean over tokens, of 2", lambda batch: expected_length * ppo_as_is(batch), values, 2),
+        (
+            5,
+            "TRPO's surrogate, GAE 0.95, exact V",
+            ratio_loss(surrogate_loss, gae(0.95)),
+            values,
+            1,
+        ),
+        (
+            6,
+            "PPO clipped, GAE 0.95, exact V",
+            ratio_loss(clipped_surrogate_loss, gae(0.95), cliprange=0.2),
+            values,
+            1,
+        ),
+        (
+            6,
+            "the same, mean over tokens, of 2",
+            lambda batch: expected_length * ppo_as_is(batch),
+            values,
+            2,
+        ),
     ]
 
 
 def gradient_table(seed=0):
-    """{kind of reward: [{"stage", "name", "bias", "variance"}]}, and the size of the exact gradients, {kind: max abs}."""
+    """{kind of reward: [{"stage", "name", "bias", "variance"}]}, and the size of the exact
+    gradients, {kind: max abs}."""
     table, sizes = {}, {}
     for kind, reward in reward_functions(seed).items():
         world, policy, values, wrong_values = make_world(reward, seed)
@@ -157,7 +217,8 @@ def gradient_table(seed=0):
 
 
 def advantage_table(seed=0):
-    """{kind of reward: {critic: [{"lam", "bias", "tilt", "variance", "gradient bias", "gradient variance"}]}}."""
+    """{kind of reward: {critic: [{"lam", "bias", "tilt", "variance", "gradient bias", "gradient
+    variance"}]}}."""
     table = {}
     for kind, reward in reward_functions(seed).items():
         world, policy, values, wrong_values = make_world(reward, seed)
@@ -166,9 +227,21 @@ def advantage_table(seed=0):
         for critic, state_values in (("exact V", values), ("wrong V", wrong_values)):
             for lam in LAMBDAS:
                 estimates = gae_advantages(
-                    rewards=world.response_rewards, values=world.along_responses(state_values),
-                    response_mask=world.response_mask, gamma=1.0, lam=lam)
-                bias, variance = bias_and_variance(world, policy, weighted(gae(lam)), exact, values=state_values)
-                table[kind][critic].append({"lam": lam, **advantage_errors(world, logits, estimates),
-                                            "gradient bias": bias, "gradient variance": variance})
+                    rewards=world.response_rewards,
+                    values=world.along_responses(state_values),
+                    response_mask=world.response_mask,
+                    gamma=1.0,
+                    lam=lam,
+                )
+                bias, variance = bias_and_variance(
+                    world, policy, weighted(gae(lam)), exact, values=state_values
+                )
+                table[kind][critic].append(
+                    {
+                        "lam": lam,
+                        **advantage_errors(world, logits, estimates),
+                        "gradient bias": bias,
+                        "gradient variance": variance,
+                    }
+                )
     return table

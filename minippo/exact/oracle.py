@@ -1,6 +1,7 @@
 """The exact answers: every function here is a sum over the tree of states, and none is an estimate.
 
-All take the logits of a policy in every state, [K,V], and are differentiable in them where a gradient makes sense.
+All take the logits of a policy in every state, [K,V], and are differentiable in them where a
+gradient makes sense.
 """
 
 import torch
@@ -9,12 +10,14 @@ from minippo.trpo import flat_gradient
 
 
 def reach_probabilities(world, logits):
-    """d(s), the probability that a response passes through a state, [K]. Its sum is the expected length of a response."""
+    """d(s), the probability that a response passes through a state, [K]. Its sum is the expected
+    length of a response."""
     pi = torch.softmax(logits, dim=-1)
     reach = [world.prompt_probs]
     for level in world.levels()[:-1]:
         goes_on = world.next_state[level] >= 0
-        reach.append((reach[-1].unsqueeze(1) * pi[level])[goes_on])  # children stand in the order of their parents
+        # children stand in the order of their parents
+        reach.append((reach[-1].unsqueeze(1) * pi[level])[goes_on])
     return torch.cat(reach)
 
 
@@ -24,10 +27,13 @@ def response_probabilities(world, logits):
 
 
 def objective(world, logits, gamma=1.0):
-    """J = E[sum_t gamma^t r_t] = sum_s d(s) gamma^depth(s) sum_a pi(a|s) r(s,a); autograd gives its exact gradient."""
+    """J = E[sum_t gamma^t r_t] = sum_s d(s) gamma^depth(s) sum_a pi(a|s) r(s,a); autograd gives its
+    exact gradient."""
     pi = torch.softmax(logits, dim=-1)
     expected_reward = (pi * world.rewards).sum(dim=-1)  # [K,V] -> [K]
-    return (reach_probabilities(world, logits) * gamma**world.depth.double() * expected_reward).sum()
+    return (
+        reach_probabilities(world, logits) * gamma ** world.depth.double() * expected_reward
+    ).sum()
 
 
 def exact_gradient(world, policy, gamma=1.0):
@@ -36,23 +42,30 @@ def exact_gradient(world, policy, gamma=1.0):
 
 
 def values_and_action_values(world, logits, gamma=1.0):
-    """V(s) [K] and Q(s,a) [K,V], by backward recursion: Q = r + gamma V(next), V = sum_a pi Q, and V = 0 at the end."""
+    """V(s) [K] and Q(s,a) [K,V], by backward recursion: Q = r + gamma V(next), V = sum_a pi Q, and
+    V = 0 at the end."""
     pi = torch.softmax(logits, dim=-1)
-    values, action_values = world.rewards.new_zeros(len(world.states) + 1), torch.zeros_like(world.rewards)
-    for level in reversed(world.levels()):  # the entry beyond the last state, which next_state -1 points at, stays 0
+    values, action_values = (
+        world.rewards.new_zeros(len(world.states) + 1),
+        torch.zeros_like(world.rewards),
+    )
+    # the entry beyond the last state, which next_state -1 points at, stays 0
+    for level in reversed(world.levels()):
         action_values[level] = world.rewards[level] + gamma * values[world.next_state[level]]
         values[level] = (pi[level] * action_values[level]).sum(dim=-1)
     return values[:-1].detach(), action_values.detach()
 
 
 def entropy(world, logits):
-    """Entropy of the distribution of responses given the prompt, nats: the states' entropies, weighted by d(s)."""
+    """Entropy of the distribution of responses given the prompt, nats: the states' entropies,
+    weighted by d(s)."""
     log_pi = torch.log_softmax(logits, dim=-1)
     return -(reach_probabilities(world, logits) * (log_pi.exp() * log_pi).sum(dim=-1)).sum()
 
 
 def sequence_kl(world, logits, other_logits):
-    """KL(pi || other) of whole responses, nats: the states' KLs, weighted by how often pi is there."""
+    """KL(pi || other) of whole responses, nats: the states' KLs, weighted by how often pi is
+    there."""
     log_pi, log_other = (torch.log_softmax(x, dim=-1) for x in (logits, other_logits))
     per_state = (log_pi.exp() * (log_pi - log_other)).sum(dim=-1)
     return (reach_probabilities(world, logits) * per_state).sum()
@@ -72,25 +85,32 @@ def score_vectors(policy):
 
 
 def fisher_matrix(world, policy):
-    """F = sum_s d(s) sum_a pi(a|s) score score^T, dense, [D,D]: summed over the tokens of a response, mean over responses.
+    """F = sum_s d(s) sum_a pi(a|s) score score^T, dense, [D,D]: summed over the tokens of a
+    response, mean over responses.
 
-    It is the second derivative of sequence_kl(old, new) in the new policy at new = old. The mean over tokens is this
-    divided by the expected length. Singular for a tabular policy: adding a number to all logits of a state changes nothing.
+    It is the second derivative of sequence_kl(old, new) in the new policy at new = old. The mean
+    over tokens is this divided by the expected length. Singular for a tabular policy: adding a
+    number to all logits of a state changes nothing.
     """
     scores, logits = score_vectors(policy), policy().detach()
-    weights = reach_probabilities(world, logits).unsqueeze(1) * torch.softmax(logits, dim=-1)  # [K,V]
+    # [K,V]
+    weights = reach_probabilities(world, logits).unsqueeze(1) * torch.softmax(logits, dim=-1)
     return torch.einsum("ka,kad,kae->de", weights, scores, scores)
 
 
 def optimal_policy(world, ref_logits, kl_coef):
-    """(logits [K,V], objective) of the policy that maximises E[return] - kl_coef KL(pi || ref), gamma = 1.
+    """(logits [K,V], objective) of the policy that maximises E[return] - kl_coef KL(pi || ref),
+    gamma = 1.
 
-    Backwards:  U(s) = kl_coef log sum_a pi_ref(a|s) exp((r(s,a) + U(next)) / kl_coef),  U = 0 at the end;
+    Backwards:  U(s) = kl_coef log sum_a pi_ref(a|s) exp((r(s,a) + U(next)) / kl_coef), U = 0 at the
+                end;
     pi*(a|s) is the summand divided by the sum. The objective is the mean of U over the prompts.
     """
     log_ref = torch.log_softmax(ref_logits, dim=-1)
     soft_values, logits = world.rewards.new_zeros(len(world.states) + 1), torch.zeros_like(log_ref)
     for level in reversed(world.levels()):
-        logits[level] = log_ref[level] + (world.rewards[level] + soft_values[world.next_state[level]]) / kl_coef
+        logits[level] = (
+            log_ref[level] + (world.rewards[level] + soft_values[world.next_state[level]]) / kl_coef
+        )
         soft_values[level] = kl_coef * torch.logsumexp(logits[level], dim=-1)
-    return logits, (world.prompt_probs * soft_values[:world.prompts]).sum()
+    return logits, (world.prompt_probs * soft_values[: world.prompts]).sum()

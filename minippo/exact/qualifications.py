@@ -1,7 +1,7 @@
 """What is said of the derivation, and what the sums say: python -m minippo.exact.qualifications
 
-Each function measures one sentence that textbooks and tutorials say without its condition. docs/qualifications.md quotes
-the output.
+Each function measures one sentence that textbooks and tutorials say without its condition.
+docs/qualifications.md quotes the output.
 """
 
 import functools
@@ -10,10 +10,23 @@ import sys
 import torch
 
 from minippo.exact.estimators import bias_and_variance, gradient_samples, mean_and_covariance
-from minippo.exact.ladder import make_world, minus_batch_mean, minus_constant, reward_functions
-from minippo.exact.ladder import to_go, weighted, whole_returns
-from minippo.exact.oracle import exact_gradient, objective, reach_probabilities, response_probabilities
-from minippo.exact.oracle import sequence_kl, values_and_action_values
+from minippo.exact.ladder import (
+    make_world,
+    minus_batch_mean,
+    minus_constant,
+    reward_functions,
+    to_go,
+    weighted,
+    whole_returns,
+)
+from minippo.exact.oracle import (
+    exact_gradient,
+    objective,
+    reach_probabilities,
+    response_probabilities,
+    sequence_kl,
+    values_and_action_values,
+)
 from minippo.exact.training import train_with_kl_in_reward
 from minippo.exact.world import GPTPolicy, TabularPolicy, World
 from minippo.kl import kl_k1, kl_k2, kl_k3
@@ -31,74 +44,109 @@ def variances(kind, losses, seed):
 
 
 def reward_to_go_on_outcomes(seeds=range(5)):
-    """Largest relative difference between the variances of stage 1 and stage 2 when the only reward is the last."""
-    pairs = [variances("outcome-only", (weighted(whole_returns), weighted(to_go)), seed) for seed in seeds]
+    """Largest relative difference between the variances of stage 1 and stage 2 when the only reward
+    is the last."""
+    pairs = [
+        variances("outcome-only", (weighted(whole_returns), weighted(to_go)), seed)
+        for seed in seeds
+    ]
     return {"largest relative difference": max(abs(a - b) / a for a, b in pairs)}
 
 
 def reward_to_go_on_cancelling_rewards(seeds=range(5)):
     """Variances of stage 1 and stage 2 when the last token pays back what the first was paid."""
-    pairs = [variances("cancelling", (weighted(whole_returns), weighted(to_go)), seed) for seed in seeds]
-    return {"policy gradient, largest": max(a for a, _ in pairs), "reward-to-go, least": min(b for _, b in pairs),
-            "reward-to-go, largest": max(b for _, b in pairs)}
+    pairs = [
+        variances("cancelling", (weighted(whole_returns), weighted(to_go)), seed) for seed in seeds
+    ]
+    return {
+        "policy gradient, largest": max(a for a, _ in pairs),
+        "reward-to-go, least": min(b for _, b in pairs),
+        "reward-to-go, largest": max(b for _, b in pairs),
+    }
 
 
 def value_baseline_on_bandits(bandits=1000, arms=5, seed=0):
-    """How often the baseline V is worse than none on random softmax bandits, and how far it is from the best constant.
+    """How often the baseline V is worse than none on random softmax bandits, and how far it is from
+    the best constant.
 
     logits and rewards are standard normal. The total variance of (r_a - b) grad log pi(a) is
-    sum_a pi_a (r_a - b)^2 n_a - |grad J|^2 with n_a = |grad log pi(a)|^2 = 1 - 2 pi_a + sum_c pi_c^2.
+    sum_a pi_a (r_a - b)^2 n_a - |grad J|^2 with n_a = |grad log pi(a)|^2 = 1 - 2 pi_a + sum_c
+    pi_c^2.
     """
     generator = torch.Generator().manual_seed(seed)
-    logits, rewards = (torch.randn(bandits, arms, generator=generator, dtype=torch.float64) for _ in range(2))
+    logits, rewards = (
+        torch.randn(bandits, arms, generator=generator, dtype=torch.float64) for _ in range(2)
+    )
     pi = torch.softmax(logits, dim=-1)
     norms = 1 - 2 * pi + (pi**2).sum(dim=1, keepdim=True)
     value = (pi * rewards).sum(dim=1, keepdim=True)
     best = (pi * norms * rewards).sum(dim=1, keepdim=True) / (pi * norms).sum(dim=1, keepdim=True)
     gradient_norm = ((pi * (rewards - value)) ** 2).sum(dim=1)
     none, with_value, with_best = (
-        (pi * (rewards - b) ** 2 * norms).sum(dim=1) - gradient_norm for b in (0.0, value, best))
-    return {"bandits": bandits, "V worse than no baseline": int((with_value > none).sum()),
-            "V no worse than the best constant": int((with_value <= with_best * (1 + 1e-12)).sum()),
-            "median of variance with V / with the best": (with_value / with_best).median().item()}
+        (pi * (rewards - b) ** 2 * norms).sum(dim=1) - gradient_norm for b in (0.0, value, best)
+    )
+    return {
+        "bandits": bandits,
+        "V worse than no baseline": int((with_value > none).sum()),
+        "V no worse than the best constant": int((with_value <= with_best * (1 + 1e-12)).sum()),
+        "median of variance with V / with the best": (with_value / with_best).median().item(),
+    }
 
 
 def large_constant_baseline(seed=0):
     """Bias and variance of stage 1 minus a constant, outcome-only reward."""
     world, policy, *_ = make_world(reward_functions(seed)["outcome-only"], seed)
     exact = exact_gradient(world, policy)
-    return {f"constant {constant:g}": bias_and_variance(world, policy, weighted(minus_constant(constant)), exact)
-            for constant in (0.0, 1.0, 10.0, 100.0)}
+    return {
+        f"constant {constant:g}": bias_and_variance(
+            world, policy, weighted(minus_constant(constant)), exact
+        )
+        for constant in (0.0, 1.0, 10.0, 100.0)
+    }
 
 
 def in_sample_mean(seed=0):
-    """The expected gradient with the batch's own mean as baseline, as a multiple of the exact one; whole returns."""
+    """The expected gradient with the batch's own mean as baseline, as a multiple of the exact one;
+    whole returns."""
     world = World(reward_functions(seed)["dense"], response_length=2)
     policy = TabularPolicy(world, generator=torch.Generator().manual_seed(seed))
     exact, multiples = exact_gradient(world, policy), {}
     for n in (2, 3):
-        mean, _ = mean_and_covariance(*gradient_samples(world, policy, weighted(minus_batch_mean), size=n))
+        mean, _ = mean_and_covariance(
+            *gradient_samples(world, policy, weighted(minus_batch_mean), size=n)
+        )
         factor = (mean @ exact / (exact @ exact)).item()
-        multiples[f"n = {n}"] = {"factor": factor, "residual": (mean - factor * exact).abs().max().item()}
+        multiples[f"n = {n}"] = {
+            "factor": factor,
+            "residual": (mean - factor * exact).abs().max().item(),
+        }
     return multiples
 
 
 def discounted_gradient(seed=0, gammas=(1.0, 0.99, 0.9, 0.5)):
-    """Bias of sum_t G_t grad log pi_t for the discounted J, relative to the gradient's size, without and with gamma^t."""
+    """Bias of sum_t G_t grad log pi_t for the discounted J, relative to the gradient's size,
+    without and with gamma^t."""
     world, policy, *_ = make_world(reward_functions(seed)["dense"], seed)
     answers = {}
     for gamma in gammas:
         exact = exact_gradient(world, policy, gamma)
 
         def usual(batch):
-            return rewards_to_go(rewards=batch.rewards, response_mask=batch.response_mask, gamma=gamma)
+            return rewards_to_go(
+                rewards=batch.rewards, response_mask=batch.response_mask, gamma=gamma
+            )
 
         def discounted(batch):
             return gamma ** torch.arange(batch.rewards.shape[1]).double() * usual(batch)
 
-        biases = [bias_and_variance(world, policy, weighted(weights), exact)[0] for weights in (usual, discounted)]
-        answers[f"gamma {gamma:g}"] = {name: (bias / exact.abs().max()).item()
-                                       for name, bias in zip(("without gamma^t", "with gamma^t"), biases)}
+        biases = [
+            bias_and_variance(world, policy, weighted(weights), exact)[0]
+            for weights in (usual, discounted)
+        ]
+        answers[f"gamma {gamma:g}"] = {
+            name: (bias / exact.abs().max()).item()
+            for name, bias in zip(("without gamma^t", "with gamma^t"), biases)
+        }
     return answers
 
 
@@ -116,15 +164,22 @@ def exact_advantages(world, logits):
 
 
 def ratios_after_clipping(seeds=range(10), steps=20, cliprange=0.2, learning_rate=1e-2):
-    """Where the ratios of a batch of 64 stand after Adam steps, clipped or not; a one-layer GPT, exact advantages."""
-    losses = {"clipped": functools.partial(clipped_surrogate_loss, cliprange=cliprange), "unclipped": surrogate_loss}
+    """Where the ratios of a batch of 64 stand after Adam steps, clipped or not; a one-layer GPT,
+    exact advantages."""
+    losses = {
+        "clipped": functools.partial(clipped_surrogate_loss, cliprange=cliprange),
+        "unclipped": surrogate_loss,
+    }
     answers = {}
     for name, loss in losses.items():
         ratios = [ratios_after(loss, seed, steps, learning_rate) for seed in seeds]
         shares = [((x - 1).abs() > cliprange).double().mean().item() for x in ratios]
         answers[f"{name}, {steps} steps"] = {
-            "share of tokens outside, mean over seeds": sum(shares) / len(shares), "least share": min(shares),
-            "ratios from": min(x.min().item() for x in ratios), "to": max(x.max().item() for x in ratios)}
+            "share of tokens outside, mean over seeds": sum(shares) / len(shares),
+            "least share": min(shares),
+            "ratios from": min(x.min().item() for x in ratios),
+            "to": max(x.max().item() for x in ratios),
+        }
     return answers
 
 
@@ -146,27 +201,39 @@ def ratios_after(loss, seed, steps, learning_rate):
 
 
 def exact_surrogate(world, policy, old_logits):
-    """L = -sum_s d_old(s) sum_a pi(a|s) A_old(s,a) over the expected length: the mean over tokens without sampling."""
+    """L = -sum_s d_old(s) sum_a pi(a|s) A_old(s,a) over the expected length: the mean over tokens
+    without sampling."""
     values, action_values = values_and_action_values(world, old_logits)
     visits = reach_probabilities(world, old_logits)
     advantages = action_values - values.unsqueeze(1)
-    return lambda: -(visits * (torch.softmax(policy(), dim=-1) * advantages).sum(dim=-1)).sum() / visits.sum()
+    return lambda: (
+        -(visits * (torch.softmax(policy(), dim=-1) * advantages).sum(dim=-1)).sum() / visits.sum()
+    )
 
 
 def sampled_surrogate(world, policy, old_logits, index):
-    """The surrogate on the responses of a batch, with Monte Carlo advantages against the exact V."""
+    """The surrogate on the responses of a batch, with Monte Carlo advantages against the exact
+    V."""
     mask, old_logprobs = world.response_mask[index], world.logprobs(old_logits)[index]
     values, _ = values_and_action_values(world, old_logits)
-    returns_to_go = rewards_to_go(rewards=world.response_rewards[index], response_mask=mask, gamma=1.0)
+    returns_to_go = rewards_to_go(
+        rewards=world.response_rewards[index], response_mask=mask, gamma=1.0
+    )
     advantages = returns_to_go - world.along_responses(values)[index]
-    return lambda: surrogate_loss(logprobs=world.logprobs(policy())[index], old_logprobs=old_logprobs,
-                                  advantages=advantages, response_mask=mask)
+    return lambda: surrogate_loss(
+        logprobs=world.logprobs(policy())[index],
+        old_logprobs=old_logprobs,
+        advantages=advantages,
+        response_mask=mask,
+    )
 
 
 def trpo_can_lower_the_objective(deltas=(1e-3, 1e-2, 1e-1, 1.0), seeds=range(50), rows=16):
-    """In how many of the seeds one TRPO step lowers J, with exact advantages and expectations, and with a batch of 16.
+    """In how many of the seeds one TRPO step lowers J, with exact advantages and expectations, and
+    with a batch of 16.
 
-    The KL is the exact mean over the old policy's tokens, in both. A one-layer GPT, outcome-only reward.
+    The KL is the exact mean over the old policy's tokens, in both. A one-layer GPT, outcome-only
+    reward.
     """
     counts = {}
     for delta in deltas:
@@ -179,10 +246,17 @@ def trpo_can_lower_the_objective(deltas=(1e-3, 1e-2, 1e-1, 1.0), seeds=range(50)
                 old_logits = policy().detach()
                 tokens = reach_probabilities(world, old_logits).sum()
                 index = sampled_batch(world, policy, rows, generator)
-                loss = (exact_surrogate(world, policy, old_logits) if kind == "exact"
-                        else sampled_surrogate(world, policy, old_logits, index))
-                kl = functools.partial(lambda old, n: sequence_kl(world, old, policy()) / n, old_logits, tokens)
-                trpo_step(loss=loss, kl=kl, parameters=policy.parameters(), delta=delta, damping=1e-3)
+                loss = (
+                    exact_surrogate(world, policy, old_logits)
+                    if kind == "exact"
+                    else sampled_surrogate(world, policy, old_logits, index)
+                )
+                kl = functools.partial(
+                    lambda old, n: sequence_kl(world, old, policy()) / n, old_logits, tokens
+                )
+                trpo_step(
+                    loss=loss, kl=kl, parameters=policy.parameters(), delta=delta, damping=1e-3
+                )
                 lower[kind] += bool(objective(world, policy()) < objective(world, old_logits))
                 largest_kl = max(largest_kl, kl().item() / delta)
         counts[f"delta {delta:g}"] = {**lower, "of": len(seeds), "largest KL / delta": largest_kl}
@@ -190,31 +264,57 @@ def trpo_can_lower_the_objective(deltas=(1e-3, 1e-2, 1e-1, 1.0), seeds=range(50)
 
 
 def kl_estimators_in_the_reward(seed=0, kl_coef=0.5, steps=1200, learning_rate=2.0):
-    """Total variation to the optimal policy after exact gradient ascent with k1, k2 or k3 in the reward."""
+    """Total variation to the optimal policy after exact gradient ascent with k1, k2 or k3 in the
+    reward."""
     answers = {}
     for name, estimator in (("k1", kl_k1), ("k2", kl_k2), ("k3", kl_k3)):
         world = World(reward_functions(seed)["dense"], response_length=3)
         policy = TabularPolicy(world, generator=torch.Generator().manual_seed(seed))
-        records = train_with_kl_in_reward(world, policy, kl_estimator=estimator, kl_coef=kl_coef, steps=steps,
-                                          learning_rate=learning_rate, record_every=max(1, steps // 6))
+        records = train_with_kl_in_reward(
+            world,
+            policy,
+            kl_estimator=estimator,
+            kl_coef=kl_coef,
+            steps=steps,
+            learning_rate=learning_rate,
+            record_every=max(1, steps // 6),
+        )
         answers[name] = {f"step {row['step']}": row["total variation"] for row in records} | {
-            "largest logit at the end": records[-1]["largest logit"]}
+            "largest logit at the end": records[-1]["largest logit"]
+        }
     return answers
 
 
 QUALIFICATIONS = (
-    ("Reward-to-go lowers the variance: not with an outcome-only reward, where it changes nothing",
-     reward_to_go_on_outcomes),
-    ("Reward-to-go lowers the variance: not with cancelling rewards, where it raises it",
-     reward_to_go_on_cancelling_rewards),
-    ("The value function is the baseline with the least variance: it is not", value_baseline_on_bandits),
-    ("Any constant baseline will do: without bias, (bias, variance) below", large_constant_baseline),
+    (
+        "Reward-to-go lowers the variance: not with an outcome-only "
+        "reward, where it changes nothing",
+        reward_to_go_on_outcomes,
+    ),
+    (
+        "Reward-to-go lowers the variance: not with cancelling rewards, where it raises it",
+        reward_to_go_on_cancelling_rewards,
+    ),
+    (
+        "The value function is the baseline with the least variance: it is not",
+        value_baseline_on_bandits,
+    ),
+    (
+        "Any constant baseline will do: without bias, (bias, variance) below",
+        large_constant_baseline,
+    ),
     ("Subtract the mean of the batch: it scales the gradient by (n-1)/n", in_sample_mean),
-    ("The policy gradient with a discount: without gamma^t it is biased for the discounted J", discounted_gradient),
+    (
+        "The policy gradient with a discount: without gamma^t it is biased for the discounted J",
+        discounted_gradient,
+    ),
     ("Clipping keeps the ratio within 1 +- 0.2: it does not", ratios_after_clipping),
     ("TRPO improves monotonically: seeds in which one step lowers J", trpo_can_lower_the_objective),
-    ("k1, k2 and k3 all estimate the KL; in the reward only k1 leads to the optimal policy (total variation)",
-     kl_estimators_in_the_reward),
+    (
+        "k1, k2 and k3 all estimate the KL; in the reward only k1 leads to the optimal policy "
+        "(total variation)",
+        kl_estimators_in_the_reward,
+    ),
 )
 
 

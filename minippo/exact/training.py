@@ -1,31 +1,47 @@
-"""Gradient ascent with the exact mean of the sampled gradient: where a choice of reward leads when there is no noise.
+"""Gradient ascent with the exact mean of the sampled gradient: where a choice of reward leads when
+there is no noise.
 
-The reward of RLHF is the task's minus kl_coef times an estimate of the KL, per token and taken as data. With k1 the fixed
-point is the optimal policy pi_ref exp(return / kl_coef) / Z. With k2 and k3, whose values estimate the KL as well, it is
-not: their part of the gradient is that of something else.
+The reward of RLHF is the task's minus kl_coef times an estimate of the KL, per token and taken as
+data. With k1 the fixed point is the optimal policy pi_ref exp(return / kl_coef) / Z. With k2 and
+k3, whose values estimate the KL as well, it is not: their part of the gradient is that of something
+else.
 """
 
 import torch
 
-from minippo.exact.oracle import objective, optimal_policy, response_probabilities, sequence_kl, total_variation
+from minippo.exact.oracle import (
+    objective,
+    optimal_policy,
+    response_probabilities,
+    sequence_kl,
+    total_variation,
+)
 from minippo.policy_gradient import policy_gradient_loss
 from minippo.reward_to_go import rewards_to_go
 
 
 def expected_gradient_loss(world, policy, rewards):
-    """A loss whose gradient is minus the mean, over responses of the policy, of the reward-to-go policy gradient."""
+    """A loss whose gradient is minus the mean, over responses of the policy, of the reward-to-go
+    policy gradient."""
     logits = policy()
     probabilities = response_probabilities(world, logits).detach()
     returns_to_go = rewards_to_go(rewards=rewards, response_mask=world.response_mask, gamma=1.0)
-    weights = len(probabilities) * probabilities.unsqueeze(1) * returns_to_go  # the loss divides by the number of rows
-    return policy_gradient_loss(logprobs=world.logprobs(logits), weights=weights, response_mask=world.response_mask)
+    # the loss divides by the number of rows
+    weights = len(probabilities) * probabilities.unsqueeze(1) * returns_to_go
+    return policy_gradient_loss(
+        logprobs=world.logprobs(logits), weights=weights, response_mask=world.response_mask
+    )
 
 
-def train_with_kl_in_reward(world, policy, *, kl_estimator, kl_coef, steps, learning_rate, record_every=100):
-    """Train the policy in place; returns [{"step", "objective", "optimality gap", "total variation", "kl", "largest logit"}].
+def train_with_kl_in_reward(
+    world, policy, *, kl_estimator, kl_coef, steps, learning_rate, record_every=100
+):
+    """Train the policy in place; returns [{"step", "objective", "optimality gap", "total
+    variation", "kl", "largest logit"}].
 
-    The reference is the policy as it comes. kl_estimator(logprobs=, ref_logprobs=) is one of minippo.kl. objective =
-    E[return] - kl_coef KL(policy || reference); the gap and the total variation are to the best policy.
+    The reference is the policy as it comes. kl_estimator(logprobs=, ref_logprobs=) is one of
+    minippo.kl. objective = E[return] - kl_coef KL(policy || reference); the gap and the total
+    variation are to the best policy.
     """
     ref_logits = policy().detach().clone()
     ref_logprobs = world.logprobs(ref_logits)
@@ -39,9 +55,16 @@ def train_with_kl_in_reward(world, policy, *, kl_estimator, kl_coef, steps, lear
             if step % record_every == 0:
                 kl = sequence_kl(world, logits, ref_logits).item()
                 reached = objective(world, logits).item() - kl_coef * kl
-                records.append({"step": step, "objective": reached, "optimality gap": best_objective.item() - reached,
-                                "total variation": total_variation(world, logits, best_logits).item(), "kl": kl,
-                                "largest logit": logits.abs().max().item()})
+                records.append(
+                    {
+                        "step": step,
+                        "objective": reached,
+                        "optimality gap": best_objective.item() - reached,
+                        "total variation": total_variation(world, logits, best_logits).item(),
+                        "kl": kl,
+                        "largest logit": logits.abs().max().item(),
+                    }
+                )
         if step == steps:
             break
         penalty = kl_coef * kl_estimator(logprobs=logprobs, ref_logprobs=ref_logprobs)

@@ -1,7 +1,8 @@
 """A world of a few tokens and a few steps, with all its states and all its responses in tensors.
 
-Tokens are 0 ... V-1. A response is over after T tokens, or after token 0 (EOS) where the world has one. A state is a prompt
-and the tokens so far; the states form a tree for each prompt. A reward belongs to a state and the token chosen in it.
+Tokens are 0 ... V-1. A response is over after T tokens, or after token 0 (EOS) where the world has
+one. A state is a prompt and the tokens so far; the states form a tree for each prompt. A reward
+belongs to a state and the token chosen in it.
 
 Shapes: M prompts, K states, N responses, T slots, V vocabulary, D parameters of a policy.
 """
@@ -22,27 +23,41 @@ MOST = 5  # of tokens and of steps: 5^5 responses are quickly listed, 6^6 are no
 class World:
     """All states and responses of a small world, in float64.
 
-    reward(prompt, tokens): a number, received after the last of `tokens`, the response so far (a tuple).
+    reward(prompt, tokens): a number, received after the last of `tokens`, the response so far (a
+    tuple).
 
     states          list of (prompt, tokens so far), the shorter ones first
     rewards         [K,V] float    reward of choosing a token in a state
     next_state      [K,V] int64    the state that follows; -1 when the response is over
     depth           [K] int64      the number of tokens so far
-    response_tokens [N,T] int64;  response_mask [N,T] bool;  response_rewards [N,T] float;  state_index [N,T] int64
+    response_tokens [N,T] int64;  response_mask [N,T] bool; response_rewards [N,T] float;
+                                  state_index [N,T] int64
     prompt_index    [N] int64      the prompt of each response
     prompt_probs    [M] float      how often each prompt is asked; equal unless given
     """
 
-    def __init__(self, reward, *, vocab_size=3, response_length=3, prompts=1, prompt_probs=None, has_eos=True):
-        for name, value, least in (("vocab_size", vocab_size, 2), ("response_length", response_length, 1)):
+    def __init__(
+        self, reward, *, vocab_size=3, response_length=3, prompts=1, prompt_probs=None, has_eos=True
+    ):
+        for name, value, least in (
+            ("vocab_size", vocab_size, 2),
+            ("response_length", response_length, 1),
+        ):
             if not least <= value <= MOST:
                 raise ValueError(f"{name}: got {value}, wanted {least} to {MOST}")
         check_count(vocab_size=vocab_size, response_length=response_length, prompts=prompts)
         self.vocab_size, self.response_length, self.prompts = vocab_size, response_length, prompts
         equal = torch.full((prompts,), 1 / prompts, dtype=torch.float64)
         self.prompt_probs = equal if prompt_probs is None else prompt_probs.double()
-        if self.prompt_probs.shape != (prompts,) or (self.prompt_probs < 0).any() or abs(self.prompt_probs.sum() - 1) > 1e-9:
-            raise ValueError(f"prompt_probs: got {self.prompt_probs.tolist()}, wanted {prompts} probabilities with sum 1")
+        if (
+            self.prompt_probs.shape != (prompts,)
+            or (self.prompt_probs < 0).any()
+            or abs(self.prompt_probs.sum() - 1) > 1e-9
+        ):
+            raise ValueError(
+                f"prompt_probs: got {self.prompt_probs.tolist()}, wanted "
+                f"{prompts} probabilities with sum 1"
+            )
         self._grow(reward, has_eos)
         self._list_responses()
 
@@ -53,9 +68,14 @@ class World:
         for prompt, tokens in self.states:  # the list grows while it is walked
             longer = [tokens + (token,) for token in range(self.vocab_size)]
             rewards.append([float(reward(prompt, response)) for response in longer])
-            over = [len(response) == self.response_length or (has_eos and response[-1] == EOS) for response in longer]
+            over = [
+                len(response) == self.response_length or (has_eos and response[-1] == EOS)
+                for response in longer
+            ]
             first = len(self.states)
-            self.states += [(prompt, response) for response, is_over in zip(longer, over) if not is_over]
+            self.states += [
+                (prompt, response) for response, is_over in zip(longer, over) if not is_over
+            ]
             children = iter(range(first, len(self.states)))
             next_state.append([-1 if is_over else next(children) for is_over in over])
         self.rewards = torch.tensor(rewards, dtype=torch.float64)
@@ -69,7 +89,9 @@ class World:
             for token in (self.next_state[state] == -1).nonzero().flatten().tolist():
                 paths.append((state, token))
         shape = (len(paths), self.response_length)
-        self.response_tokens, self.state_index = (torch.zeros(shape, dtype=torch.int64) for _ in range(2))
+        self.response_tokens, self.state_index = (
+            torch.zeros(shape, dtype=torch.int64) for _ in range(2)
+        )
         self.response_mask = torch.zeros(shape, dtype=torch.bool)
         self.prompt_index = torch.tensor([self.states[state][0] for state, _ in paths])
         number = {state: k for k, state in enumerate(self.states)}
@@ -91,7 +113,8 @@ class World:
         return zero_padding(values=chosen, mask=self.response_mask)
 
     def along_responses(self, per_state):
-        """What belongs to the states, [K], written along every response, [N,T]; 0 where a response has ended."""
+        """What belongs to the states, [K], written along every response, [N,T]; 0 where a response
+        has ended."""
         return zero_padding(values=per_state[self.state_index], mask=self.response_mask)
 
 
@@ -101,7 +124,9 @@ class TabularPolicy(nn.Module):
     def __init__(self, world, *, generator, scale=1.0):
         super().__init__()
         shape = (len(world.states), world.vocab_size)
-        self.table = nn.Parameter(scale * torch.randn(shape, generator=generator, dtype=torch.float64))
+        self.table = nn.Parameter(
+            scale * torch.randn(shape, generator=generator, dtype=torch.float64)
+        )
 
     def forward(self):
         return self.table
@@ -120,10 +145,13 @@ class GPTPolicy(nn.Module):
         self.gpt = GPT(config, generator=generator).double()
         rows = [[world.vocab_size + prompt, *tokens] for prompt, tokens in world.states]
         padded = [row + [0] * (world.response_length - len(row)) for row in rows]
-        self.register_buffer("tokens", torch.tensor(padded))  # [K,T]; pads on the right, which no real token reads
-        self.register_buffer("last", world.depth.clone())     # [K] the last of the prompt and `depth` tokens
+        # [K,T]; pads on the right, which no real token reads
+        self.register_buffer("tokens", torch.tensor(padded))
+        # [K] the last of the prompt and `depth` tokens
+        self.register_buffer("last", world.depth.clone())
 
     def forward(self):
-        with sdpa_kernel(SDPBackend.MATH):  # the fused attention has no second derivative, which TRPO takes
+        # the fused attention has no second derivative, which TRPO takes
+        with sdpa_kernel(SDPBackend.MATH):
             logits = self.gpt(self.tokens)  # [K,T,V+M]
-        return logits[torch.arange(len(logits)), self.last, :self.vocab_size]
+        return logits[torch.arange(len(logits)), self.last, : self.vocab_size]

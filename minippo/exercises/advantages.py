@@ -9,19 +9,28 @@ from minippo.reward_to_go import rewards_to_go
 
 
 def reference(rewards, values, response_mask, gamma):
-    """rewards, values, response_mask [B,T] -> [B,T], equation (3.1); 0 where masked, and no gradient to the values."""
-    return baseline_advantages(rewards=rewards, values=values.detach(), response_mask=response_mask, gamma=gamma)
+    """rewards, values, response_mask [B,T] -> [B,T], equation (3.1); 0 where masked, and no
+    gradient to the values."""
+    return baseline_advantages(
+        rewards=rewards, values=values.detach(), response_mask=response_mask, gamma=gamma
+    )
 
 
 def cases():
-    """Two ragged batches, with gamma below 1 and 1; there are numbers in the padding of rewards and of values."""
+    """Two ragged batches, with gamma below 1 and 1; there are numbers in the padding of rewards and
+    of values."""
     generator = torch.Generator().manual_seed(1)
     made = []
     for lengths, gamma in (((4, 2), 0.5), ((1, 3, 2), 1.0)):
         shape = (len(lengths), max(lengths))
-        made.append({"rewards": torch.randn(shape, generator=generator, dtype=torch.float64) + 0.5,
-                     "values": torch.randn(shape, generator=generator, dtype=torch.float64),
-                     "response_mask": mask_of_lengths(lengths, shape[1]), "gamma": gamma})
+        made.append(
+            {
+                "rewards": torch.randn(shape, generator=generator, dtype=torch.float64) + 0.5,
+                "values": torch.randn(shape, generator=generator, dtype=torch.float64),
+                "response_mask": mask_of_lengths(lengths, shape[1]),
+                "gamma": gamma,
+            }
+        )
     return made
 
 
@@ -92,7 +101,9 @@ def gamma_from_the_start(rewards, values, response_mask, gamma):
 
 def without_its_own_reward(rewards, values, response_mask, gamma):
     ahead = to_go(rewards, response_mask, gamma)
-    return masked(torch.nn.functional.pad(gamma * ahead[:, 1:], (0, 1)) - values.detach(), response_mask)
+    return masked(
+        torch.nn.functional.pad(gamma * ahead[:, 1:], (0, 1)) - values.detach(), response_mask
+    )
 
 
 def next_value(rewards, values, response_mask, gamma):
@@ -110,35 +121,94 @@ def reward_of_the_token_alone(rewards, values, response_mask, gamma):
 
 
 MISTAKES = (
-    Mistake("mask", "slots after the end of a response are used: neither rewards nor values of the padding count, "
-                    "and the result there is 0", without_mask),
-    Mistake("mask", "numbers from the padding of the rewards reach the real tokens: take them out before summing, not after",
-            padding_is_paid),
-    Mistake("value after the end", "after the end the result is minus a value of the padding; it has to be 0",
-            values_after_the_end),
-    Mistake("detach", "the numbers are right, but a gradient reaches the values: the policy's loss would train the critic",
-            values_not_detached),
+    Mistake(
+        "mask",
+        "slots after the end of a response are used: neither "
+        "rewards nor values of the padding count, "
+        "and the result there is 0",
+        without_mask,
+    ),
+    Mistake(
+        "mask",
+        "numbers from the padding of the rewards reach the real tokens: take them out before "
+        "summing, not after",
+        padding_is_paid,
+    ),
+    Mistake(
+        "value after the end",
+        "after the end the result is minus a value of the padding; it has to be 0",
+        values_after_the_end,
+    ),
+    Mistake(
+        "detach",
+        "the numbers are right, but a gradient reaches the values: "
+        "the policy's loss would train the critic",
+        values_not_detached,
+    ),
     Mistake("sign", "the sign is turned: better than expected has to be positive", wrong_sign),
-    Mistake("sign", "the values are added; they are what was expected, and the result is the surprise", values_added),
-    Mistake("baseline", "this is the reward-to-go; the baseline is still to be subtracted", without_values),
-    Mistake("formula", "this is the return of the whole response: a token does not answer for what was paid before it",
-            whole_returns),
-    Mistake("formula", "this is the total of the whole response, without gamma: a token does not answer for what was paid "
-                       "before it", plain_totals),
-    Mistake("direction", "this adds up the rewards so far; the sum runs from the token to the end", rewards_so_far),
-    Mistake("direction", "this adds up the rewards so far, without gamma; the sum runs from the token to the end",
-            plain_sums_so_far),
+    Mistake(
+        "sign",
+        "the values are added; they are what was expected, and the result is the surprise",
+        values_added,
+    ),
+    Mistake(
+        "baseline",
+        "this is the reward-to-go; the baseline is still to be subtracted",
+        without_values,
+    ),
+    Mistake(
+        "formula",
+        "this is the return of the whole response: a token does "
+        "not answer for what was paid before it",
+        whole_returns,
+    ),
+    Mistake(
+        "formula",
+        "this is the total of the whole response, without gamma: a "
+        "token does not answer for what was paid "
+        "before it",
+        plain_totals,
+    ),
+    Mistake(
+        "direction",
+        "this adds up the rewards so far; the sum runs from the token to the end",
+        rewards_so_far,
+    ),
+    Mistake(
+        "direction",
+        "this adds up the rewards so far, without gamma; the sum runs from the token to the end",
+        plain_sums_so_far,
+    ),
     Mistake("discount", "gamma is not used: later rewards count less", without_gamma),
-    Mistake("discount", "the discount counts from the start of the response; here it counts from the token",
-            gamma_from_the_start),
-    Mistake("off by one", "the token's own reward is missing: the sum begins with the reward that its choice brought",
-            without_its_own_reward),
-    Mistake("shift", "the values are read one slot too late: they know the token already, and a baseline must not",
-            next_value),
-    Mistake("shift", "the values are read one slot too late, at the end of a response even in the padding; a baseline must "
-                     "not know the token", next_value_or_padding),
-    Mistake("formula", "this is the reward of the token alone; all that comes after it belongs to its account as well",
-            reward_of_the_token_alone),
+    Mistake(
+        "discount",
+        "the discount counts from the start of the response; here it counts from the token",
+        gamma_from_the_start,
+    ),
+    Mistake(
+        "off by one",
+        "the token's own reward is missing: the sum begins with the reward that its choice brought",
+        without_its_own_reward,
+    ),
+    Mistake(
+        "shift",
+        "the values are read one slot too late: they know the "
+        "token already, and a baseline must not",
+        next_value,
+    ),
+    Mistake(
+        "shift",
+        "the values are read one slot too late, at the end of a response even in the padding; a "
+        "baseline must "
+        "not know the token",
+        next_value_or_padding,
+    ),
+    Mistake(
+        "formula",
+        "this is the reward of the token alone; all that comes "
+        "after it belongs to its account as well",
+        reward_of_the_token_alone,
+    ),
 )
 
 exercise = Exercise("advantages", reference, cases, MISTAKES, gradient_of=("values",))

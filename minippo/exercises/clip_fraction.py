@@ -7,24 +7,44 @@ from minippo.ppo import ppo_diagnostics
 
 
 def reference(logprobs, old_logprobs, advantages, response_mask, cliprange):
-    """logprobs, old_logprobs, advantages, response_mask [B,T] -> policy/clipfrac_avg of equation (6.6), a scalar."""
-    numbers = ppo_diagnostics(logprobs=logprobs, old_logprobs=old_logprobs, advantages=advantages,
-                              response_mask=response_mask, cliprange=cliprange)
+    """logprobs, old_logprobs, advantages, response_mask [B,T] -> policy/clipfrac_avg of equation
+    (6.6), a scalar."""
+    numbers = ppo_diagnostics(
+        logprobs=logprobs,
+        old_logprobs=old_logprobs,
+        advantages=advantages,
+        response_mask=response_mask,
+        cliprange=cliprange,
+    )
     return torch.tensor(numbers["policy/clipfrac_avg"], dtype=logprobs.dtype)
 
 
 def cases():
-    """Ragged batches whose ratios leave the range on both sides; the padding holds numbers, or zeros as in a Rollout."""
+    """Ragged batches whose ratios leave the range on both sides; the padding holds numbers, or
+    zeros as in a Rollout."""
     generator = torch.Generator().manual_seed(4)
     made = []
-    for lengths, cliprange, padding in (((6, 2, 4), 0.2, 1.0), ((1, 7, 3, 5), 0.3, 0.0), ((5, 5), 0.1, 1.0)):
+    for lengths, cliprange, padding in (
+        ((6, 2, 4), 0.2, 1.0),
+        ((1, 7, 3, 5), 0.3, 0.0),
+        ((5, 5), 0.1, 1.0),
+    ):
         T = max(lengths) + 2
         mask = mask_of_lengths(lengths, T)
-        change, old, advantages = (torch.randn(len(lengths), T, generator=generator, dtype=torch.float64) for _ in range(3))
+        change, old, advantages = (
+            torch.randn(len(lengths), T, generator=generator, dtype=torch.float64) for _ in range(3)
+        )
         fill = torch.where(mask, 1.0, padding)
         old_logprobs = -old.abs() * fill
-        made.append({"logprobs": old_logprobs + 0.4 * change * fill, "old_logprobs": old_logprobs,
-                     "advantages": (advantages + 0.2) * fill, "response_mask": mask, "cliprange": cliprange})
+        made.append(
+            {
+                "logprobs": old_logprobs + 0.4 * change * fill,
+                "old_logprobs": old_logprobs,
+                "advantages": (advantages + 0.2) * fill,
+                "response_mask": mask,
+                "cliprange": cliprange,
+            }
+        )
     return made
 
 
@@ -50,11 +70,15 @@ def without_mask(logprobs, old_logprobs, advantages, response_mask, cliprange):
 
 
 def padding_counted(logprobs, old_logprobs, advantages, response_mask, cliprange):
-    return held(ratios_of(logprobs, old_logprobs), advantages, cliprange).sum() / response_mask.sum()
+    return (
+        held(ratios_of(logprobs, old_logprobs), advantages, cliprange).sum() / response_mask.sum()
+    )
 
 
 def outside_the_range(logprobs, old_logprobs, advantages, response_mask, cliprange):
-    return mean_over(((ratios_of(logprobs, old_logprobs) - 1).abs() > cliprange).double(), response_mask)
+    return mean_over(
+        ((ratios_of(logprobs, old_logprobs) - 1).abs() > cliprange).double(), response_mask
+    )
 
 
 def ties_counted(logprobs, old_logprobs, advantages, response_mask, cliprange):
@@ -97,34 +121,96 @@ def without_advantages(logprobs, old_logprobs, advantages, response_mask, clipra
 
 
 def only_above(logprobs, old_logprobs, advantages, response_mask, cliprange):
-    return mean_over(((ratios_of(logprobs, old_logprobs) > 1 + cliprange) & (advantages > 0)).double(), response_mask)
+    return mean_over(
+        ((ratios_of(logprobs, old_logprobs) > 1 + cliprange) & (advantages > 0)).double(),
+        response_mask,
+    )
 
 
 MISTAKES = (
-    Mistake("mask", "the mean is over all slots: pads are counted as tokens that are not clipped; divide by the number "
-                    "of real tokens", over_all_slots),
-    Mistake("mask", "the padding takes part: what stands there belongs to nobody, use the mask in the sum and in the "
-                    "count", without_mask),
-    Mistake("mask", "the count is of real tokens, but clipped pads are in the sum as well", padding_counted),
-    Mistake("clip", "these are the ratios outside the range; with an advantage that pulls such a ratio back, the "
-                    "minimum takes the unclipped branch, and the token is not clipped", outside_the_range),
-    Mistake("clip", "tokens inside the range are counted: both branches are equal there; count where the clipped one "
-                    "is smaller", ties_counted),
-    Mistake("clip", "the two ratios are compared without the advantage; with one below 0 the larger ratio makes the smaller "
-                    "branch", without_advantages),
-    Mistake("clip", "these are the log-ratios that are far from 0; what counts is the ratio, and on which side the "
-                    "advantage wants it", log_ratio_from_zero),
-    Mistake("clip", "only one side is counted: a ratio below the range with an advantage below 0 is clipped as well",
-            only_above),
-    Mistake("min for max", "the objective takes the smaller of the two branches; these are the tokens at which the "
-                           "clipped branch is the larger one", larger_branch),
-    Mistake("ratio", "the difference of log-probabilities is the logarithm of the ratio: the range 1 - cliprange to 1 "
-                     "+ cliprange is about the ratio itself", log_ratios),
-    Mistake("ratio", "the ratio is the exponential of the difference of log-probabilities; yours lacks the exponential",
-            bare_log_ratios),
-    Mistake("old for new", "the ratio is upside down: it is the new probability over the old one", turned_ratio),
-    Mistake("normalisation", "this is a mean of the means of the rows: a token of a short response counts more than "
-                             "one of a long response; take one mean over all real tokens", rows_first),
+    Mistake(
+        "mask",
+        "the mean is over all slots: pads are counted as tokens that "
+        "are not clipped; divide by the number "
+        "of real tokens",
+        over_all_slots,
+    ),
+    Mistake(
+        "mask",
+        "the padding takes part: what stands there belongs to nobody, "
+        "use the mask in the sum and in the "
+        "count",
+        without_mask,
+    ),
+    Mistake(
+        "mask",
+        "the count is of real tokens, but clipped pads are in the sum as well",
+        padding_counted,
+    ),
+    Mistake(
+        "clip",
+        "these are the ratios outside the range; with an advantage "
+        "that pulls such a ratio back, the "
+        "minimum takes the unclipped branch, and the token is not clipped",
+        outside_the_range,
+    ),
+    Mistake(
+        "clip",
+        "tokens inside the range are counted: both branches are equal there; count where the "
+        "clipped one "
+        "is smaller",
+        ties_counted,
+    ),
+    Mistake(
+        "clip",
+        "the two ratios are compared without the advantage; with one below 0 the larger ratio "
+        "makes the smaller "
+        "branch",
+        without_advantages,
+    ),
+    Mistake(
+        "clip",
+        "these are the log-ratios that are far from 0; what counts "
+        "is the ratio, and on which side the "
+        "advantage wants it",
+        log_ratio_from_zero,
+    ),
+    Mistake(
+        "clip",
+        "only one side is counted: a ratio below the range with "
+        "an advantage below 0 is clipped as well",
+        only_above,
+    ),
+    Mistake(
+        "min for max",
+        "the objective takes the smaller of the two branches; these are the tokens at which the "
+        "clipped branch is the larger one",
+        larger_branch,
+    ),
+    Mistake(
+        "ratio",
+        "the difference of log-probabilities is the logarithm of the ratio: the range 1 - "
+        "cliprange to 1 "
+        "+ cliprange is about the ratio itself",
+        log_ratios,
+    ),
+    Mistake(
+        "ratio",
+        "the ratio is the exponential of the difference of "
+        "log-probabilities; yours lacks the exponential",
+        bare_log_ratios,
+    ),
+    Mistake(
+        "old for new",
+        "the ratio is upside down: it is the new probability over the old one",
+        turned_ratio,
+    ),
+    Mistake(
+        "normalisation",
+        "this is a mean of the means of the rows: a token of a short response counts more than "
+        "one of a long response; take one mean over all real tokens",
+        rows_first,
+    ),
     Mistake("sum for mean", "this is the number of clipped tokens; a share is wanted", counted),
 )
 

@@ -7,13 +7,20 @@ from minippo.ppo import clipped_surrogate_loss, unclipped_surrogate_loss
 
 
 def reference(logprobs, old_logprobs, advantages, response_mask, cliprange):
-    """logprobs, old_logprobs, advantages [B,T], response_mask [B,T], cliprange a number -> scalar, to be minimised."""
-    return clipped_surrogate_loss(logprobs=logprobs, old_logprobs=old_logprobs, advantages=advantages,
-                                  response_mask=response_mask, cliprange=cliprange)
+    """logprobs, old_logprobs, advantages [B,T], response_mask [B,T], cliprange a number -> scalar,
+    to be minimised."""
+    return clipped_surrogate_loss(
+        logprobs=logprobs,
+        old_logprobs=old_logprobs,
+        advantages=advantages,
+        response_mask=response_mask,
+        cliprange=cliprange,
+    )
 
 
 def cases():
-    """Ragged batches in which each sign of the advantage meets a ratio below, inside and above the range.
+    """Ragged batches in which each sign of the advantage meets a ratio below, inside and above the
+    range.
 
     The padding is full of numbers.
     """
@@ -23,9 +30,18 @@ def cases():
         shape = (len(lengths), max(lengths))
         log_ratios = repeated(shape, -0.7, 0.6, 0.1, -0.6, 0.7, -0.1)
         signs = repeated(shape, 1.0, 1.0, -1.0, -1.0, -1.0)
-        old_logprobs, sizes = (0.3 + 2 * torch.rand(shape, generator=generator, dtype=torch.float64) for _ in range(2))
-        made.append({"logprobs": -old_logprobs + log_ratios, "old_logprobs": -old_logprobs, "advantages": signs * sizes,
-                     "response_mask": mask_of_lengths(lengths, shape[1]), "cliprange": cliprange})
+        old_logprobs, sizes = (
+            0.3 + 2 * torch.rand(shape, generator=generator, dtype=torch.float64) for _ in range(2)
+        )
+        made.append(
+            {
+                "logprobs": -old_logprobs + log_ratios,
+                "old_logprobs": -old_logprobs,
+                "advantages": signs * sizes,
+                "response_mask": mask_of_lengths(lengths, shape[1]),
+                "cliprange": cliprange,
+            }
+        )
     return made
 
 
@@ -35,33 +51,54 @@ def repeated(shape, *numbers):
     return torch.tensor(numbers, dtype=torch.float64).repeat(count)[:count].view(shape)
 
 
-def made_of(combine=torch.minimum, *, log_ratio=lambda new, old: new - old, ratio_of=torch.exp,
-            clip=lambda r, e: r.clamp(1 - e, 1 + e), average=lambda x, mask: x[mask].mean(), sign=-1):
+def made_of(
+    combine=torch.minimum,
+    *,
+    log_ratio=lambda new, old: new - old,
+    ratio_of=torch.exp,
+    clip=lambda r, e: r.clamp(1 - e, 1 + e),
+    average=lambda x, mask: x[mask].mean(),
+    sign=-1,
+):
     """An answer in which one of the parts is replaced."""
+
     def answer(logprobs, old_logprobs, advantages, response_mask, cliprange):
         ratio = ratio_of(log_ratio(logprobs, old_logprobs))
-        return sign * average(combine(ratio * advantages, clip(ratio, cliprange) * advantages), response_mask)
+        return sign * average(
+            combine(ratio * advantages, clip(ratio, cliprange) * advantages), response_mask
+        )
+
     return answer
 
 
 def unclipped(logprobs, old_logprobs, advantages, response_mask, cliprange):
-    return unclipped_surrogate_loss(logprobs=logprobs, old_logprobs=old_logprobs, advantages=advantages,
-                                    response_mask=response_mask)
+    return unclipped_surrogate_loss(
+        logprobs=logprobs,
+        old_logprobs=old_logprobs,
+        advantages=advantages,
+        response_mask=response_mask,
+    )
 
 
 def clip_of_the_product(logprobs, old_logprobs, advantages, response_mask, cliprange):
     products = (logprobs - old_logprobs).exp() * advantages
-    return -torch.minimum(products, products.clamp(1 - cliprange, 1 + cliprange))[response_mask].mean()
+    return -torch.minimum(products, products.clamp(1 - cliprange, 1 + cliprange))[
+        response_mask
+    ].mean()
 
 
 def smaller_ratio(logprobs, old_logprobs, advantages, response_mask, cliprange):
     ratio = (logprobs - old_logprobs).exp()
-    return -(torch.minimum(ratio, ratio.clamp(1 - cliprange, 1 + cliprange)) * advantages)[response_mask].mean()
+    return -(torch.minimum(ratio, ratio.clamp(1 - cliprange, 1 + cliprange)) * advantages)[
+        response_mask
+    ].mean()
 
 
 def one_ratio_per_response(logprobs, old_logprobs, advantages, response_mask, cliprange):
     summed = torch.where(response_mask, logprobs - old_logprobs, 0.0).sum(dim=1, keepdim=True)
-    return reference(summed.expand_as(logprobs), torch.zeros_like(logprobs), advantages, response_mask, cliprange)
+    return reference(
+        summed.expand_as(logprobs), torch.zeros_like(logprobs), advantages, response_mask, cliprange
+    )
 
 
 def detached(logprobs, old_logprobs, advantages, response_mask, cliprange):
@@ -81,37 +118,107 @@ def padded_mean(x, mask):
 
 
 MISTAKES = (
-    Mistake("min for max", "the better of the two is taken: a token that is far enough is then pushed further, and one that "
-                           "went the wrong way is left there", made_of(torch.maximum)),
-    Mistake("clip", "the clipped ratio is used alone: a token that went the wrong way gets no gradient back; compare "
-                    "it with the unclipped one", made_of(lambda plain, clipped: clipped)),
+    Mistake(
+        "min for max",
+        "the better of the two is taken: a token that is far enough "
+        "is then pushed further, and one that "
+        "went the wrong way is left there",
+        made_of(torch.maximum),
+    ),
+    Mistake(
+        "clip",
+        "the clipped ratio is used alone: a token that went the "
+        "wrong way gets no gradient back; compare "
+        "it with the unclipped one",
+        made_of(lambda plain, clipped: clipped),
+    ),
     Mistake("clip", "nothing is clipped: this is the plain surrogate", unclipped),
-    Mistake("clip", "the range is that of the ratio, around 1, not around 0", made_of(clip=lambda r, e: r.clamp(-e, e))),
-    Mistake("clip", "the clip has one end only; it needs a lower and an upper one, since advantages have two signs",
-            made_of(clip=lambda r, e: r.clamp(max=1 + e))),
-    Mistake("clip", "the smaller ratio is taken before the advantage has multiplied it: right for advantages above 0, and "
-                    "the other way round for those below; the minimum is over the two products", smaller_ratio),
-    Mistake("clip", "the product of ratio and advantage is clipped; clip the ratio, then multiply", clip_of_the_product),
-    Mistake("sign", "the sign is turned: a loss is minimised, the objective is to be maximised", made_of(sign=1)),
-    Mistake("mask", "the padding counts in the mean: average over the True tokens only, and divide by their number",
-            made_of(average=lambda x, mask: x.mean())),
-    Mistake("mask", "the padding is left out of the sum but still counted in the divisor: divide by the number of "
-                    "True tokens", made_of(average=padded_mean)),
-    Mistake("normalisation", "this is a mean over rows of means over tokens: a token of a short response then weighs "
-                             "more; wanted is one mean over all True tokens", made_of(average=mean_of_row_means)),
-    Mistake("normalisation", "the tokens are summed and the rows averaged; wanted is one mean over all True tokens",
-            made_of(average=mean_of_row_sums)),
-    Mistake("sum for mean", "this is the sum over the True tokens; wanted is the mean",
-            made_of(average=lambda x, mask: x[mask].sum())),
-    Mistake("old for new", "the ratio is upside down: new probability over old",
-            made_of(log_ratio=lambda new, old: old - new)),
-    Mistake("ratio", "the difference of the log-probabilities is the log of the ratio; the exponential is missing",
-            made_of(ratio_of=lambda x: x)),
-    Mistake("ratio", "this is the quotient of two log-probabilities; the ratio is the quotient of the probabilities, "
-                     "exp of a difference", made_of(log_ratio=lambda new, old: new / old, ratio_of=lambda x: x)),
-    Mistake("ratio", "this is one ratio for a whole response; each token has its own", one_ratio_per_response),
-    Mistake("detach", "the value is right, but no gradient reaches logprobs: a detach, no_grad or .data is in the way",
-            detached),
+    Mistake(
+        "clip",
+        "the range is that of the ratio, around 1, not around 0",
+        made_of(clip=lambda r, e: r.clamp(-e, e)),
+    ),
+    Mistake(
+        "clip",
+        "the clip has one end only; it needs a lower and an upper "
+        "one, since advantages have two signs",
+        made_of(clip=lambda r, e: r.clamp(max=1 + e)),
+    ),
+    Mistake(
+        "clip",
+        "the smaller ratio is taken before the advantage has multiplied it: right for advantages "
+        "above 0, and "
+        "the other way round for those below; the minimum is over the two products",
+        smaller_ratio,
+    ),
+    Mistake(
+        "clip",
+        "the product of ratio and advantage is clipped; clip the ratio, then multiply",
+        clip_of_the_product,
+    ),
+    Mistake(
+        "sign",
+        "the sign is turned: a loss is minimised, the objective is to be maximised",
+        made_of(sign=1),
+    ),
+    Mistake(
+        "mask",
+        "the padding counts in the mean: average over the True "
+        "tokens only, and divide by their number",
+        made_of(average=lambda x, mask: x.mean()),
+    ),
+    Mistake(
+        "mask",
+        "the padding is left out of the sum but still counted in "
+        "the divisor: divide by the number of "
+        "True tokens",
+        made_of(average=padded_mean),
+    ),
+    Mistake(
+        "normalisation",
+        "this is a mean over rows of means over tokens: a token of a short response then weighs "
+        "more; wanted is one mean over all True tokens",
+        made_of(average=mean_of_row_means),
+    ),
+    Mistake(
+        "normalisation",
+        "the tokens are summed and the rows averaged; wanted is one mean over all True tokens",
+        made_of(average=mean_of_row_sums),
+    ),
+    Mistake(
+        "sum for mean",
+        "this is the sum over the True tokens; wanted is the mean",
+        made_of(average=lambda x, mask: x[mask].sum()),
+    ),
+    Mistake(
+        "old for new",
+        "the ratio is upside down: new probability over old",
+        made_of(log_ratio=lambda new, old: old - new),
+    ),
+    Mistake(
+        "ratio",
+        "the difference of the log-probabilities is the log of "
+        "the ratio; the exponential is missing",
+        made_of(ratio_of=lambda x: x),
+    ),
+    Mistake(
+        "ratio",
+        "this is the quotient of two log-probabilities; the ratio is the quotient of the "
+        "probabilities, "
+        "exp of a difference",
+        made_of(log_ratio=lambda new, old: new / old, ratio_of=lambda x: x),
+    ),
+    Mistake(
+        "ratio",
+        "this is one ratio for a whole response; each token has its own",
+        one_ratio_per_response,
+    ),
+    Mistake(
+        "detach",
+        "the value is right, but no gradient reaches logprobs: a "
+        "detach, no_grad or .data is in the way",
+        detached,
+    ),
 )
 
 exercise = Exercise("clipped_loss", reference, cases, MISTAKES, gradient_of=("logprobs",))

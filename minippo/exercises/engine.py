@@ -1,16 +1,43 @@
-"""How an answer to an exercise is checked: by its values and its gradients, on inputs that tell the mistakes apart."""
+"""How an answer to an exercise is checked: by its values and its gradients, on inputs that tell the
+mistakes apart."""
 
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Callable, NamedTuple
+from typing import NamedTuple
 
 import torch
 
 TOLERANCE = 1e-4  # of answers in float32; the cases are made in float64
 MISTAKE_NAMES = (
-    "shift", "mask", "softmax", "log", "detach", "sign", "min for max", "mean for sum", "sum for mean", "clip", "direction",
-    "value after the end", "wrong token", "discount", "off by one", "baseline", "centring", "variance", "old for new", "ratio",
-    "batch", "temperature", "damping", "scale", "normalisation", "EOS", "formula")
+    "shift",
+    "mask",
+    "softmax",
+    "log",
+    "detach",
+    "sign",
+    "min for max",
+    "mean for sum",
+    "sum for mean",
+    "clip",
+    "direction",
+    "value after the end",
+    "wrong token",
+    "discount",
+    "off by one",
+    "baseline",
+    "centring",
+    "variance",
+    "old for new",
+    "ratio",
+    "batch",
+    "temperature",
+    "damping",
+    "scale",
+    "normalisation",
+    "EOS",
+    "formula",
+)
 
 
 class Mistake(NamedTuple):
@@ -22,7 +49,8 @@ class Mistake(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """passed, which mistake it is (None when it is not one that we know), and the message that was printed."""
+    """passed, which mistake it is (None when it is not one that we know), and the message that was
+    printed."""
 
     passed: bool
     mistake: str | None
@@ -30,7 +58,8 @@ class Verdict(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What a function returned on one case, and the gradient of its weighted total to each input that has one."""
+    """What a function returned on one case, and the gradient of its weighted total to each input
+    that has one."""
 
     value: torch.Tensor
     gradients: dict
@@ -40,8 +69,9 @@ class Outcome(NamedTuple):
 class Exercise:
     """A function to write.
 
-    cases() -> a list of dicts of keyword arguments. The tensors named in `gradient_of` require grad, and the gradients of
-    the answer are compared as well. Where an answer is right in all values but not in its gradients it is told so.
+    cases() -> a list of dicts of keyword arguments. The tensors named in `gradient_of` require
+    grad, and the gradients of the answer are compared as well. Where an answer is right in all
+    values but not in its gradients it is told so.
     """
 
     name: str
@@ -67,38 +97,62 @@ class Exercise:
                 return Verdict(False, None, "the function is not written yet")
             except Exception as error:  # whatever a student's code raises is for the student to see
                 if "unexpected keyword argument" in str(error):
-                    return Verdict(False, None, f"the arguments must keep the names of the stub: {', '.join(case)}")
+                    return Verdict(
+                        False,
+                        None,
+                        f"the arguments must keep the names of the stub: {', '.join(case)}",
+                    )
                 line = traceback.extract_tb(error.__traceback__)[-1]
-                return Verdict(False, None, f"case {number} raised {type(error).__name__}: {error} (in {line.name}: {line.line})")
+                return Verdict(
+                    False,
+                    None,
+                    f"case {number} raised {type(error).__name__}: {error} (in {line.name}: "
+                    f"{line.line})",
+                )
             if isinstance(outcome, str):
                 return Verdict(False, None, f"case {number}: {outcome}")
             if outcome.value.shape != right.value.shape:
-                return self._wrong(cases, [*got, outcome], wanted,
-                                   f"case {number}: the result has shape {list(outcome.value.shape)}, wanted "
-                                   f"{list(right.value.shape)}")
+                return self._wrong(
+                    cases,
+                    [*got, outcome],
+                    wanted,
+                    f"case {number}: the result has shape {list(outcome.value.shape)}, wanted "
+                    f"{list(right.value.shape)}",
+                )
             got.append(outcome)
         if all(map(same_values, got, wanted)) and all(map(same_gradients, got, wanted)):
-            return Verdict(True, None, f"values{' and gradients' if self.gradient_of else ''} agree on {len(cases)} cases")
+            return Verdict(
+                True,
+                None,
+                f"values{' and gradients' if self.gradient_of else ''} agree on {len(cases)} cases",
+            )
         return self._wrong(cases, got, wanted, first_difference(got, wanted))
 
     def _wrong(self, cases, got, wanted, otherwise):
-        """The Verdict on outcomes that are not right: the mistake that gives the very same, or its values, or what differs."""
+        """The Verdict on outcomes that are not right: the mistake that gives the very same, or its
+        values, or what differs."""
         known = []
         for mistake in self.mistakes:
-            made = [run(mistake.function, case, self.gradient_of) for case in cases[:len(got)]]
+            made = [run(mistake.function, case, self.gradient_of) for case in cases[: len(got)]]
             if all(map(same_values, got, made)):
                 if all(map(same_gradients, got, made)):
                     return Verdict(False, mistake.name, mistake.message)
                 known.append(mistake)
         if known and not all(map(same_values, got, wanted)):
-            return Verdict(False, known[0].name, f"{known[0].message}; beside that the gradient is not right")
+            return Verdict(
+                False, known[0].name, f"{known[0].message}; beside that the gradient is not right"
+            )
         return Verdict(False, None, otherwise)
 
 
 def run(function, case, gradient_of):
     """The Outcome of a function on a case; a text where what it returned is no tensor."""
-    arguments = {name: value.clone().requires_grad_(name in gradient_of) if isinstance(value, torch.Tensor) else value
-                 for name, value in case.items()}
+    arguments = {
+        name: value.clone().requires_grad_(name in gradient_of)
+        if isinstance(value, torch.Tensor)
+        else value
+        for name, value in case.items()
+    }
     value = function(**arguments)
     if value is None:
         return "the function returned None; is there a return?"
@@ -109,21 +163,30 @@ def run(function, case, gradient_of):
     value = value if value.is_floating_point() else value.double()
     if value.requires_grad and gradient_of:
         inputs = [arguments[name] for name in gradient_of]
-        weights = 1 + torch.arange(value.numel(), dtype=value.dtype).reshape(value.shape)  # each slot counts differently
-        found = torch.autograd.grad((torch.where(value.isfinite(), value, 0.0) * weights).sum(), inputs, allow_unused=True)
-        gradients = {name: torch.zeros_like(x) if grad is None else grad for name, x, grad in zip(gradient_of, inputs, found)}
+        # each slot counts differently
+        weights = 1 + torch.arange(value.numel(), dtype=value.dtype).reshape(value.shape)
+        found = torch.autograd.grad(
+            (torch.where(value.isfinite(), value, 0.0) * weights).sum(), inputs, allow_unused=True
+        )
+        gradients = {
+            name: torch.zeros_like(x) if grad is None else grad
+            for name, x, grad in zip(gradient_of, inputs, found)
+        }
     else:
         gradients = {name: torch.zeros_like(arguments[name]) for name in gradient_of}
     return Outcome(value.detach(), gradients)
 
 
 def mask_of_lengths(lengths, width):
-    """[B] lengths -> [B,width] bool, row b True in its first lengths[b] slots: what the cases call response_mask."""
+    """[B] lengths -> [B,width] bool, row b True in its first lengths[b] slots: what the cases call
+    response_mask."""
     return torch.arange(width) < torch.tensor(lengths)[:, None]
 
 
 def close(a, b):
-    return a.shape == b.shape and torch.allclose(a.double(), b.double(), rtol=TOLERANCE, atol=TOLERANCE, equal_nan=True)
+    return a.shape == b.shape and torch.allclose(
+        a.double(), b.double(), rtol=TOLERANCE, atol=TOLERANCE, equal_nan=True
+    )
 
 
 def same_values(one, other):
@@ -138,14 +201,25 @@ def first_difference(got, wanted):
     """Where an answer first differs, with both numbers."""
     for number, (one, right) in enumerate(zip(got, wanted), start=1):
         pairs = [("the result", one.value, right.value)]
-        pairs += [(f"the values are right, but the gradient to {name}", one.gradients[name], right.gradients[name])
-                  for name in one.gradients]
+        pairs += [
+            (
+                f"the values are right, but the gradient to {name}",
+                one.gradients[name],
+                right.gradients[name],
+            )
+            for name in one.gradients
+        ]
         for what, a, b in pairs:
             if not close(a, b):
                 if a.dim() == 0:
                     return f"case {number}: {what} is {a.item():.4g}, wanted {b.item():.4g}"
-                differs = ~torch.isclose(a.double(), b.double(), rtol=TOLERANCE, atol=TOLERANCE, equal_nan=True)
+                differs = ~torch.isclose(
+                    a.double(), b.double(), rtol=TOLERANCE, atol=TOLERANCE, equal_nan=True
+                )
                 place = tuple(differs.nonzero()[0].tolist())
-                return (f"case {number}: {what} is {a[place].item():.4g} at {list(place)}, wanted {b[place].item():.4g}; "
-                        f"{int(differs.sum())} of {differs.numel()} places differ")
+                return (
+                    f"case {number}: {what} is {a[place].item():.4g} at {list(place)}, wanted "
+                    f"{b[place].item():.4g}; "
+                    f"{int(differs.sum())} of {differs.numel()} places differ"
+                )
     raise AssertionError("nothing differs")

@@ -1,4 +1,5 @@
-"""Exercise of notebook 10: the Fisher matrix times a vector, by two derivatives of the KL and without the matrix."""
+"""Exercise of notebook 10: the Fisher matrix times a vector, by two derivatives of the KL and
+without the matrix."""
 
 import torch
 
@@ -15,7 +16,9 @@ def kl_gradient(kl, theta):
 def reference(kl, theta, vector, damping):
     """kl(theta) -> scalar, 0 at this theta [N]; vector [N] -> F vector + damping vector, [N]."""
     theta, slope = kl_gradient(kl, theta)
-    return trpo.fisher_vector_product(kl_gradient=slope, parameters=[theta], vector=vector, damping=damping)
+    return trpo.fisher_vector_product(
+        kl_gradient=slope, parameters=[theta], vector=vector, damping=damping
+    )
 
 
 def cases():
@@ -66,7 +69,10 @@ def vector_left_out(kl, theta, vector, damping):
 
 def diagonal(kl, theta, vector, damping):
     axes = torch.eye(len(theta), dtype=theta.dtype)
-    return torch.stack([reference(kl, theta, axis, 0.0) @ axis for axis in axes]) * vector + damping * vector
+    return (
+        torch.stack([reference(kl, theta, axis, 0.0) @ axis for axis in axes]) * vector
+        + damping * vector
+    )
 
 
 def both_sides(kl, theta, vector, damping):
@@ -75,7 +81,9 @@ def both_sides(kl, theta, vector, damping):
 
 def inverse(kl, theta, vector, damping):
     axes = torch.eye(len(theta), dtype=theta.dtype)
-    return torch.linalg.solve(torch.stack([reference(kl, theta, axis, damping) for axis in axes]), vector)
+    return torch.linalg.solve(
+        torch.stack([reference(kl, theta, axis, damping) for axis in axes]), vector
+    )
 
 
 def wrong_sign(kl, theta, vector, damping):
@@ -92,29 +100,74 @@ def half(kl, theta, vector, damping):
 
 
 MISTAKES = (
-    Mistake("formula", "only the damping is left: the first derivative of the KL is 0 where you stand, what is wanted "
-                       "is its second derivative times the vector", first_derivative_only),
-    Mistake("damping", "the product with F is right, but damping * vector is missing; without it F may be singular",
-            without_damping),
-    Mistake("damping", "the damping is a multiple of the identity: it adds damping * vector, not one number to every "
-                       "entry", damping_as_a_number),
-    Mistake("damping", "the damping has multiplied F; it is added to F's diagonal, where it also acts when F is 0",
-            damping_times_the_product),
-    Mistake("formula", "the gradient was summed and the vector multiplied in afterwards: that is the row sums of F "
-                       "times the vector, entry by entry; the vector has to meet the gradient before the second "
-                       "derivative", sum_of_the_gradient),
-    Mistake("formula", "the vector is missing in the second derivative: the sum of the gradient's entries gives F "
-                       "times a vector of ones", vector_left_out),
-    Mistake("formula", "this is the diagonal of F times the vector; F has entries beside the diagonal, parameters "
-                       "work together", diagonal),
-    Mistake("formula", "this is one number, v.F v; wanted is the vector F v + damping v", both_sides),
-    Mistake("formula", "this is F^-1 v; the product F v is wanted, the solver comes later", inverse),
-    Mistake("sign", "the sign of F v is turned: at its minimum the KL curves upwards, so v.F v is at least 0",
-            wrong_sign),
-    Mistake("formula", "this is the gradient of the KL at theta + vector; F v is how the gradient changes for an "
-                       "infinitely small step, so a second derivative is needed", finite_step),
-    Mistake("scale", "this is half of F v: 1/2 v.F v approximates the KL, and F itself is the second derivative "
-                     "without the half", half),
+    Mistake(
+        "formula",
+        "only the damping is left: the first derivative of the KL "
+        "is 0 where you stand, what is wanted "
+        "is its second derivative times the vector",
+        first_derivative_only,
+    ),
+    Mistake(
+        "damping",
+        "the product with F is right, but damping * vector is "
+        "missing; without it F may be singular",
+        without_damping,
+    ),
+    Mistake(
+        "damping",
+        "the damping is a multiple of the identity: it adds damping "
+        "* vector, not one number to every "
+        "entry",
+        damping_as_a_number,
+    ),
+    Mistake(
+        "damping",
+        "the damping has multiplied F; it is added to F's diagonal, where it also acts when F is 0",
+        damping_times_the_product,
+    ),
+    Mistake(
+        "formula",
+        "the gradient was summed and the vector multiplied in "
+        "afterwards: that is the row sums of F "
+        "times the vector, entry by entry; the vector has to meet the gradient before the second "
+        "derivative",
+        sum_of_the_gradient,
+    ),
+    Mistake(
+        "formula",
+        "the vector is missing in the second derivative: the sum of the gradient's entries gives F "
+        "times a vector of ones",
+        vector_left_out,
+    ),
+    Mistake(
+        "formula",
+        "this is the diagonal of F times the vector; F has entries beside the diagonal, parameters "
+        "work together",
+        diagonal,
+    ),
+    Mistake(
+        "formula", "this is one number, v.F v; wanted is the vector F v + damping v", both_sides
+    ),
+    Mistake(
+        "formula", "this is F^-1 v; the product F v is wanted, the solver comes later", inverse
+    ),
+    Mistake(
+        "sign",
+        "the sign of F v is turned: at its minimum the KL curves upwards, so v.F v is at least 0",
+        wrong_sign,
+    ),
+    Mistake(
+        "formula",
+        "this is the gradient of the KL at theta + vector; F v is how the gradient changes for an "
+        "infinitely small step, so a second derivative is needed",
+        finite_step,
+    ),
+    Mistake(
+        "scale",
+        "this is half of F v: 1/2 v.F v approximates the KL, and F itself is the second derivative "
+        "without the half",
+        half,
+    ),
 )
 
 exercise = Exercise("fisher_vector_product", reference, cases, MISTAKES)

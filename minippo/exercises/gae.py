@@ -7,8 +7,11 @@ from minippo.gae import gae_advantages, td_residuals
 
 
 def reference(rewards, values, response_mask, gamma, lam):
-    """rewards, values [B,T] float, response_mask [B,T] bool, two numbers -> advantages [B,T], 0 where the mask is False."""
-    return gae_advantages(rewards=rewards, values=values, response_mask=response_mask, gamma=gamma, lam=lam)
+    """rewards, values [B,T] float, response_mask [B,T] bool, two numbers -> advantages [B,T], 0
+    where the mask is False."""
+    return gae_advantages(
+        rewards=rewards, values=values, response_mask=response_mask, gamma=gamma, lam=lam
+    )
 
 
 def cases():
@@ -17,9 +20,16 @@ def cases():
     made = []
     for lengths, gamma, lam in (((4, 2), 0.9, 0.8), ((1, 3, 4), 0.97, 0.6)):
         T = max(lengths)
-        made.append({"rewards": torch.randn(len(lengths), T, generator=generator, dtype=torch.float64),
-                     "values": 1 + torch.randn(len(lengths), T, generator=generator, dtype=torch.float64),
-                     "response_mask": mask_of_lengths(lengths, T), "gamma": gamma, "lam": lam})
+        made.append(
+            {
+                "rewards": torch.randn(len(lengths), T, generator=generator, dtype=torch.float64),
+                "values": 1
+                + torch.randn(len(lengths), T, generator=generator, dtype=torch.float64),
+                "response_mask": mask_of_lengths(lengths, T),
+                "gamma": gamma,
+                "lam": lam,
+            }
+        )
     return made
 
 
@@ -41,9 +51,14 @@ def masked(x, mask):
 
 
 def of_masked(make):
-    """An answer make(rewards, values, mask, gamma, lam) on inputs that are 0 in the padding, with a masked result."""
+    """An answer make(rewards, values, mask, gamma, lam) on inputs that are 0 in the padding, with a
+    masked result."""
     return lambda rewards, values, response_mask, gamma, lam: masked(
-        make(masked(rewards, response_mask), masked(values, response_mask), response_mask, gamma, lam), response_mask)
+        make(
+            masked(rewards, response_mask), masked(values, response_mask), response_mask, gamma, lam
+        ),
+        response_mask,
+    )
 
 
 def deltas_of(rewards, values, mask, gamma):
@@ -69,7 +84,9 @@ def one_slot_late(rewards, values, response_mask, gamma, lam):
     next_values = following(values)
     for t in reversed(range(rewards.shape[1])):
         goes_on = response_mask[:, t]
-        running = rewards[:, t] - values[:, t] + goes_on * gamma * (next_values[:, t] + lam * running)
+        running = (
+            rewards[:, t] - values[:, t] + goes_on * gamma * (next_values[:, t] + lam * running)
+        )
         columns.insert(0, running)
     return masked(torch.stack(columns, dim=1), response_mask)
 
@@ -81,10 +98,13 @@ def bootstrap_from_itself(rewards, values, mask, gamma, lam):
 
 
 def rolled(of_pads):
-    """torch.roll for the next value; with of_pads the slots after the end have residuals as well."""
+    """torch.roll for the next value; with of_pads the slots after the end have residuals as
+    well."""
+
     def answer(rewards, values, mask, gamma, lam):
         deltas = rewards + gamma * torch.roll(values, -1, dims=1) - values
         return discounted(deltas if of_pads else masked(deltas, mask), gamma * lam)
+
     return of_masked(answer)
 
 
@@ -107,40 +127,111 @@ def without_own_value(rewards, values, mask, gamma, lam):
 
 
 MISTAKES = (
-    Mistake("value after the end", "after its last token a response is over and worth 0; yours takes what the critic says of a pad",
-            value_after_the_end),
-    Mistake("value after the end", "after its last token a response is over and worth 0; yours goes on with the value of the last slot",
-            of_masked(bootstrap_from_itself)),
-    *(Mistake("value after the end", "after the last slot comes 0; yours goes on with V of the first slot, which torch.roll has brought "
-                                     "round to the end", rolled(of_pads)) for of_pads in (True, False)),
-    Mistake("mask", "the padding is treated as tokens: its residuals run back into the response, and its slots are not 0",
-            padding_everywhere),
-    Mistake("mask", "the result is masked, but the residuals of the padding have run back into the response before",
-            padding_runs_back),
-    Mistake("off by one", "the mask of slot t says that there is a token t; whether anything follows it is said by slot t + 1, so "
-                          "yours goes on into the first pad", one_slot_late),
-    Mistake("discount", "lam is missing in the recursion: this is Monte Carlo, the reward-to-go minus V",
-            of_masked(lambda r, v, mask, gamma, lam: discounted(deltas_of(r, v, mask, gamma), gamma))),
-    Mistake("discount", "gamma is missing in the recursion: residuals further on are discounted by gamma and by lam",
-            of_masked(lambda r, v, mask, gamma, lam: discounted(deltas_of(r, v, mask, gamma), lam))),
-    Mistake("discount", "gamma is missing in the residual: the next value is worth gamma times as much now",
-            of_masked(lambda r, v, mask, gamma, lam: discounted(deltas_of(r, v, mask, 1.0), gamma * lam))),
-    Mistake("discount", "lam stands in the residual as well; there only gamma belongs to the next value",
-            of_masked(lambda r, v, mask, gamma, lam: discounted(deltas_of(r, v, mask, gamma * lam), gamma * lam))),
-    Mistake("formula", "these are the residuals alone, lam = 0: each must go back into the tokens before it", of_masked(
-        lambda r, v, mask, gamma, lam: deltas_of(r, v, mask, gamma))),
-    Mistake("formula", "each residual goes back to one token only; the recursion hands on what it has gathered",
-            of_masked(back_by_one)),
-    Mistake("direction", "the recursion runs forwards: a token gets the residuals before it instead of those after it",
-            of_masked(forwards)),
+    Mistake(
+        "value after the end",
+        "after its last token a response is over and worth 0; yours "
+        "takes what the critic says of a pad",
+        value_after_the_end,
+    ),
+    Mistake(
+        "value after the end",
+        "after its last token a response is over and worth 0; yours "
+        "goes on with the value of the last slot",
+        of_masked(bootstrap_from_itself),
+    ),
+    *(
+        Mistake(
+            "value after the end",
+            "after the last slot comes 0; yours goes on with V of the first slot, which "
+            "torch.roll has brought "
+            "round to the end",
+            rolled(of_pads),
+        )
+        for of_pads in (True, False)
+    ),
+    Mistake(
+        "mask",
+        "the padding is treated as tokens: its residuals run back into the response, and its "
+        "slots are not 0",
+        padding_everywhere,
+    ),
+    Mistake(
+        "mask",
+        "the result is masked, but the residuals of the padding "
+        "have run back into the response before",
+        padding_runs_back,
+    ),
+    Mistake(
+        "off by one",
+        "the mask of slot t says that there is a token t; whether anything follows it is said by "
+        "slot t + 1, so "
+        "yours goes on into the first pad",
+        one_slot_late,
+    ),
+    Mistake(
+        "discount",
+        "lam is missing in the recursion: this is Monte Carlo, the reward-to-go minus V",
+        of_masked(lambda r, v, mask, gamma, lam: discounted(deltas_of(r, v, mask, gamma), gamma)),
+    ),
+    Mistake(
+        "discount",
+        "gamma is missing in the recursion: residuals further "
+        "on are discounted by gamma and by lam",
+        of_masked(lambda r, v, mask, gamma, lam: discounted(deltas_of(r, v, mask, gamma), lam)),
+    ),
+    Mistake(
+        "discount",
+        "gamma is missing in the residual: the next value is worth gamma times as much now",
+        of_masked(
+            lambda r, v, mask, gamma, lam: discounted(deltas_of(r, v, mask, 1.0), gamma * lam)
+        ),
+    ),
+    Mistake(
+        "discount",
+        "lam stands in the residual as well; there only gamma belongs to the next value",
+        of_masked(
+            lambda r, v, mask, gamma, lam: discounted(
+                deltas_of(r, v, mask, gamma * lam), gamma * lam
+            )
+        ),
+    ),
+    Mistake(
+        "formula",
+        "these are the residuals alone, lam = 0: each must go back into the tokens before it",
+        of_masked(lambda r, v, mask, gamma, lam: deltas_of(r, v, mask, gamma)),
+    ),
+    Mistake(
+        "formula",
+        "each residual goes back to one token only; the recursion hands on what it has gathered",
+        of_masked(back_by_one),
+    ),
+    Mistake(
+        "direction",
+        "the recursion runs forwards: a token gets the residuals "
+        "before it instead of those after it",
+        of_masked(forwards),
+    ),
     Mistake("baseline", "V(s_t) is not subtracted in the residual", of_masked(without_own_value)),
-    Mistake("baseline", "V(s_t) is added back: these are the critic's targets, not the advantages",
-            of_masked(lambda r, v, mask, gamma, lam: reference(r, v, mask, gamma, lam) + v)),
-    Mistake("shift", "V(s_t) and V(s_{t+1}) have changed places in the residual", of_masked(values_changed_places)),
-    Mistake("sign", "the sign is turned: what came, plus what is expected now, minus what was expected",
-            of_masked(lambda r, v, mask, gamma, lam: -reference(r, v, mask, gamma, lam))),
-    Mistake("off by one", "the sum begins with the residual of the next token; a token's own residual belongs to it",
-            of_masked(lambda r, v, mask, gamma, lam: following(reference(r, v, mask, gamma, lam)))),
+    Mistake(
+        "baseline",
+        "V(s_t) is added back: these are the critic's targets, not the advantages",
+        of_masked(lambda r, v, mask, gamma, lam: reference(r, v, mask, gamma, lam) + v),
+    ),
+    Mistake(
+        "shift",
+        "V(s_t) and V(s_{t+1}) have changed places in the residual",
+        of_masked(values_changed_places),
+    ),
+    Mistake(
+        "sign",
+        "the sign is turned: what came, plus what is expected now, minus what was expected",
+        of_masked(lambda r, v, mask, gamma, lam: -reference(r, v, mask, gamma, lam)),
+    ),
+    Mistake(
+        "off by one",
+        "the sum begins with the residual of the next token; a token's own residual belongs to it",
+        of_masked(lambda r, v, mask, gamma, lam: following(reference(r, v, mask, gamma, lam))),
+    ),
 )
 
 exercise = Exercise("gae", reference, cases, MISTAKES)

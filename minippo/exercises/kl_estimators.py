@@ -1,4 +1,5 @@
-"""Exercise of notebook 09: three estimates of KL(policy || reference) from the log-probabilities of sampled tokens."""
+"""Exercise of notebook 09: three estimates of KL(policy || reference) from the log-probabilities of
+sampled tokens."""
 
 import torch
 
@@ -7,7 +8,8 @@ from minippo.kl import kl_k1, kl_k2, kl_k3
 
 
 def reference(logprobs, ref_logprobs, response_mask):
-    """logprobs, ref_logprobs [B,T], response_mask [B,T] -> k1, k2, k3 as [3,B,T], 0 where the mask is False."""
+    """logprobs, ref_logprobs [B,T], response_mask [B,T] -> k1, k2, k3 as [3,B,T], 0 where the mask
+    is False."""
     estimates = [k(logprobs=logprobs, ref_logprobs=ref_logprobs) for k in (kl_k1, kl_k2, kl_k3)]
     return torch.where(response_mask, torch.stack(estimates), 0.0)
 
@@ -18,18 +20,27 @@ def cases():
     made = []
     for lengths in ((4, 2), (1, 3, 2)):
         shape = (len(lengths), max(lengths))
-        logprobs, ref_logprobs = (-0.1 - 3 * torch.rand(shape, generator=generator, dtype=torch.float64) for _ in range(2))
-        made.append({"logprobs": logprobs, "ref_logprobs": ref_logprobs,
-                     "response_mask": mask_of_lengths(lengths, shape[1])})
+        logprobs, ref_logprobs = (
+            -0.1 - 3 * torch.rand(shape, generator=generator, dtype=torch.float64) for _ in range(2)
+        )
+        made.append(
+            {
+                "logprobs": logprobs,
+                "ref_logprobs": ref_logprobs,
+                "response_mask": mask_of_lengths(lengths, shape[1]),
+            }
+        )
     return made
 
 
 def made_of(k1=lambda d: d, k2=lambda d: d**2 / 2, k3=lambda d: torch.expm1(-d) + d, mask=True):
     """An answer in which some of the three formulas, or the mask, are replaced."""
+
     def answer(logprobs, ref_logprobs, response_mask):
         d = logprobs - ref_logprobs
         stacked = torch.stack([k1(d), k2(d), k3(d)])
         return torch.where(response_mask, stacked, 0.0) if mask else stacked
+
     return answer
 
 
@@ -54,30 +65,79 @@ def mean_over_tokens(logprobs, ref_logprobs, response_mask):
 
 
 MISTAKES = (
-    Mistake("direction", "d is turned around: for KL(policy || reference) the policy's log-probability comes first, "
-                         "so that a token that became more likely has d > 0", turned_around),
-    Mistake("direction", "k1 and k2 are right; in k3 the exponential has the wrong sign: samples of the policy need "
-                         "the ratio reference / policy, whose mean is 1", made_of(k3=lambda d: torch.expm1(d) - d)),
-    Mistake("sign", "k1 and k2 are right; in k3 the ratio is right and the sign of d is not, so k3 can be negative",
-            made_of(k3=lambda d: torch.expm1(-d) - d)),
-    Mistake("formula", "k3 is 1 where the two policies agree; every one of the three is 0 there",
-            made_of(k3=lambda d: torch.exp(-d) + d)),
-    Mistake("formula", "the last one is exp(-d) - 1 alone: the log-ratio is missing in k3, whose mean is 0 without it",
-            made_of(k3=lambda d: torch.expm1(-d))),
-    Mistake("scale", "k2 is twice what it should be: near d = 0 it is to agree with k3, which starts with d^2 / 2",
-            made_of(k2=lambda d: d**2)),
-    Mistake("sign", "k1 has lost its sign: a single value may be negative, and without those values the mean is too "
-                    "large", made_of(k1=lambda d: d.abs())),
-    Mistake("mask", "slots after the end of a response are not 0: nobody chose those tokens, use the mask",
-            made_of(mask=False)),
-    Mistake("log", "d is a difference of probabilities here; it is a difference of log-probabilities, which are what "
-                   "you were given", of_probabilities),
-    Mistake("formula", "k1 is multiplied by the token's probability, as in the sum over all tokens; a sample comes up that often "
-                       "by itself", weighed),
-    Mistake("detach", "the values are right, but no gradient reaches logprobs: a detach, no_grad or .data is in the "
-                      "way", detached),
-    Mistake("mean for sum", "these are three means over all tokens; wanted is one value per token, [3,B,T]",
-            mean_over_tokens),
+    Mistake(
+        "direction",
+        "d is turned around: for KL(policy || reference) the policy's log-probability comes first, "
+        "so that a token that became more likely has d > 0",
+        turned_around,
+    ),
+    Mistake(
+        "direction",
+        "k1 and k2 are right; in k3 the exponential has the wrong sign: samples of the policy need "
+        "the ratio reference / policy, whose mean is 1",
+        made_of(k3=lambda d: torch.expm1(d) - d),
+    ),
+    Mistake(
+        "sign",
+        "k1 and k2 are right; in k3 the ratio is right and the "
+        "sign of d is not, so k3 can be negative",
+        made_of(k3=lambda d: torch.expm1(-d) - d),
+    ),
+    Mistake(
+        "formula",
+        "k3 is 1 where the two policies agree; every one of the three is 0 there",
+        made_of(k3=lambda d: torch.exp(-d) + d),
+    ),
+    Mistake(
+        "formula",
+        "the last one is exp(-d) - 1 alone: the log-ratio is "
+        "missing in k3, whose mean is 0 without it",
+        made_of(k3=lambda d: torch.expm1(-d)),
+    ),
+    Mistake(
+        "scale",
+        "k2 is twice what it should be: near d = 0 it is to agree "
+        "with k3, which starts with d^2 / 2",
+        made_of(k2=lambda d: d**2),
+    ),
+    Mistake(
+        "sign",
+        "k1 has lost its sign: a single value may be negative, and "
+        "without those values the mean is too "
+        "large",
+        made_of(k1=lambda d: d.abs()),
+    ),
+    Mistake(
+        "mask",
+        "slots after the end of a response are not 0: nobody chose those tokens, use the mask",
+        made_of(mask=False),
+    ),
+    Mistake(
+        "log",
+        "d is a difference of probabilities here; it is a difference "
+        "of log-probabilities, which are what "
+        "you were given",
+        of_probabilities,
+    ),
+    Mistake(
+        "formula",
+        "k1 is multiplied by the token's probability, as in the sum over all tokens; a sample "
+        "comes up that often "
+        "by itself",
+        weighed,
+    ),
+    Mistake(
+        "detach",
+        "the values are right, but no gradient reaches logprobs: "
+        "a detach, no_grad or .data is in the "
+        "way",
+        detached,
+    ),
+    Mistake(
+        "mean for sum",
+        "these are three means over all tokens; wanted is one value per token, [3,B,T]",
+        mean_over_tokens,
+    ),
 )
 
 exercise = Exercise("kl_estimators", reference, cases, MISTAKES, gradient_of=("logprobs",))

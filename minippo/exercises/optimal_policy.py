@@ -7,7 +7,8 @@ from minippo.masked import zero_padding
 
 
 def reference(ref_logprobs, response_mask, scores, kl_coef):
-    """ref_logprobs [M,N,T] and response_mask [M,N,T] of N responses to each of M prompts, scores [M,N] -> log pi* [M,N]."""
+    """ref_logprobs [M,N,T] and response_mask [M,N,T] of N responses to each of M prompts, scores
+    [M,N] -> log pi* [M,N]."""
     log_ref = zero_padding(values=ref_logprobs, mask=response_mask).sum(dim=-1)  # [M,N,T] -> [M,N]
     return torch.log_softmax(log_ref + scores / kl_coef, dim=-1)
 
@@ -19,9 +20,15 @@ def cases():
     for M, N, T, kl_coef in ((2, 4, 3, 0.5), (3, 5, 4, 2.0), (2, 3, 2, 0.001)):
         lengths = 1 + torch.randint(T, (M, N), generator=generator)
         lengths[:, 0], lengths[:, 1] = T, 1
-        made.append({"ref_logprobs": -3 * torch.rand(M, N, T, generator=generator, dtype=torch.float64) - 0.1,
-                     "response_mask": torch.arange(T) < lengths[..., None],
-                     "scores": torch.randn(M, N, generator=generator, dtype=torch.float64), "kl_coef": kl_coef})
+        made.append(
+            {
+                "ref_logprobs": -3 * torch.rand(M, N, T, generator=generator, dtype=torch.float64)
+                - 0.1,
+                "response_mask": torch.arange(T) < lengths[..., None],
+                "scores": torch.randn(M, N, generator=generator, dtype=torch.float64),
+                "kl_coef": kl_coef,
+            }
+        )
     made[-1]["scores"] = 1.0 + made[-1]["scores"].abs() / 500
     return made
 
@@ -62,7 +69,9 @@ def product_of_two_policies(ref_logprobs, response_mask, scores, kl_coef):
 
 
 def probability_plus_score(ref_logprobs, response_mask, scores, kl_coef):
-    return torch.log_softmax(whole_logprobs(ref_logprobs, response_mask).exp() + scores / kl_coef, dim=-1)
+    return torch.log_softmax(
+        whole_logprobs(ref_logprobs, response_mask).exp() + scores / kl_coef, dim=-1
+    )
 
 
 def times_coef(ref_logprobs, response_mask, scores, kl_coef):
@@ -87,40 +96,98 @@ def with_plain_exponentials(ref_logprobs, response_mask, scores, kl_coef):
 
 
 def everything_divided(ref_logprobs, response_mask, scores, kl_coef):
-    return torch.log_softmax((whole_logprobs(ref_logprobs, response_mask) + scores) / kl_coef, dim=-1)
+    return torch.log_softmax(
+        (whole_logprobs(ref_logprobs, response_mask) + scores) / kl_coef, dim=-1
+    )
 
 
 def objective_of_it(ref_logprobs, response_mask, scores, kl_coef):
     """kl_coef log Z of each prompt, [M]: what the best policy reaches, not what it is."""
-    return kl_coef * torch.logsumexp(whole_logprobs(ref_logprobs, response_mask) + scores / kl_coef, dim=-1)
+    return kl_coef * torch.logsumexp(
+        whole_logprobs(ref_logprobs, response_mask) + scores / kl_coef, dim=-1
+    )
 
 
 MISTAKES = (
-    Mistake("mask", "slots after the end of a response are in its log-probability: use the mask before the sum",
-            without_mask),
-    Mistake("mean for sum", "the log-probability of a response is the sum over its tokens; with a mean a long response "
-                            "is taken for likelier than it is", mean_logprob),
-    Mistake("formula", "the reference has no part in it: with the same score, an answer that the reference gives more "
-                       "often is more frequent in the best policy too", without_reference),
-    Mistake("normalisation", "Z is missing: the probabilities of the responses to a prompt have to add up to 1",
-            without_normalisation),
-    Mistake("normalisation", "the two factors are normalised one by one; their product has to be", product_of_two_policies),
-    Mistake("log", "a probability stands beside score / kl_coef; both have to be logarithms", probability_plus_score),
-    Mistake("batch", "Z is one number over all prompts; each prompt has its own, over the responses to it",
-            over_all_prompts),
-    Mistake("batch", "the normalisation runs over the prompts; it has to run over the responses to one prompt",
-            over_the_prompts),
-    Mistake("scale", "the score is multiplied by kl_coef; a cheaper KL must make the score count for more, not for "
-                     "less", times_coef),
-    Mistake("scale", "kl_coef has no part in it: the price of KL decides how far the policy goes", without_coef),
-    Mistake("scale", "the log-probability of the reference is divided by kl_coef as well; only the score is",
-            everything_divided),
-    Mistake("sign", "the sign of the score is turned: a higher score makes a response more probable", wrong_sign),
+    Mistake(
+        "mask",
+        "slots after the end of a response are in its log-probability: use the mask before the sum",
+        without_mask,
+    ),
+    Mistake(
+        "mean for sum",
+        "the log-probability of a response is the sum over its tokens; with a mean a long response "
+        "is taken for likelier than it is",
+        mean_logprob,
+    ),
+    Mistake(
+        "formula",
+        "the reference has no part in it: with the same score, an "
+        "answer that the reference gives more "
+        "often is more frequent in the best policy too",
+        without_reference,
+    ),
+    Mistake(
+        "normalisation",
+        "Z is missing: the probabilities of the responses to a prompt have to add up to 1",
+        without_normalisation,
+    ),
+    Mistake(
+        "normalisation",
+        "the two factors are normalised one by one; their product has to be",
+        product_of_two_policies,
+    ),
+    Mistake(
+        "log",
+        "a probability stands beside score / kl_coef; both have to be logarithms",
+        probability_plus_score,
+    ),
+    Mistake(
+        "batch",
+        "Z is one number over all prompts; each prompt has its own, over the responses to it",
+        over_all_prompts,
+    ),
+    Mistake(
+        "batch",
+        "the normalisation runs over the prompts; it has to run over the responses to one prompt",
+        over_the_prompts,
+    ),
+    Mistake(
+        "scale",
+        "the score is multiplied by kl_coef; a cheaper KL must "
+        "make the score count for more, not for "
+        "less",
+        times_coef,
+    ),
+    Mistake(
+        "scale",
+        "kl_coef has no part in it: the price of KL decides how far the policy goes",
+        without_coef,
+    ),
+    Mistake(
+        "scale",
+        "the log-probability of the reference is divided by kl_coef as well; only the score is",
+        everything_divided,
+    ),
+    Mistake(
+        "sign",
+        "the sign of the score is turned: a higher score makes a response more probable",
+        wrong_sign,
+    ),
     Mistake("log", "these are probabilities; wanted are their logarithms", probabilities),
-    Mistake("log", "right until score / kl_coef is large: its exponential overflows; stay with logarithms (logsumexp, "
-                   "log_softmax)", with_plain_exponentials),
-    Mistake("formula", "this is the objective of the best policy, kl_coef log Z; wanted is the policy, log pi* of "
-                       "every response", objective_of_it),
+    Mistake(
+        "log",
+        "right until score / kl_coef is large: its exponential overflows; stay with logarithms "
+        "(logsumexp, "
+        "log_softmax)",
+        with_plain_exponentials,
+    ),
+    Mistake(
+        "formula",
+        "this is the objective of the best policy, kl_coef log Z; wanted is the policy, log pi* of "
+        "every response",
+        objective_of_it,
+    ),
 )
 
 exercise = Exercise("optimal_policy", reference, cases, MISTAKES)

@@ -7,19 +7,27 @@ from minippo.policy_gradient import policy_gradient_loss
 
 
 def reference(logprobs, weights, response_mask):
-    """logprobs, weights, response_mask [B,T] -> scalar, equation (1.2); no gradient passes to the weights."""
-    return policy_gradient_loss(logprobs=logprobs, weights=weights.detach(), response_mask=response_mask)
+    """logprobs, weights, response_mask [B,T] -> scalar, equation (1.2); no gradient passes to the
+    weights."""
+    return policy_gradient_loss(
+        logprobs=logprobs, weights=weights.detach(), response_mask=response_mask
+    )
 
 
 def cases():
-    """Two ragged batches, a different number of rows and of tokens in each; there are numbers in the padding."""
+    """Two ragged batches, a different number of rows and of tokens in each; there are numbers in
+    the padding."""
     generator = torch.Generator().manual_seed(1)
     made = []
     for lengths in ((4, 2), (1, 3, 2, 5)):
         shape = (len(lengths), max(lengths))
-        made.append({"logprobs": -torch.rand(shape, generator=generator, dtype=torch.float64) - 0.1,
-                     "weights": torch.randn(shape, generator=generator, dtype=torch.float64) + 0.5,
-                     "response_mask": mask_of_lengths(lengths, shape[1])})
+        made.append(
+            {
+                "logprobs": -torch.rand(shape, generator=generator, dtype=torch.float64) - 0.1,
+                "weights": torch.randn(shape, generator=generator, dtype=torch.float64) + 0.5,
+                "response_mask": mask_of_lengths(lengths, shape[1]),
+            }
+        )
     return made
 
 
@@ -61,7 +69,9 @@ def mean_over_all_slots(logprobs, weights, response_mask):
 
 
 def mean_within_each_row(logprobs, weights, response_mask):
-    return -(products(logprobs, weights, response_mask).sum(dim=1) / response_mask.sum(dim=1)).mean()
+    return -(
+        products(logprobs, weights, response_mask).sum(dim=1) / response_mask.sum(dim=1)
+    ).mean()
 
 
 def one_loss_per_row(logprobs, weights, response_mask):
@@ -78,28 +88,75 @@ def product_of_sums(logprobs, weights, response_mask):
 
 
 MISTAKES = (
-    Mistake("sign", "the sign is turned: an optimiser minimises, and this loss makes rewarded tokens less likely",
-            wrong_sign),
-    Mistake("mask", "slots after the end of a response count: there are numbers in the padding, and nobody chose them",
-            without_mask),
-    Mistake("detach", "the value is right, but a gradient passes through the weights; they are numbers here",
-            weights_not_detached),
-    Mistake("detach", "the value is right, but no gradient reaches the log-probabilities, the only place where theta is",
-            logprobs_detached),
-    Mistake("detach", "the value is right, but the gradient goes to the weights instead of the log-probabilities",
-            only_the_weights_learn),
-    Mistake("sum for mean", "this is the sum over the responses; the gradient would grow with the batch size",
-            sum_over_rows),
-    Mistake("mean for sum", "a mean over all real tokens; the tokens of a response are summed, because the log of its "
-                            "probability is a sum, and only then comes the mean over responses", mean_over_tokens),
-    Mistake("normalisation", "a mean over all B * T slots: the padding is in the divisor", mean_over_all_slots),
-    Mistake("mean for sum", "each response is divided by its own length; a token of a long response then counts less, and "
-                            "the mean is no longer grad J", mean_within_each_row),
-    Mistake("batch", "one number per response; an optimiser needs one number for the batch", one_loss_per_row),
-    Mistake("log", "the weights multiply probabilities; the trick needs log-probabilities, and that is what you were given",
-            probabilities),
-    Mistake("formula", "the weights are added up before they meet the tokens; each token has a weight of its own",
-            product_of_sums),
+    Mistake(
+        "sign",
+        "the sign is turned: an optimiser minimises, and this "
+        "loss makes rewarded tokens less likely",
+        wrong_sign,
+    ),
+    Mistake(
+        "mask",
+        "slots after the end of a response count: there are numbers "
+        "in the padding, and nobody chose them",
+        without_mask,
+    ),
+    Mistake(
+        "detach",
+        "the value is right, but a gradient passes through the weights; they are numbers here",
+        weights_not_detached,
+    ),
+    Mistake(
+        "detach",
+        "the value is right, but no gradient reaches the log-probabilities, "
+        "the only place where theta is",
+        logprobs_detached,
+    ),
+    Mistake(
+        "detach",
+        "the value is right, but the gradient goes to the weights instead of the log-probabilities",
+        only_the_weights_learn,
+    ),
+    Mistake(
+        "sum for mean",
+        "this is the sum over the responses; the gradient would grow with the batch size",
+        sum_over_rows,
+    ),
+    Mistake(
+        "mean for sum",
+        "a mean over all real tokens; the tokens of a response are summed, because the log of its "
+        "probability is a sum, and only then comes the mean over responses",
+        mean_over_tokens,
+    ),
+    Mistake(
+        "normalisation",
+        "a mean over all B * T slots: the padding is in the divisor",
+        mean_over_all_slots,
+    ),
+    Mistake(
+        "mean for sum",
+        "each response is divided by its own length; a token of "
+        "a long response then counts less, and "
+        "the mean is no longer grad J",
+        mean_within_each_row,
+    ),
+    Mistake(
+        "batch",
+        "one number per response; an optimiser needs one number for the batch",
+        one_loss_per_row,
+    ),
+    Mistake(
+        "log",
+        "the weights multiply probabilities; the trick needs log-probabilities, and that is what "
+        "you were given",
+        probabilities,
+    ),
+    Mistake(
+        "formula",
+        "the weights are added up before they meet the tokens; each token has a weight of its own",
+        product_of_sums,
+    ),
 )
 
-exercise = Exercise("policy_gradient_loss", reference, cases, MISTAKES, gradient_of=("logprobs", "weights"))
+exercise = Exercise(
+    "policy_gradient_loss", reference, cases, MISTAKES, gradient_of=("logprobs", "weights")
+)

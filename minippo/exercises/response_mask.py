@@ -6,7 +6,8 @@ from minippo.exercises.engine import Exercise, Mistake
 
 
 def reference(tokens, eos_id):
-    """Raw draws tokens [B,T] -> response_mask [B,T] bool: as in minippo.rollout, a row is alive until it has drawn EOS."""
+    """Raw draws tokens [B,T] -> response_mask [B,T] bool: as in minippo.rollout, a row is alive
+    until it has drawn EOS."""
     mask = torch.zeros_like(tokens, dtype=torch.bool)
     alive = torch.ones(len(tokens), dtype=torch.bool)  # [B]
     for t in range(tokens.shape[1]):
@@ -16,10 +17,21 @@ def reference(tokens, eos_id):
 
 
 def cases():
-    """EOS in the first slot, in the middle, in the last, twice, twice in a row and not at all; 0, often PAD, is a word."""
-    tokens = [[4, 0, 5, 2, 6], [2, 3, 0, 5, 4], [3, 5, 4, 0, 2], [5, 4, 3, 6, 3], [6, 2, 5, 2, 3], [4, 5, 2, 2, 6]]
+    """EOS in the first slot, in the middle, in the last, twice, twice in a row and not at all; 0,
+    often PAD, is a word."""
+    tokens = [
+        [4, 0, 5, 2, 6],
+        [2, 3, 0, 5, 4],
+        [3, 5, 4, 0, 2],
+        [5, 4, 3, 6, 3],
+        [6, 2, 5, 2, 3],
+        [4, 5, 2, 2, 6],
+    ]
     others = [[1, 3, 1, 3], [2, 0, 2, 3], [3, 2, 1, 2]]
-    return [{"tokens": torch.tensor(tokens), "eos_id": 2}, {"tokens": torch.tensor(others), "eos_id": 3}]
+    return [
+        {"tokens": torch.tensor(tokens), "eos_id": 2},
+        {"tokens": torch.tensor(others), "eos_id": 3},
+    ]
 
 
 def without_the_eos(tokens, eos_id):
@@ -79,25 +91,76 @@ def lengths(tokens, eos_id):
 
 
 MISTAKES = (
-    Mistake("EOS", "the EOS itself is hidden: the model chose it, and without a gradient there it does not learn to stop",
-            without_the_eos),
-    Mistake("EOS", "every EOS is hidden and all the rest is kept: what follows the first EOS is not of the response",
-            all_but_eos),
-    Mistake("EOS", "the response ends with its FIRST EOS; yours goes on to the last one", up_to_the_last_eos),
-    Mistake("EOS", "the response ends with its FIRST EOS; yours goes on until the second one", up_to_before_the_second_eos),
-    Mistake("off by one", "one slot too many: the one after the first EOS is True, and it is not of the response",
-            one_slot_too_many),
-    Mistake("EOS", "a row without EOS is hidden as a whole; it was cut off, and every token in it was chosen by the model",
-            nothing_without_eos),
-    Mistake("EOS", "a row without EOS keeps a single slot: an argmax over nothing is 0; such a row is True throughout",
-            one_slot_without_eos),
-    Mistake("sign", "the mask is turned round: True means that the token belongs to the response", turned_round),
-    Mistake("mask", "this looks for id 0 as if it were PAD: no pads stand in these raw draws, and 0 may be a word",
-            only_pads_hidden),
-    Mistake("batch", "all rows have the length of the longest; each row ends at its own EOS", all_rows_alike),
-    Mistake("batch", "the first EOS of any row ends all rows; each row ends at its own EOS", eos_ends_all_rows),
-    Mistake("mask", "only the EOS is True: the mask marks all tokens of the response, not where it ends", only_the_eos),
-    Mistake("formula", "these are the lengths, one number per row; the mask has one entry per slot", lengths),
+    Mistake(
+        "EOS",
+        "the EOS itself is hidden: the model chose it, and without a gradient there it does not "
+        "learn to stop",
+        without_the_eos,
+    ),
+    Mistake(
+        "EOS",
+        "every EOS is hidden and all the rest is kept: what follows "
+        "the first EOS is not of the response",
+        all_but_eos,
+    ),
+    Mistake(
+        "EOS",
+        "the response ends with its FIRST EOS; yours goes on to the last one",
+        up_to_the_last_eos,
+    ),
+    Mistake(
+        "EOS",
+        "the response ends with its FIRST EOS; yours goes on until the second one",
+        up_to_before_the_second_eos,
+    ),
+    Mistake(
+        "off by one",
+        "one slot too many: the one after the first EOS is True, and it is not of the response",
+        one_slot_too_many,
+    ),
+    Mistake(
+        "EOS",
+        "a row without EOS is hidden as a whole; it was cut off, and every token in it was chosen "
+        "by the model",
+        nothing_without_eos,
+    ),
+    Mistake(
+        "EOS",
+        "a row without EOS keeps a single slot: an argmax over nothing "
+        "is 0; such a row is True throughout",
+        one_slot_without_eos,
+    ),
+    Mistake(
+        "sign",
+        "the mask is turned round: True means that the token belongs to the response",
+        turned_round,
+    ),
+    Mistake(
+        "mask",
+        "this looks for id 0 as if it were PAD: no pads stand in "
+        "these raw draws, and 0 may be a word",
+        only_pads_hidden,
+    ),
+    Mistake(
+        "batch",
+        "all rows have the length of the longest; each row ends at its own EOS",
+        all_rows_alike,
+    ),
+    Mistake(
+        "batch",
+        "the first EOS of any row ends all rows; each row ends at its own EOS",
+        eos_ends_all_rows,
+    ),
+    Mistake(
+        "mask",
+        "only the EOS is True: the mask marks all tokens of the response, not where it ends",
+        only_the_eos,
+    ),
+    Mistake(
+        "formula",
+        "these are the lengths, one number per row; the mask has one entry per slot",
+        lengths,
+    ),
 )
 
 exercise = Exercise("response_mask", reference, cases, MISTAKES)

@@ -8,12 +8,18 @@ from minippo.shaped_reward import shaped_rewards
 
 
 def reference(scores, logprobs, ref_logprobs, response_mask, kl_coef):
-    """scores [B]; logprobs, ref_logprobs [B,T]; response_mask [B,T] bool -> rewards [B,T], 0 where the mask is False.
+    """scores [B]; logprobs, ref_logprobs [B,T]; response_mask [B,T] bool -> rewards [B,T], 0 where
+    the mask is False.
 
     The rewards are data: no gradient goes back to the log-probabilities.
     """
-    return shaped_rewards(scores=scores, logprobs=logprobs.detach(), ref_logprobs=ref_logprobs, response_mask=response_mask,
-                          kl_coef=kl_coef)
+    return shaped_rewards(
+        scores=scores,
+        logprobs=logprobs.detach(),
+        ref_logprobs=ref_logprobs,
+        response_mask=response_mask,
+        kl_coef=kl_coef,
+    )
 
 
 def cases():
@@ -22,16 +28,26 @@ def cases():
     made = []
     for lengths, kl_coef in (((4, 2), 0.3), ((1, 3, 5), 0.05)):
         shape = len(lengths), max(lengths)
-        logprobs, ref_logprobs = (-2 * torch.rand(shape, generator=generator, dtype=torch.float64) for _ in range(2))
-        made.append({"scores": 1 + torch.randn(shape[0], generator=generator, dtype=torch.float64), "logprobs": logprobs,
-                     "ref_logprobs": ref_logprobs, "response_mask": mask_of_lengths(lengths, shape[1]),
-                     "kl_coef": kl_coef})
+        logprobs, ref_logprobs = (
+            -2 * torch.rand(shape, generator=generator, dtype=torch.float64) for _ in range(2)
+        )
+        made.append(
+            {
+                "scores": 1 + torch.randn(shape[0], generator=generator, dtype=torch.float64),
+                "logprobs": logprobs,
+                "ref_logprobs": ref_logprobs,
+                "response_mask": mask_of_lengths(lengths, shape[1]),
+                "kl_coef": kl_coef,
+            }
+        )
     return made
 
 
 def put(scores, mask, place):
     """The scores at these slots [B], [B,T]; 0 elsewhere."""
-    return torch.zeros(mask.shape, dtype=scores.dtype).scatter(1, place.unsqueeze(1), scores.unsqueeze(1))
+    return torch.zeros(mask.shape, dtype=scores.dtype).scatter(
+        1, place.unsqueeze(1), scores.unsqueeze(1)
+    )
 
 
 def last_slot(mask):
@@ -39,11 +55,14 @@ def last_slot(mask):
 
 
 def with_parts(penalty=None, paid=None, attached=False):
-    """An answer of a penalty (logprobs, ref_logprobs, mask, kl_coef) and of scores paid out (scores, mask)."""
+    """An answer of a penalty (logprobs, ref_logprobs, mask, kl_coef) and of scores paid out
+    (scores, mask)."""
+
     def answer(scores, logprobs, ref_logprobs, response_mask, kl_coef):
         logprobs = logprobs if attached else logprobs.detach()
         costs = (penalty or usual_penalty)(logprobs, ref_logprobs, response_mask, kl_coef)
         return costs + (paid or usual_pay)(scores, response_mask)
+
     return answer
 
 
@@ -56,11 +75,15 @@ def usual_pay(scores, mask):
 
 
 def penalty_at_the_end(logprobs, ref_logprobs, mask, kl_coef):
-    return put(usual_penalty(logprobs, ref_logprobs, mask, kl_coef).sum(dim=1), mask, last_slot(mask))
+    return put(
+        usual_penalty(logprobs, ref_logprobs, mask, kl_coef).sum(dim=1), mask, last_slot(mask)
+    )
 
 
 def no_penalty_where_the_score_is(logprobs, ref_logprobs, mask, kl_coef):
-    return usual_penalty(logprobs, ref_logprobs, mask, kl_coef) * (1 - put(torch.ones(len(mask)), mask, last_slot(mask)))
+    return usual_penalty(logprobs, ref_logprobs, mask, kl_coef) * (
+        1 - put(torch.ones(len(mask)), mask, last_slot(mask))
+    )
 
 
 def in_last_column(scores, mask):
@@ -72,37 +95,100 @@ def full_price(logprobs, ref_logprobs, mask, kl_coef):
 
 
 SLIPS = (  # name, message, {penalty, paid}
-    ("wrong token", "the score is paid in the last column; a shorter response has ended before, and its score is paid on a pad",
-     {"paid": in_last_column}),
-    ("wrong token", "the score is paid on a pad and then masked away: shorter responses get none",
-     {"paid": lambda scores, mask: in_last_column(scores, mask) * mask}),
-    ("wrong token", "every token is paid the whole score: a response of n tokens gets it n times",
-     {"paid": lambda scores, mask: scores.unsqueeze(1) * mask}),
-    ("wrong token", "the score is paid on the first token; it is known when the last one is there",
-     {"paid": lambda scores, mask: put(scores, mask, torch.zeros(len(mask), dtype=torch.int64))}),
-    ("mean for sum", "the score is shared out over the tokens; it is paid once, on the last real token",
-     {"paid": lambda scores, mask: scores.unsqueeze(1) * mask / mask.sum(dim=1, keepdim=True)}),
-    ("off by one", "the score is paid one token before the last real one",
-     {"paid": lambda scores, mask: put(scores, mask, (last_slot(mask) - 1).clamp(min=0))}),
-    ("off by one", "the last token pays no penalty: the score is added to its penalty, it doesn't replace it",
-     {"penalty": no_penalty_where_the_score_is}),
-    ("mask", "slots after the end of a response are not 0: padding costs nothing, use the mask",
-     {"penalty": lambda logprobs, ref_logprobs, mask, kl_coef: -kl_coef * (logprobs - ref_logprobs)}),
-    ("sign", "the penalty has the wrong sign: a token that the policy likes more than the reference does must cost something",
-     {"penalty": lambda *arguments: -usual_penalty(*arguments)}),
+    (
+        "wrong token",
+        "the score is paid in the last column; a shorter response has ended before, and its score "
+        "is paid on a pad",
+        {"paid": in_last_column},
+    ),
+    (
+        "wrong token",
+        "the score is paid on a pad and then masked away: shorter responses get none",
+        {"paid": lambda scores, mask: in_last_column(scores, mask) * mask},
+    ),
+    (
+        "wrong token",
+        "every token is paid the whole score: a response of n tokens gets it n times",
+        {"paid": lambda scores, mask: scores.unsqueeze(1) * mask},
+    ),
+    (
+        "wrong token",
+        "the score is paid on the first token; it is known when the last one is there",
+        {"paid": lambda scores, mask: put(scores, mask, torch.zeros(len(mask), dtype=torch.int64))},
+    ),
+    (
+        "mean for sum",
+        "the score is shared out over the tokens; it is paid once, on the last real token",
+        {"paid": lambda scores, mask: scores.unsqueeze(1) * mask / mask.sum(dim=1, keepdim=True)},
+    ),
+    (
+        "off by one",
+        "the score is paid one token before the last real one",
+        {"paid": lambda scores, mask: put(scores, mask, (last_slot(mask) - 1).clamp(min=0))},
+    ),
+    (
+        "off by one",
+        "the last token pays no penalty: the score is added to its penalty, it doesn't replace it",
+        {"penalty": no_penalty_where_the_score_is},
+    ),
+    (
+        "mask",
+        "slots after the end of a response are not 0: padding costs nothing, use the mask",
+        {
+            "penalty": lambda logprobs, ref_logprobs, mask, kl_coef: (
+                -kl_coef * (logprobs - ref_logprobs)
+            )
+        },
+    ),
+    (
+        "sign",
+        "the penalty has the wrong sign: a token that the policy likes more than the reference "
+        "does must cost something",
+        {"penalty": lambda *arguments: -usual_penalty(*arguments)},
+    ),
     ("scale", "kl_coef is missing", {"penalty": full_price}),
-    ("sum for mean", "the penalties of all tokens stand on the last one; each token pays for its own distance, so that blame falls on "
-                     "the tokens that earned it", {"penalty": penalty_at_the_end}),
-    ("formula", "this penalty is k3; as a reward it does not lead to the policy that is wanted, the plain log-ratio does",
-     {"penalty": lambda logprobs, ref_logprobs, mask, kl_coef: torch.where(
-         mask, -kl_coef * kl_k3(logprobs=logprobs, ref_logprobs=ref_logprobs), 0.0)}),
-    ("formula", "the absolute log-ratio fines a token that the policy likes less than the reference; the plain one pays for it, and "
-                "only so does the sum estimate the KL",
-     {"penalty": lambda *arguments: -usual_penalty(*arguments).abs()}),
-    ("ratio", "this takes the difference of probabilities; the distance is made of log-probabilities",
-     {"penalty": lambda logprobs, ref_logprobs, mask, kl_coef: usual_penalty(logprobs.exp(), ref_logprobs.exp(), mask, kl_coef)}),
-    ("log", "this takes the ratio of the probabilities; the distance is its logarithm",
-     {"penalty": lambda logprobs, ref_logprobs, mask, kl_coef: torch.where(mask, -kl_coef * (logprobs - ref_logprobs).exp(), 0.0)}),
+    (
+        "sum for mean",
+        "the penalties of all tokens stand on the last one; each token pays for its own distance, "
+        "so that blame falls on "
+        "the tokens that earned it",
+        {"penalty": penalty_at_the_end},
+    ),
+    (
+        "formula",
+        "this penalty is k3; as a reward it does not lead to the policy that is wanted, the plain "
+        "log-ratio does",
+        {
+            "penalty": lambda logprobs, ref_logprobs, mask, kl_coef: torch.where(
+                mask, -kl_coef * kl_k3(logprobs=logprobs, ref_logprobs=ref_logprobs), 0.0
+            )
+        },
+    ),
+    (
+        "formula",
+        "the absolute log-ratio fines a token that the policy likes less than the reference; the "
+        "plain one pays for it, and "
+        "only so does the sum estimate the KL",
+        {"penalty": lambda *arguments: -usual_penalty(*arguments).abs()},
+    ),
+    (
+        "ratio",
+        "this takes the difference of probabilities; the distance is made of log-probabilities",
+        {
+            "penalty": lambda logprobs, ref_logprobs, mask, kl_coef: usual_penalty(
+                logprobs.exp(), ref_logprobs.exp(), mask, kl_coef
+            )
+        },
+    ),
+    (
+        "log",
+        "this takes the ratio of the probabilities; the distance is its logarithm",
+        {
+            "penalty": lambda logprobs, ref_logprobs, mask, kl_coef: torch.where(
+                mask, -kl_coef * (logprobs - ref_logprobs).exp(), 0.0
+            )
+        },
+    ),
 )
 
 
@@ -111,14 +197,30 @@ def all_scaled(scores, logprobs, ref_logprobs, response_mask, kl_coef):
 
 
 MISTAKES = (
-    Mistake("detach", "the values are right, but a gradient goes back to the log-probabilities: rewards are data",
-            with_parts(attached=True)),
-    Mistake("formula", "no token pays for its distance: the penalty, kl_coef times the log-ratio, is missing",
-            with_parts(penalty=lambda logprobs, *_: torch.zeros_like(logprobs))),
-    Mistake("scale", "kl_coef multiplies the score as well; it is the price of the distance only", all_scaled),
+    Mistake(
+        "detach",
+        "the values are right, but a gradient goes back to the log-probabilities: rewards are data",
+        with_parts(attached=True),
+    ),
+    Mistake(
+        "formula",
+        "no token pays for its distance: the penalty, kl_coef times the log-ratio, is missing",
+        with_parts(penalty=lambda logprobs, *_: torch.zeros_like(logprobs)),
+    ),
+    Mistake(
+        "scale",
+        "kl_coef multiplies the score as well; it is the price of the distance only",
+        all_scaled,
+    ),
     *(Mistake(name, message, with_parts(**parts)) for name, message, parts in SLIPS),
-    *(Mistake(name, f"{message}; and rewards are data, no gradient may go back to the log-probabilities",
-              with_parts(**parts, attached=True)) for name, message, parts in SLIPS),
+    *(
+        Mistake(
+            name,
+            f"{message}; and rewards are data, no gradient may go back to the log-probabilities",
+            with_parts(**parts, attached=True),
+        )
+        for name, message, parts in SLIPS
+    ),
 )
 
 exercise = Exercise("shaped_rewards", reference, cases, MISTAKES, gradient_of=("logprobs",))

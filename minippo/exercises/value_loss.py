@@ -1,4 +1,5 @@
-"""Exercise of notebook 06: the critic's loss, from what its head says at every position of prompt and response."""
+"""Exercise of notebook 06: the critic's loss, from what its head says at every position of prompt
+and response."""
 
 import torch
 
@@ -8,33 +9,46 @@ from minippo.masked import masked_mean
 
 
 def reference(head_outputs, value_targets, response_mask, prompt_length):
-    """head_outputs [B,P+T], value_targets [B,T], response_mask [B,T] bool -> scalar; no gradient to the targets."""
-    return value_loss(values=before_each_action(head_outputs, response_mask, prompt_length),
-                      value_targets=value_targets.detach(), response_mask=response_mask)
+    """head_outputs [B,P+T], value_targets [B,T], response_mask [B,T] bool -> scalar; no gradient to
+    the targets."""
+    return value_loss(
+        values=before_each_action(head_outputs, response_mask, prompt_length),
+        value_targets=value_targets.detach(),
+        response_mask=response_mask,
+    )
 
 
 def before_each_action(head_outputs, response_mask, prompt_length):
     """The outputs at the positions before the response tokens, [B,T]."""
-    return head_outputs[:, prompt_length - 1:prompt_length - 1 + response_mask.shape[1]]
+    return head_outputs[:, prompt_length - 1 : prompt_length - 1 + response_mask.shape[1]]
 
 
 def cases():
-    """Two ragged batches, one with a prompt of a single token; what stands in the padding is not 0."""
+    """Two ragged batches, one with a prompt of a single token; what stands in the padding is not
+    0."""
     generator = torch.Generator().manual_seed(6)
     made = []
     for P, lengths in ((3, (4, 2)), (1, (1, 3, 2))):
         B, T = len(lengths), max(lengths)
-        made.append({"head_outputs": torch.randn(B, P + T, generator=generator, dtype=torch.float64),
-                     "value_targets": 1 + torch.randn(B, T, generator=generator, dtype=torch.float64),
-                     "response_mask": mask_of_lengths(lengths, T), "prompt_length": P})
+        made.append(
+            {
+                "head_outputs": torch.randn(B, P + T, generator=generator, dtype=torch.float64),
+                "value_targets": 1 + torch.randn(B, T, generator=generator, dtype=torch.float64),
+                "response_mask": mask_of_lengths(lengths, T),
+                "prompt_length": P,
+            }
+        )
     return made
 
 
 def answer(read, loss, attached=False):
-    """A function that reads its values and makes its loss in these ways; the targets are detached, or not."""
+    """A function that reads its values and makes its loss in these ways; the targets are detached,
+    or not."""
+
     def function(head_outputs, value_targets, response_mask, prompt_length):
         targets = value_targets if attached else value_targets.detach()
         return loss(read(head_outputs, response_mask, prompt_length), targets, response_mask)
+
     return function
 
 
@@ -50,40 +64,117 @@ def mean_of_rows(values, targets, mask):
 
 def centred(values, targets, mask):
     errors = values - targets
-    return 0.5 * masked_mean(values=(errors - masked_mean(values=errors, mask=mask)) ** 2, mask=mask)
+    return 0.5 * masked_mean(
+        values=(errors - masked_mean(values=errors, mask=mask)) ** 2, mask=mask
+    )
 
 
 SLIPS = (  # name, message, how the values are read, the loss
-    ("shift", "your values are read at the position of the token itself; there the critic has seen the action, and V(s_t) is what is "
-              "expected BEFORE it", lambda outputs, mask, P: outputs[:, P:P + mask.shape[1]], squared),
-    ("shift", "your values are read from column 0 on: those positions belong to the prompt",
-     lambda outputs, mask, P: outputs[:, :mask.shape[1]], squared),
-    ("mask", "the mean goes over all slots, and slots after the end of a response belong to nobody", before_each_action,
-     lambda values, targets, mask: 0.5 * ((values - targets) ** 2).mean()),
-    ("mask", "the errors are masked, but they are divided by the number of all slots instead of the real ones", before_each_action,
-     lambda values, targets, mask: 0.5 * torch.where(mask, (values - targets) ** 2, 0.0).mean()),
-    ("normalisation", "the mean is taken per response and then over responses, so a token of a short response counts more; here every "
-                      "real token counts the same", before_each_action, mean_of_rows),
-    ("scale", "the factor 1/2 is missing", before_each_action, lambda values, targets, mask: 2 * squared(values, targets, mask)),
-    ("sum for mean", "the errors are summed: the loss would grow with the number of tokens", before_each_action,
-     lambda values, targets, mask: squared(values, targets, mask) * mask.sum()),
-    ("formula", "these are absolute errors; their best constant is the median of the targets, and a value is a mean", before_each_action,
-     lambda values, targets, mask: masked_mean(values=(values - targets).abs(), mask=mask)),
-    ("centring", "the mean error is taken out before the square: a critic that is wrong by a constant would have loss 0",
-     before_each_action, centred),
-    ("sign", "the sign is turned: a loss that is minimised must grow with the error", before_each_action,
-     lambda values, targets, mask: -squared(values, targets, mask)),
+    (
+        "shift",
+        "your values are read at the position of the token itself; there the critic has seen the "
+        "action, and V(s_t) is what is "
+        "expected BEFORE it",
+        lambda outputs, mask, P: outputs[:, P : P + mask.shape[1]],
+        squared,
+    ),
+    (
+        "shift",
+        "your values are read from column 0 on: those positions belong to the prompt",
+        lambda outputs, mask, P: outputs[:, : mask.shape[1]],
+        squared,
+    ),
+    (
+        "mask",
+        "the mean goes over all slots, and slots after the end of a response belong to nobody",
+        before_each_action,
+        lambda values, targets, mask: 0.5 * ((values - targets) ** 2).mean(),
+    ),
+    (
+        "mask",
+        "the errors are masked, but they are divided by the number "
+        "of all slots instead of the real ones",
+        before_each_action,
+        lambda values, targets, mask: 0.5 * torch.where(mask, (values - targets) ** 2, 0.0).mean(),
+    ),
+    (
+        "normalisation",
+        "the mean is taken per response and then over responses, so a token of a short response "
+        "counts more; here every "
+        "real token counts the same",
+        before_each_action,
+        mean_of_rows,
+    ),
+    (
+        "scale",
+        "the factor 1/2 is missing",
+        before_each_action,
+        lambda values, targets, mask: 2 * squared(values, targets, mask),
+    ),
+    (
+        "sum for mean",
+        "the errors are summed: the loss would grow with the number of tokens",
+        before_each_action,
+        lambda values, targets, mask: squared(values, targets, mask) * mask.sum(),
+    ),
+    (
+        "formula",
+        "these are absolute errors; their best constant is the median "
+        "of the targets, and a value is a mean",
+        before_each_action,
+        lambda values, targets, mask: masked_mean(values=(values - targets).abs(), mask=mask),
+    ),
+    (
+        "centring",
+        "the mean error is taken out before the square: a critic that is wrong by a constant "
+        "would have loss 0",
+        before_each_action,
+        centred,
+    ),
+    (
+        "sign",
+        "the sign is turned: a loss that is minimised must grow with the error",
+        before_each_action,
+        lambda values, targets, mask: -squared(values, targets, mask),
+    ),
 )
 MISTAKES = (
-    Mistake("detach", "the targets are data: with a gradient into them the loss also falls by moving the targets to the critic",
-            answer(before_each_action, squared, attached=True)),
-    Mistake("detach", "the values are right, but no gradient reaches the head: a detach, no_grad or .data is in the way",
-            answer(before_each_action, lambda values, targets, mask: squared(values.detach(), targets, mask))),
-    Mistake("detach", "the gradient flows into the targets and not into the values: the wrong one of the two is detached",
-            answer(before_each_action, lambda values, targets, mask: squared(values.detach(), targets, mask), attached=True)),
+    Mistake(
+        "detach",
+        "the targets are data: with a gradient into them the loss also falls by moving the "
+        "targets to the critic",
+        answer(before_each_action, squared, attached=True),
+    ),
+    Mistake(
+        "detach",
+        "the values are right, but no gradient reaches the head: a "
+        "detach, no_grad or .data is in the way",
+        answer(
+            before_each_action,
+            lambda values, targets, mask: squared(values.detach(), targets, mask),
+        ),
+    ),
+    Mistake(
+        "detach",
+        "the gradient flows into the targets and not into the values: "
+        "the wrong one of the two is detached",
+        answer(
+            before_each_action,
+            lambda values, targets, mask: squared(values.detach(), targets, mask),
+            attached=True,
+        ),
+    ),
     *(Mistake(name, message, answer(read, loss)) for name, message, read, loss in SLIPS),
-    *(Mistake(name, f"{message}; and the targets are data, no gradient may reach them", answer(read, loss, attached=True))
-      for name, message, read, loss in SLIPS),
+    *(
+        Mistake(
+            name,
+            f"{message}; and the targets are data, no gradient may reach them",
+            answer(read, loss, attached=True),
+        )
+        for name, message, read, loss in SLIPS
+    ),
 )
 
-exercise = Exercise("value_loss", reference, cases, MISTAKES, gradient_of=("head_outputs", "value_targets"))
+exercise = Exercise(
+    "value_loss", reference, cases, MISTAKES, gradient_of=("head_outputs", "value_targets")
+)

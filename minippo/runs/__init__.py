@@ -1,4 +1,5 @@
-"""A run's folder, figures, numbers and screen. Nothing here trains anything or knows what a policy is.
+"""A run's folder, figures, numbers and screen. Nothing here trains anything or knows what a policy
+is.
 
 files.py    a file is written whole or not at all
 folder.py   where a run keeps its configuration, metrics, samples, figures and checkpoints

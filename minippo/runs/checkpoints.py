@@ -1,8 +1,9 @@
 """Folders of files that are whole or not there, with a seal that shows damage.
 
-A checkpoint is a folder. It is filled under a temporary name and then renamed, so a kill at any moment leaves the old one
-or the new one. Its last file, sha256.json, holds a digest of each of the others: a file that was cut off, changed or
-mixed up with another run's is noticed before a number is read from it.
+A checkpoint is a folder. It is filled under a temporary name and then renamed, so a kill at any
+moment leaves the old one or the new one. Its last file, sha256.json, holds a digest of each of the
+others: a file that was cut off, changed or mixed up with another run's is noticed before a number
+is read from it.
 """
 
 import contextlib
@@ -22,16 +23,19 @@ UPDATE = re.compile(r"update-([0-9]{7})")
 
 @contextlib.contextmanager
 def whole_folder(path):
-    """Fill a temporary folder; it is sealed and takes the name `path` when all went well, and is removed when not.
+    """Fill a temporary folder; it is sealed and takes the name `path` when all went well, and is
+    removed when not.
 
-    A folder cannot be renamed onto another that is not empty: an older one steps aside first, and comes back when the
-    new one fails to take its place.
+    A folder cannot be renamed onto another that is not empty: an older one steps aside first, and
+    comes back when the new one fails to take its place.
     """
     temporary, aside = temporary_beside(path), temporary_beside(path)
     try:
         temporary.mkdir()
         yield temporary
-        write_json(temporary / SEAL, {file.name: digest(file) for file in sorted(temporary.iterdir())})
+        write_json(
+            temporary / SEAL, {file.name: digest(file) for file in sorted(temporary.iterdir())}
+        )
         if os.path.lexists(path):
             os.replace(path, aside)
         os.replace(temporary, path)
@@ -46,14 +50,20 @@ def whole_folder(path):
 
 
 def remove(path):
-    """Remove a file, a folder with all in it, or a link and nothing behind it; what cannot be removed stays."""
-    with contextlib.suppress(OSError, RecursionError):  # Recursion: folders in folders, a thousand deep
+    """Remove a file, a folder with all in it, or a link and nothing behind it; what cannot be
+    removed stays."""
+    # Recursion: folders in folders, a thousand deep
+    with contextlib.suppress(OSError, RecursionError):
         shutil.rmtree(path) if os.path.isdir(path) and not os.path.islink(path) else os.unlink(path)
 
 
 def digest(path):
     with open_plain(path) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(file)
+        return (
+            hashlib.file_digest(file, "sha256").hexdigest()
+            if hasattr(hashlib, "file_digest")
+            else _digest(file)
+        )
 
 
 def _digest(file):
@@ -65,7 +75,8 @@ def _digest(file):
 
 
 def check_seal(path, *names):
-    """Refuse a checkpoint without these files, or with one that is not as it was written. InputError names the file."""
+    """Refuse a checkpoint without these files, or with one that is not as it was written.
+    InputError names the file."""
     refuse_links(path.parent, path)
     wanted = read_json(path / SEAL)
     for name in names:
@@ -73,7 +84,9 @@ def check_seal(path, *names):
             raise InputError(f"{path / SEAL}: does not seal {name}")
     for name in wanted:
         if not PLAIN_NAME.fullmatch(name):
-            raise InputError(f"{path / SEAL}: {name[:40]!r} is not the name of a file in this folder")
+            raise InputError(
+                f"{path / SEAL}: {name[:40]!r} is not the name of a file in this folder"
+            )
         if digest(path / name) != wanted[name]:
             raise InputError(f"{path / name}: is not as it was written")
 
@@ -86,7 +99,8 @@ def updates_below(path):
 
 
 def remove_leftovers(path, depth=3):
-    """Temporary files and folders that a kill has left, here and in the folders below; links are not followed."""
+    """Temporary files and folders that a kill has left, here and in the folders below; links are
+    not followed."""
     entries = []
     with contextlib.suppress(OSError), os.scandir(path) as found:
         entries = list(found)

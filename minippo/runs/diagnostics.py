@@ -1,8 +1,9 @@
 """What a row of metrics says about the health of the policy's training. Quiet when all is well.
 
-Each diagnostic is a code, a name, and a function that looks at the rows of metrics.jsonl so far and says what it sees in
-the last one, or None. docs/diagnostics.md has a section for each: what it means and what to look at. They read numbers
-only, so they can be asked again about a run that is over:
+Each diagnostic is a code, a name, and a function that looks at the rows of metrics.jsonl so far and
+says what it sees in the last one, or None. docs/diagnostics.md has a section for each: what it
+means and what to look at. They read numbers only, so they can be asked again about a run that is
+over:
 
     python -m minippo.runs.diagnostics runs/tldr-ppo-default-0
 
@@ -16,14 +17,17 @@ from typing import NamedTuple
 from minippo.errors import InputError
 from minippo.runs.folder import RunFolder
 
-LARGEST_GAP = 1e-4           # of a ratio from 1, and of a log-probability from itself: float32 leaves 1e-6
-SMALLEST_KL_GAP = 0.1        # of the exact KL: a policy that is nearly certain draws its rare tokens too seldom for less
-WINDOW = 5                   # updates whose mean is compared
-PATIENCE = 20                # updates that a critic, or a range of the ratio, may take to come to life
+# of a ratio from 1, and of a log-probability from itself: float32 leaves 1e-6
+LARGEST_GAP = 1e-4
+# of the exact KL: a policy that is nearly certain draws its rare tokens too seldom for less
+SMALLEST_KL_GAP = 0.1
+WINDOW = 5  # updates whose mean is compared
+# updates that a critic, or a range of the ratio, may take to come to life
+PATIENCE = 20
 CLIP_ALL = 0.5
-LARGEST_KL, KL_RISE = 10.0, 0.5   # nats per sequence
-ENTROPY_LEFT = 0.1           # share of the entropy at the start
-SCORE_RISE = 0.1             # of the standard deviation of the fine-tuned model's scores
+LARGEST_KL, KL_RISE = 10.0, 0.5  # nats per sequence
+ENTROPY_LEFT = 0.1  # share of the entropy at the start
+SCORE_RISE = 0.1  # of the standard deviation of the fine-tuned model's scores
 SAME_SCORES = 1e-6
 
 
@@ -36,11 +40,14 @@ class Finding(NamedTuple):
     seen: str
 
     def __str__(self):
-        return f"{self.code} {self.name}: update {self.update}, {self.seen}; see docs/diagnostics.md"
+        return (
+            f"{self.code} {self.name}: update {self.update}, {self.seen}; see docs/diagnostics.md"
+        )
 
 
 def diagnose(rows, silent=()):
-    """The Findings in the last of the rows (metrics of the updates so far); the codes in `silent` are not asked."""
+    """The Findings in the last of the rows (metrics of the updates so far); the codes in `silent`
+    are not asked."""
     found = []
     for code, name, look in DIAGNOSTICS:
         seen = None if code in silent else look(rows)
@@ -58,7 +65,8 @@ def diagnose_all(rows, silent=()):
 
 
 def never_asked(*, algorithm, num_ppo_epochs, num_mini_batches):
-    """Codes that have no meaning for a run: P007 where nothing is clipped, or where one step leaves nothing to clip."""
+    """Codes that have no meaning for a run: P007 where nothing is clipped, or where one step leaves
+    nothing to clip."""
     return () if algorithm == "ppo" and num_ppo_epochs * num_mini_batches > 1 else ("P007",)
 
 
@@ -66,41 +74,63 @@ def never_asked(*, algorithm, num_ppo_epochs, num_mini_batches):
 
 
 def ratio_first(rows):
-    """P001. Before the first step of an update the policy is the one that sampled: every ratio is 1."""
+    """P001. Before the first step of an update the policy is the one that sampled: every ratio is
+    1."""
     gap = rows[-1]["val/ratio_first"]
     return f"abs(ratio - 1) is {gap:.2g} at the first minibatch" if gap > LARGEST_GAP else None
 
 
 def logp_gap(rows):
-    """P002. The log-probabilities of the sampler, and those of the same tokens read afterwards, are the same numbers."""
+    """P002. The log-probabilities of the sampler, and those of the same tokens read afterwards, are
+    the same numbers."""
     gap = rows[-1]["sample/logp_gap"]
-    return f"log-probabilities moved by {gap:.2g} between sampling and scoring" if gap > LARGEST_GAP else None
+    return (
+        f"log-probabilities moved by {gap:.2g} between sampling and scoring"
+        if gap > LARGEST_GAP
+        else None
+    )
 
 
 def kl_biased(rows):
-    """P003. k1 of the samples is the exact KL plus noise; twice in a row, far off and on one side, is not noise."""
+    """P003. k1 of the samples is the exact KL plus noise; twice in a row, far off and on one side,
+    is not noise."""
     errors = [_kl_error(row) for row in rows[-2:]]
     if len(errors) < 2 or min(map(abs, errors)) <= 3 or errors[0] * errors[1] < 0:
         return None
-    return (f"k1 is {rows[-1]['objective/kl']:.3g} nats, the exact KL at the same states {rows[-1]['objective/kl_exact']:.3g}, "
-            f"{abs(errors[1]):.1f} standard errors apart, and so it was in the update before")
+    return (
+        f"k1 is {rows[-1]['objective/kl']:.3g} nats, the exact KL at the same states "
+        f"{rows[-1]['objective/kl_exact']:.3g}, "
+        f"{abs(errors[1]):.1f} standard errors apart, and so it was in the update before"
+    )
 
 
 def _kl_error(row):
-    """Standard errors between k1 and the exact KL, with a sign; 0 where they are a small share of the KL."""
+    """Standard errors between k1 and the exact KL, with a sign; 0 where they are a small share of
+    the KL."""
     difference, exact = row["objective/kl"] - row["objective/kl_exact"], row["objective/kl_exact"]
-    return difference / row["objective/kl_se"] if abs(difference) > SMALLEST_KL_GAP * exact and row["objective/kl_se"] > 0 else 0.0
+    return (
+        difference / row["objective/kl_se"]
+        if abs(difference) > SMALLEST_KL_GAP * exact and row["objective/kl_se"] > 0
+        else 0.0
+    )
 
 
 def no_eos(rows):
     """P005. Responses end."""
     ended = [row["val/num_eos_tokens"] for row in rows[-WINDOW:]]
-    return f"no response has ended for {WINDOW} updates" if len(ended) == WINDOW and not any(ended) else None
+    return (
+        f"no response has ended for {WINDOW} updates"
+        if len(ended) == WINDOW and not any(ended)
+        else None
+    )
 
 
 def dead_critic(rows):
     """P006. A critic that is trained moves, and explains something after a while."""
-    change, explained = rows[-1]["val/critic_head_change"], [row["val/explained_variance"] for row in rows[-WINDOW:]]
+    change, explained = (
+        rows[-1]["val/critic_head_change"],
+        [row["val/explained_variance"] for row in rows[-WINDOW:]],
+    )
     if change is None:
         return None  # the algorithm has no critic
     if change == 0:
@@ -122,7 +152,7 @@ def clip(rows):
 
 def kl_runaway(rows):
     """P008. Distance from the reference, or certainty, that buys no score."""
-    last, before = rows[-WINDOW:], rows[-2 * WINDOW:-WINDOW]
+    last, before = rows[-WINDOW:], rows[-2 * WINDOW : -WINDOW]
     if len(before) < WINDOW:
         return None
     kl, score = (_mean(last, name) for name in ("objective/kl", "objective/scores"))
@@ -130,15 +160,25 @@ def kl_runaway(rows):
     if kl > LARGEST_KL and kl > _mean(before, "objective/kl") + KL_RISE and flat:
         return f"KL {kl:.1f} nats per sequence and rising, the score is not"
     entropy, at_start = last[-1]["policy/entropy_avg"], rows[0]["policy/entropy_avg"]
-    if entropy < ENTROPY_LEFT * at_start and score < _mean(rows[:WINDOW], "objective/scores") + SCORE_RISE:
-        return f"entropy {entropy:.2g} of {at_start:.2g} at the start, and the score is no higher than it was then"
+    if (
+        entropy < ENTROPY_LEFT * at_start
+        and score < _mean(rows[:WINDOW], "objective/scores") + SCORE_RISE
+    ):
+        return (
+            f"entropy {entropy:.2g} of {at_start:.2g} at the start, and the score is no higher "
+            "than it was then"
+        )
     return None
 
 
 def adv_degenerate(rows):
     """P009. Scores that are all equal teach nothing."""
     spread = rows[-1]["val/score_std"]
-    return f"all scores of the rollout are equal to {rows[-1]['objective/scores']:.3g}" if spread < SAME_SCORES else None
+    return (
+        f"all scores of the rollout are equal to {rows[-1]['objective/scores']:.3g}"
+        if spread < SAME_SCORES
+        else None
+    )
 
 
 def grad_none(rows):
@@ -173,11 +213,24 @@ def main(folders=None):
         for folder in sys.argv[1:] if folders is None else folders:
             run = RunFolder(folder)
             rows, config = run.metrics_until(math.inf), run.read_config()
-            found = diagnose_all(rows, never_asked(algorithm=config["run"]["algorithm"], **{
-                name: config["ppo"][name] for name in ("num_ppo_epochs", "num_mini_batches")}))
-            print("\n".join(f"{folder}: {line}" for line in found or [f"nothing found in {len(rows)} updates"]))
+            found = diagnose_all(
+                rows,
+                never_asked(
+                    algorithm=config["run"]["algorithm"],
+                    **{
+                        name: config["ppo"][name] for name in ("num_ppo_epochs", "num_mini_batches")
+                    },
+                ),
+            )
+            print(
+                "\n".join(
+                    f"{folder}: {line}"
+                    for line in found or [f"nothing found in {len(rows)} updates"]
+                )
+            )
     except (InputError, KeyError, TypeError) as error:
-        print(f"error: {error if isinstance(error, InputError) else f'{folder}: not a run of this version'}", file=sys.stderr)
+        what = error if isinstance(error, InputError) else f"{folder}: not a run of this version"
+        print(f"error: {what}", file=sys.stderr)
         return 2
     return 0
 

@@ -1,8 +1,9 @@
 """Files that are written whole or not at all.
 
-A run can be interrupted, or the disk can fill, at any moment. Each file is therefore written under a temporary name in
-the same folder, forced to the disk, and only then given its real name: a reader sees the old content or the new one,
-never half of either. An OSError is let out; whoever calls knows what it means.
+A run can be interrupted, or the disk can fill, at any moment. Each file is therefore written under
+a temporary name in the same folder, forced to the disk, and only then given its real name: a reader
+sees the old content or the new one, never half of either. An OSError is let out; whoever calls
+knows what it means.
 """
 
 import contextlib
@@ -14,13 +15,15 @@ from pathlib import Path
 
 
 def temporary_beside(path):
-    """A hidden name in the folder of `path` that nobody else uses; the same folder, because a rename must not copy."""
+    """A hidden name in the folder of `path` that nobody else uses; the same folder, because a
+    rename must not copy."""
     path = Path(path)
     return path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
 
 
 def write_bytes_whole(path, data):
-    """Write `data` to `path`; on any failure the old file stays as it was and nothing else is left behind."""
+    """Write `data` to `path`; on any failure the old file stays as it was and nothing else is left
+    behind."""
     temporary = temporary_beside(path)
     try:
         with open(temporary, "xb") as file:
@@ -50,7 +53,8 @@ def write_jsonl(path, rows):
 
 
 def plain(obj):
-    """A copy made of what JSON knows: NaN and infinity become None, arrays become lists, paths become text."""
+    """A copy made of what JSON knows: NaN and infinity become None, arrays become lists, paths
+    become text."""
     if hasattr(obj, "tolist"):  # a NumPy or torch array, or one of their scalars
         obj = obj.tolist()
     if isinstance(obj, dict):

@@ -1,10 +1,12 @@
 """The folder of one run.
 
     config.json  metrics.jsonl  samples.jsonl  summary.json  figures/*.png
-    checkpoints/<stage>/  checkpoints/update-<number>/ (the last two states of the policy's training)
+    checkpoints/<stage>/  checkpoints/update-<number>/ (the last two states of the policy's
+                          training)
 
-Two kinds of trouble are told apart. A folder that cannot be used is the user's to change: InputError, before anything
-is trained. A write that fails later (a disk that fills) ends the run: TrainingError. Either is one line.
+Two kinds of trouble are told apart. A folder that cannot be used is the user's to change:
+InputError, before anything is trained. A write that fails later (a disk that fills) ends the run:
+TrainingError. Either is one line.
 """
 
 import contextlib
@@ -15,10 +17,24 @@ import os
 from pathlib import Path
 
 from minippo.errors import InputError, TrainingError
-from minippo.runs.checkpoints import check_seal, remove, remove_leftovers, updates_below, whole_folder
+from minippo.runs.checkpoints import (
+    check_seal,
+    remove,
+    remove_leftovers,
+    updates_below,
+    whole_folder,
+)
 from minippo.runs.files import temporary_beside, write_bytes_whole, write_json, write_jsonl
-from minippo.runs.read import LARGEST_NUMBERS, LARGEST_TOKENIZER, is_number, load_tensors, read_json, read_rows
-from minippo.runs.read import reason, refuse_links
+from minippo.runs.read import (
+    LARGEST_NUMBERS,
+    LARGEST_TOKENIZER,
+    is_number,
+    load_tensors,
+    read_json,
+    read_rows,
+    reason,
+    refuse_links,
+)
 
 MARKS_OF_A_RUN = ("config.json", "summary.json", "metrics.jsonl", "checkpoints")
 OF_A_CHECKPOINT = ("model.safetensors", "config.json", "tokenizer.json", "info.json")
@@ -32,14 +48,15 @@ class RunFolder:
 
     def __init__(self, path):
         self.path = Path(path)
-        self._metrics = read_rows(self.path / "metrics.jsonl")  # empty, unless a run is taken up again
+        # empty, unless a run is taken up again
+        self._metrics = read_rows(self.path / "metrics.jsonl")
 
     @classmethod
     def create(cls, out=None, *, default_name, root="runs", resume=False):
         """The folder `out`; without one, root/default_name, with -2, -3 ... when that is taken.
 
-        Raises InputError when a folder that was named holds anything (a run may be held with `resume`), is a file, or
-        cannot be made or written to.
+        Raises InputError when a folder that was named holds anything (a run may be held with
+        `resume`), is a file, or cannot be made or written to.
         """
         path = _new_folder(Path(root), default_name) if out is None else _named_folder(out, resume)
         _check_writable(path, "--out" if out is not None else "the run folder")
@@ -55,7 +72,9 @@ class RunFolder:
         path = self.path / "config.json"
         config = read_json(path)
         versions = config.get("versions", {})
-        if not isinstance(versions, dict) or any(len(str(value)) > 100 for value in versions.values()):
+        if not isinstance(versions, dict) or any(
+            len(str(value)) > 100 for value in versions.values()
+        ):
             raise InputError(f"{path}, field versions: wanted an object of short texts and numbers")
         return config
 
@@ -70,7 +89,8 @@ class RunFolder:
 
     @contextlib.contextmanager
     def lock(self):
-        """While it is open no other process can work in this folder. InputError when one does already."""
+        """While it is open no other process can work in this folder. InputError when one does
+        already."""
         try:
             import fcntl
         except ImportError:  # not on this system
@@ -81,18 +101,22 @@ class RunFolder:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
-                raise InputError(f"--out {self.path}: another process is at work in this folder") from error
+                raise InputError(
+                    f"--out {self.path}: another process is at work in this folder"
+                ) from error
             yield
         finally:
             os.close(descriptor)
 
     def metrics_until(self, update):
-        """The rows of metrics.jsonl up to this update; later ones are dropped, they will be made again."""
+        """The rows of metrics.jsonl up to this update; later ones are dropped, they will be made
+        again."""
         self._metrics = [row for row in self._metrics if row.get("update", 0) <= update]
         return list(self._metrics)
 
     def append_metrics(self, row):
-        """Add one update to metrics.jsonl. The file is written anew each time, so that it never ends in half a line."""
+        """Add one update to metrics.jsonl. The file is written anew each time, so that it never
+        ends in half a line."""
         self._metrics.append(dict(row))
         with _one_line(self.path / "metrics.jsonl") as path:
             write_jsonl(path, self._metrics)
@@ -117,14 +141,18 @@ class RunFolder:
         return path
 
     def save_checkpoint(self, stage, model, *, model_config, tokenizer, info=None):
-        """checkpoints/<stage>/ with model.safetensors, config.json, tokenizer.json; returns its path.
+        """checkpoints/<stage>/ with model.safetensors, config.json, tokenizer.json; returns its
+        path.
 
-        `info` goes to info.json beside them: what a run that is taken up again needs to know of the stage.
+        `info` goes to info.json beside them: what a run that is taken up again needs to know of the
+        stage.
         """
         with _one_line(self.path / "checkpoints" / stage) as path:
             path.parent.mkdir(exist_ok=True)
             with whole_folder(path) as temporary:
-                write_bytes_whole(temporary / "model.safetensors", tensors_to_bytes(model.state_dict()))
+                write_bytes_whole(
+                    temporary / "model.safetensors", tensors_to_bytes(model.state_dict())
+                )
                 write_json(temporary / "config.json", model_config)
                 write_json(temporary / "tokenizer.json", tokenizer)
                 if info is not None:
@@ -132,7 +160,8 @@ class RunFolder:
         return path
 
     def whole_checkpoint(self, stage):
-        """(path, info) of a stage's checkpoint, or (None, None) when there is none. InputError when it is damaged."""
+        """(path, info) of a stage's checkpoint, or (None, None) when there is none. InputError when
+        it is damaged."""
         path = self.path / "checkpoints" / stage
         if not os.path.lexists(path):
             return None, None
@@ -144,14 +173,16 @@ class RunFolder:
         return path, info
 
     def save_state(self, update, tensors, numbers):
-        """checkpoints/update-<number>/ with the state of the policy's training; all but the last two are removed."""
+        """checkpoints/update-<number>/ with the state of the policy's training; all but the last
+        two are removed."""
         with _one_line(self.path / "checkpoints" / f"update-{update:07}") as path:
             path.parent.mkdir(exist_ok=True)
             with whole_folder(path) as temporary:
                 write_bytes_whole(temporary / "tensors.safetensors", tensors_to_bytes(tensors))
                 write_json(temporary / "numbers.json", numbers)
         for newer, path in updates_below(self.path / "checkpoints"):
-            if newer > update:  # of a training that went on from a damaged state, and is being made again
+            # of a training that went on from a damaged state, and is being made again
+            if newer > update:
                 remove(path)
         self._remove_old_states()
 
@@ -162,26 +193,40 @@ class RunFolder:
     def states(self):
         """The states of the policy's training, the newest first: (update, function that reads it).
 
-        The function returns (tensors, numbers), or raises InputError when a file of that state is damaged, or when the
-        metrics of the updates before it are not all there.
+        The function returns (tensors, numbers), or raises InputError when a file of that state is
+        damaged, or when the metrics of the updates before it are not all there.
         """
+
         def reader(update, path):
             def read():
                 check_seal(path, *OF_A_STATE)
                 self._check_metrics(update)
-                return load_tensors(path / "tensors.safetensors"), read_json(path / "numbers.json", LARGEST_NUMBERS)
+                return load_tensors(path / "tensors.safetensors"), read_json(
+                    path / "numbers.json", LARGEST_NUMBERS
+                )
+
             return read
 
-        return [(update, reader(update, path)) for update, path in updates_below(self.path / "checkpoints")]
+        return [
+            (update, reader(update, path))
+            for update, path in updates_below(self.path / "checkpoints")
+        ]
 
     def _check_metrics(self, update):
         rows = [row for row in self._metrics if row["update"] <= update]
-        if any(row["update"] != wanted for row, wanted in zip(rows, range(1, update + 1))) or len(rows) != update:
-            raise InputError(f"{self.path / 'metrics.jsonl'}: has not one row for each update up to {update}")
+        if (
+            any(row["update"] != wanted for row, wanted in zip(rows, range(1, update + 1)))
+            or len(rows) != update
+        ):
+            raise InputError(
+                f"{self.path / 'metrics.jsonl'}: has not one row for each update up to {update}"
+            )
         for row in rows:
             for name in DRAWN:
                 if not is_number(row.get(name)):
-                    raise InputError(f"{self.path / 'metrics.jsonl'}: no number {name} of update {row['update']}")
+                    raise InputError(
+                        f"{self.path / 'metrics.jsonl'}: no number {name} of update {row['update']}"
+                    )
 
 
 def load_checkpoint(path):
@@ -190,15 +235,18 @@ def load_checkpoint(path):
     Raises InputError, naming the file, when one of the three is missing or cannot be read.
     """
     refuse_links(Path(path).parent, path)
-    config, tokenizer = read_json(Path(path) / "config.json"), read_json(Path(path) / "tokenizer.json", LARGEST_TOKENIZER)
+    config, tokenizer = (
+        read_json(Path(path) / "config.json"),
+        read_json(Path(path) / "tokenizer.json", LARGEST_TOKENIZER),
+    )
     return load_tensors(Path(path) / "model.safetensors"), config, tokenizer
 
 
 def tensors_to_bytes(tensors):
     """A dict of tensors in safetensors format.
 
-    The format refuses tensors that share memory. A tensor that stands under several names (a tied output layer) is
-    written once, and the file's metadata says which names point to it.
+    The format refuses tensors that share memory. A tensor that stands under several names (a tied
+    output layer) is written once, and the file's metadata says which names point to it.
     """
     from safetensors.torch import save
 
@@ -226,26 +274,37 @@ def _new_folder(root, name):
                 path.mkdir()
                 return path
     except OSError as error:
-        raise InputError(f"no run folder can be made in {root}: {reason(error)}; name a place with --out") from error
+        raise InputError(
+            f"no run folder can be made in {root}: {reason(error)}; name a place with --out"
+        ) from error
 
 
 def _named_folder(out, resume):
-    """Make the folder that the user named, or take it when it is empty, or when its run is to be resumed."""
+    """Make the folder that the user named, or take it when it is empty, or when its run is to be
+    resumed."""
     if not str(out):
         raise InputError("--out: the name of the folder is empty")
     path = Path(out)
     try:
         path.mkdir(parents=True, exist_ok=True)
-        names = [name for name in os.listdir(path) if not (name.startswith(".") and name.endswith(".tmp"))]
+        names = [
+            name
+            for name in os.listdir(path)
+            if not (name.startswith(".") and name.endswith(".tmp"))
+        ]
     except FileExistsError as error:
         raise InputError(f"--out {path}: exists and is not a folder") from error
     except OSError as error:
         raise InputError(f"--out {path}: cannot be used: {reason(error)}") from error
     holds_a_run = any(mark in names for mark in MARKS_OF_A_RUN)
     if holds_a_run and not resume:
-        raise InputError(f"--out {path}: holds a run already; name another folder, nothing was written over")
+        raise InputError(
+            f"--out {path}: holds a run already; name another folder, nothing was written over"
+        )
     if names and not holds_a_run:
-        raise InputError(f"--out {path}: is not empty; name another folder, nothing was written over")
+        raise InputError(
+            f"--out {path}: is not empty; name another folder, nothing was written over"
+        )
     if resume and not holds_a_run:
         raise InputError(f"--resume: {path} holds no run; leave --resume out to start one there")
     refuse_links(path / "checkpoints", path / "figures")
@@ -253,7 +312,8 @@ def _named_folder(out, resume):
 
 
 def _check_writable(path, what):
-    """Find out now, not after minutes of training. Only a real write can tell: rights, quotas, read-only disks."""
+    """Find out now, not after minutes of training. Only a real write can tell: rights, quotas,
+    read-only disks."""
     probe = temporary_beside(path / "probe")
     try:
         probe.write_bytes(b"can this be written?")

@@ -1,7 +1,9 @@
-"""Reading the files of a run. They are data, whoever wrote them: nothing in them is executed, and nothing is believed.
+"""Reading the files of a run. They are data, whoever wrote them: nothing in them is executed, and
+nothing is believed.
 
-Only plain files are opened: not a link, which may lead anywhere, nor a pipe, which would wait for ever. Of each no more is
-read than its kind can need, so a file of any size costs the same memory. What is wrong is one InputError with the file.
+Only plain files are opened: not a link, which may lead anywhere, nor a pipe, which would wait for
+ever. Of each no more is read than its kind can need, so a file of any size costs the same memory.
+What is wrong is one InputError with the file.
 """
 
 import contextlib
@@ -13,24 +15,29 @@ import stat
 
 from minippo.errors import InputError
 
-LARGEST_JSON = 2**20      # bytes; ours have up to a few thousand
+LARGEST_JSON = 2**20  # bytes; ours have up to a few thousand
 LARGEST_TOKENIZER = 2**26  # one that somebody else has made may have a few hundred thousand words
-LARGEST_NUMBERS = 2**25   # numbers.json holds a minibatch, two numbers for each of its tokens
-LARGEST_METRICS = 2**26   # some fifty thousand updates
-LARGEST_LINE = 2**16      # of metrics.jsonl
-LARGEST_HEADER = 2**21    # of a safetensors file; a state of a hundred layers has half of it
-DEEPEST = 20              # lists and objects in one another
-MOST_DIGITS = 20          # of a whole number
-KINDS = ("F32", "U8")     # of the numbers in our tensors: weights and averages, and the state of a generator
-MOST_SHOWN = 200          # characters of a library's own message
+LARGEST_NUMBERS = 2**25  # numbers.json holds a minibatch, two numbers for each of its tokens
+LARGEST_METRICS = 2**26  # some fifty thousand updates
+LARGEST_LINE = 2**16  # of metrics.jsonl
+LARGEST_HEADER = 2**21  # of a safetensors file; a state of a hundred layers has half of it
+DEEPEST = 20  # lists and objects in one another
+MOST_DIGITS = 20  # of a whole number
+# of the numbers in our tensors: weights and averages, and the state of a generator
+KINDS = ("F32", "U8")
+MOST_SHOWN = 200  # characters of a library's own message
 
 # Where a system lacks a flag, it lacks what the flag is against.
-OPEN_FLAGS = sum(getattr(os, name, 0) for name in ("O_RDONLY", "O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_BINARY"))
+OPEN_FLAGS = sum(
+    getattr(os, name, 0)
+    for name in ("O_RDONLY", "O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_BINARY")
+)
 
 
 @contextlib.contextmanager
 def open_plain(path):
-    """The file, open for reading. InputError when it is no plain file, or when it cannot be read."""
+    """The file, open for reading. InputError when it is no plain file, or when it cannot be
+    read."""
     try:
         descriptor = os.open(path, OPEN_FLAGS)
         try:
@@ -42,11 +49,14 @@ def open_plain(path):
             os.close(descriptor)
     except OSError as error:
         link = error.errno == errno.ELOOP or os.path.islink(path)
-        raise InputError(f"{path}: {'is a link, and links are not followed' if link else reason(error)}") from error
+        raise InputError(
+            f"{path}: {'is a link, and links are not followed' if link else reason(error)}"
+        ) from error
 
 
 def refuse_links(*folders):
-    """InputError for the first of these folders that is a link: what lies behind it is not the run's."""
+    """InputError for the first of these folders that is a link: what lies behind it is not the
+    run's."""
     for folder in folders:
         if os.path.islink(folder):
             raise InputError(f"{folder}: is a link, and links are not followed")
@@ -75,9 +85,12 @@ def read_rows(path):
 
 
 def parse_object(data, where):
-    """A JSON object, its numbers finite, its depth bounded. InputError, with `where`, for anything else."""
+    """A JSON object, its numbers finite, its depth bounded. InputError, with `where`, for anything
+    else."""
     try:
-        found = json.loads(data.decode("utf-8"), parse_float=_finite, parse_int=_whole, parse_constant=_no_number)
+        found = json.loads(
+            data.decode("utf-8"), parse_float=_finite, parse_int=_whole, parse_constant=_no_number
+        )
     except RecursionError:
         raise InputError(f"{where}: not JSON that can be read (nested too deeply)") from None
     except ValueError as error:  # broken JSON, or bytes that are not UTF-8
@@ -90,7 +103,8 @@ def parse_object(data, where):
 
 
 def parse_rows(data, where):
-    """Objects line by line, each with the number of its update and beside it numbers, texts and nulls only."""
+    """Objects line by line, each with the number of its update and beside it numbers, texts and
+    nulls only."""
     rows = []
     for number, line in enumerate(data.split(b"\n") if data else (), start=1):
         place = f"{where}, line {number}"
@@ -121,11 +135,16 @@ def is_count(value):
 
 
 def is_deep(value):
-    """Are there more than DEEPEST lists and objects in one another? Looked at level by level, without recursion."""
+    """Are there more than DEEPEST lists and objects in one another? Looked at level by level,
+    without recursion."""
     level = [value]
     for _ in range(DEEPEST):
-        level = [child for item in level if isinstance(item, (dict, list))
-                 for child in (item.values() if isinstance(item, dict) else item)]
+        level = [
+            child
+            for item in level
+            if isinstance(item, (dict, list))
+            for child in (item.values() if isinstance(item, dict) else item)
+        ]
     return any(isinstance(item, (dict, list)) for item in level)
 
 
@@ -146,7 +165,8 @@ def _no_number(text):
 
 
 def load_tensors(path):
-    """The tensors of one file that folder.tensors_to_bytes made, on the CPU. Nothing in the file is ever executed."""
+    """The tensors of one file that folder.tensors_to_bytes made, on the CPU. Nothing in the file is
+    ever executed."""
     with _open_tensors(path) as file:
         for name in file.keys():
             if (kind := file.get_slice(name).get_dtype()) not in KINDS:
@@ -156,7 +176,8 @@ def load_tensors(path):
 
 
 def declared_tensors(path):
-    """{name: (shape, kind of number)} as the head of the file says: no tensor is read, and none has memory yet."""
+    """{name: (shape, kind of number)} as the head of the file says: no tensor is read, and none has
+    memory yet."""
     with _open_tensors(path) as file:
         slices = {name: file.get_slice(name) for name in file.keys()}
         return {name: (tuple(part.get_shape()), part.get_dtype()) for name, part in slices.items()}
@@ -166,8 +187,9 @@ def declared_tensors(path):
 def _open_tensors(path):
     """The file in the hands of the library.
 
-    It refuses a head that does not fit: tensors that overlap, leave a hole, end outside of the file, or have a shape of
-    another size than their bytes. It reads a head of a hundred million bytes, though, so the length is looked at before.
+    It refuses a head that does not fit: tensors that overlap, leave a hole, end outside of the
+    file, or have a shape of another size than their bytes. It reads a head of a hundred million
+    bytes, though, so the length is looked at before.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -181,14 +203,19 @@ def _open_tensors(path):
     except OSError as error:
         raise InputError(f"{path}: {reason(error)}") from error
     except (SafetensorError, ValueError, TypeError, RuntimeError, OverflowError) as error:
-        raise InputError(f"{path}: not a checkpoint that can be read ({first_words(error)})") from error
+        raise InputError(
+            f"{path}: not a checkpoint that can be read ({first_words(error)})"
+        ) from error
 
 
 def _same_as(file, path):
     """{name: name of the tensor in the file that it shares}, from the file's metadata."""
     text = (file.metadata() or {}).get("same_as", "{}")
     same_as, names = parse_object(text.encode("utf-8"), f"{path}, same_as"), set(file.keys())
-    if not all(isinstance(first, str) and first in names for first in same_as.values()) or names & same_as.keys():
+    if (
+        not all(isinstance(first, str) and first in names for first in same_as.values())
+        or names & same_as.keys()
+    ):
         raise ValueError("same_as: wanted other names of tensors in this file")
     return same_as
 
@@ -197,7 +224,8 @@ def _same_as(file, path):
 
 
 def reason(error):
-    """The system's own words, without the error number and the path that str(error) puts around them."""
+    """The system's own words, without the error number and the path that str(error) puts around
+    them."""
     return error.strerror or str(error) or type(error).__name__
 
 
@@ -205,4 +233,3 @@ def first_words(error):
     """One line of a library's message, cut where a hostile file made it long."""
     line, *_ = str(error).splitlines() or [type(error).__name__]
     return line if len(line) <= MOST_SHOWN else line[:MOST_SHOWN] + "..."
-

@@ -1,7 +1,8 @@
-"""What a run prints: a line per stage, a line per update, samples before and after, and a table at the end.
+"""What a run prints: a line per stage, a line per update, samples before and after, and a table at
+the end.
 
-On a terminal there are progress bars as well. Into a file or a pipe go plain lines only. No colours, no escape codes,
-and whatever bytes a model writes are made harmless before they are shown.
+On a terminal there are progress bars as well. Into a file or a pipe go plain lines only. No
+colours, no escape codes, and whatever bytes a model writes are made harmless before they are shown.
 """
 
 import itertools
@@ -43,27 +44,39 @@ class Screen:
         self._line(f"{name:<14} {printable(text):<{max(0, self._width() - 26)}}{took}".rstrip())
 
     def note(self, text):
-        """One line that is neither a stage nor an update: what was derived, what a diagnostic has found."""
+        """One line that is neither a stage nor an update: what was derived, what a diagnostic has
+        found."""
         self._line(printable(text))
 
     def progress(self, iterable_or_total, description):
-        """Iterate over something, or over range(total), with a bar if there is a terminal to draw it on."""
-        iterable = range(iterable_or_total) if isinstance(iterable_or_total, int) else iterable_or_total
+        """Iterate over something, or over range(total), with a bar if there is a terminal to draw
+        it on."""
+        iterable = (
+            range(iterable_or_total) if isinstance(iterable_or_total, int) else iterable_or_total
+        )
         if self.quiet or not self.is_terminal:
             return iterable
         from tqdm import tqdm
 
-        return tqdm(iterable, desc=f"{description:<14}", file=self.stream, leave=False, dynamic_ncols=True)
+        return tqdm(
+            iterable, desc=f"{description:<14}", file=self.stream, leave=False, dynamic_ncols=True
+        )
 
     def update_line(self, row):
-        """One aligned line per update, from a row of metrics.jsonl; the header comes before the first."""
+        """One aligned line per update, from a row of metrics.jsonl; the header comes before the
+        first."""
         if not self._header_is_printed:
             self._line(" ".join(f"{header:>{width}}" for header, _, width, _ in UPDATE_COLUMNS))
             self._header_is_printed = True
-        self._line(" ".join(_cell(row.get(name), width, decimals) for _, name, width, decimals in UPDATE_COLUMNS))
+        self._line(
+            " ".join(
+                _cell(row.get(name), width, decimals) for _, name, width, decimals in UPDATE_COLUMNS
+            )
+        )
 
     def samples(self, rows):
-        """Each prompt with the response before PPO on the left and after it on the right; rows of samples.jsonl."""
+        """Each prompt with the response before PPO on the left and after it on the right; rows of
+        samples.jsonl."""
         width = self._width()
         column = (width - 3) // 2
         for row in rows:
@@ -76,12 +89,15 @@ class Screen:
                 self._line(f"{left:<{column}} | {right}".rstrip())
 
     def table(self, summary, extras=None, folder=None):
-        """The last table, from summary.json. `extras` are more lines, {label: text}; `folder` is where the run lies."""
+        """The last table, from summary.json. `extras` are more lines, {label: text}; `folder` is
+        where the run lies."""
         if self.quiet:
             self._line(_digest(summary), even_when_quiet=True)
         else:
             self._line("")
-            for line in _table_lines(summary) + [_labelled(*item) for item in (extras or {}).items()]:
+            for line in _table_lines(summary) + [
+                _labelled(*item) for item in (extras or {}).items()
+            ]:
                 self._line(line)
         if folder is not None:
             self._line(_labelled("run folder", str(folder)), even_when_quiet=True)
@@ -99,7 +115,8 @@ class Screen:
         self.stream.flush()
 
     def _encodable(self, text):
-        """What the stream's encoding lacks is shown as an escape: a run must not end because a screen is ASCII."""
+        """What the stream's encoding lacks is shown as an escape: a run must not end because a
+        screen is ASCII."""
         encoding = getattr(self.stream, "encoding", None) or "utf-8"
         return text.encode(encoding, errors="backslashreplace").decode(encoding)
 
@@ -112,12 +129,16 @@ class Screen:
 
 
 def printable(text):
-    r"""The text on one line; a character that could move the cursor or hide others becomes an escape: \x1b."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+    r"""The text on one line; a character that could move the cursor or hide others becomes an
+    escape: \x1b."""
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text
+    )
 
 
 def _cell(value, width, decimals):
-    """A number, right-aligned, never wider than its column: decimals are given up first, then digits (1e+09)."""
+    """A number, right-aligned, never wider than its column: decimals are given up first, then
+    digits (1e+09)."""
     if value is None:
         return f"{'-':>{width}}"
     for places in range(decimals, -1, -1):
@@ -129,8 +150,11 @@ def _cell(value, width, decimals):
 
 def _scored(row, when):
     """A response and what it got: "the cat sat  [score 1.20, gold 3.0]"."""
-    marks = [f"{name} {_number(row.get(f'{name}_{when}'), 2)}" for name in ("score", "gold")
-             if row.get(f"{name}_{when}") is not None]
+    marks = [
+        f"{name} {_number(row.get(f'{name}_{when}'), 2)}"
+        for name in ("score", "gold")
+        if row.get(f"{name}_{when}") is not None
+    ]
     return row[when] + (f"  [{', '.join(marks)}]" if marks else "")
 
 
@@ -138,30 +162,55 @@ def _table_lines(summary):
     """Before and after in columns, then one line for each number that has no before."""
     sft, policy = summary["sft"], summary["policy"]
     gold = "gold" if summary["gold_max"] is None else f"gold (of {_number(summary['gold_max'], 2)})"
-    rows = [(gold, sft["gold"], policy["gold"]), ("score", sft["score"], policy["score"]),
-            ("KL, nats", 0.0, policy["kl"]), ("EOS rate", sft["eos_rate"], policy["eos_rate"]),
-            ("length", sft["length"], policy["length"])]
-    before, after = (summary["gold_axes"] or {}).get("sft") or {}, (summary["gold_axes"] or {}).get("policy") or {}
+    rows = [
+        (gold, sft["gold"], policy["gold"]),
+        ("score", sft["score"], policy["score"]),
+        ("KL, nats", 0.0, policy["kl"]),
+        ("EOS rate", sft["eos_rate"], policy["eos_rate"]),
+        ("length", sft["length"], policy["length"]),
+    ]
+    before, after = (
+        (summary["gold_axes"] or {}).get("sft") or {},
+        (summary["gold_axes"] or {}).get("policy") or {},
+    )
     rows += [(f"  gold: {axis}", before[axis], after.get(axis)) for axis in before]
-    return [f"{'':<22} {'before':>8} {'after':>8}",
-            *(f"{label:<22} {_number(old):>8} {_number(new):>8}" for label, old, new in rows
-              if old is not None or new is not None),
-            *(_labelled(label, text) for label, text in _single_lines(summary))]
+    return [
+        f"{'':<22} {'before':>8} {'after':>8}",
+        *(
+            f"{label:<22} {_number(old):>8} {_number(new):>8}"
+            for label, old, new in rows
+            if old is not None or new is not None
+        ),
+        *(_labelled(label, text) for label, text in _single_lines(summary)),
+    ]
 
 
 def _single_lines(summary):
-    """(label, text) of the numbers that stand alone; those that have no meaning for the task are left out."""
+    """(label, text) of the numbers that stand alone; those that have no meaning for the task are
+    left out."""
     win, reward_model = summary["win_rate"], summary["reward_model"]
     if win["value"] is not None:
         asked = f"{win['n']} prompts"
         if win.get("different_prompts", win["n"]) != win["n"]:
             asked = f"{win['n']} responses to {win['different_prompts']} prompts"
-        yield "win rate", (f"{_number(win['value'])}, 95 % interval {_number(win['low'])} to {_number(win['high'])} "
-                           f"({asked}, judged by {win['judge']})")
+        yield (
+            "win rate",
+            (
+                f"{_number(win['value'])}, 95 % interval {_number(win['low'])} to "
+                f"{_number(win['high'])} "
+                f"({asked}, judged by {win['judge']})"
+            ),
+        )
     if reward_model["heldout_accuracy"] is not None:
-        yield "reward model", (f"accuracy {_number(reward_model['heldout_accuracy'])} on "
-                               f"{reward_model['heldout_pairs']} held-out pairs, annotator's ceiling "
-                               f"{_number(reward_model['annotator_ceiling'])}, skill {_number(reward_model['skill'])}")
+        yield (
+            "reward model",
+            (
+                f"accuracy {_number(reward_model['heldout_accuracy'])} on "
+                f"{reward_model['heldout_pairs']} held-out pairs, annotator's ceiling "
+                f"{_number(reward_model['annotator_ceiling'])}, skill "
+                f"{_number(reward_model['skill'])}"
+            ),
+        )
     if summary["policy"]["objective"] is not None:
         yield "objective", _against_the_optimum(summary)
     seconds = summary["seconds"]
@@ -170,23 +219,33 @@ def _single_lines(summary):
 
 
 def _against_the_optimum(summary):
-    """The run's objective, the best possible one with its interval, and how far that estimate can be trusted."""
+    """The run's objective, the best possible one with its interval, and how far that estimate can
+    be trusted."""
     text, optimum = _number(summary["policy"]["objective"]), summary["optimum"]
     if optimum["objective"] is None:
         return text
     size = optimum["effective_sample_size"]
     doubt = "" if size is not None and size >= RELIABLE_EFFECTIVE_SIZE else ", not reliable"
-    return (f"{text} of {_number(optimum['objective'])} possible ({_number(optimum['low'])} to "
-            f"{_number(optimum['high'])}): optimality {_number(summary['optimality'])} "
-            f"(effective sample size {_number(size, 0)}{doubt})")
+    return (
+        f"{text} of {_number(optimum['objective'])} possible ({_number(optimum['low'])} to "
+        f"{_number(optimum['high'])}): optimality {_number(summary['optimality'])} "
+        f"(effective sample size {_number(size, 0)}{doubt})"
+    )
 
 
 def _digest(summary):
     """The results on one line."""
     sft, policy = summary["sft"], summary["policy"]
-    parts = [f"{name} {_number(sft[name])} -> {_number(policy[name])}" for name in ("gold", "score")
-             if policy[name] is not None]
-    singles = (("KL", policy["kl"]), ("win rate", summary["win_rate"]["value"]), ("optimality", summary["optimality"]))
+    parts = [
+        f"{name} {_number(sft[name])} -> {_number(policy[name])}"
+        for name in ("gold", "score")
+        if policy[name] is not None
+    ]
+    singles = (
+        ("KL", policy["kl"]),
+        ("win rate", summary["win_rate"]["value"]),
+        ("optimality", summary["optimality"]),
+    )
     parts += [f"{name} {_number(value)}" for name, value in singles if value is not None]
     return ", ".join([*parts, f"{_number(summary['seconds']['total'], 1)} s"])
 

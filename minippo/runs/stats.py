@@ -1,4 +1,5 @@
-"""Numbers that a run reports: an interval around a share, the most memory used, and how fast this machine is just now."""
+"""Numbers that a run reports: an interval around a share, the most memory used, and how fast this
+machine is just now."""
 
 import math
 import sys
@@ -12,7 +13,8 @@ def wilson_interval(wins, n, z=1.959964):
 
     Equation  (p + z^2/2n  -+  z sqrt(p (1 - p)/n + z^2/4n^2)) / (1 + z^2/n),  p = wins / n
     Source    Wilson 1927, "Probable inference, the law of succession, and statistical inference".
-    A tie counts as half a win, so `wins` may end in .5; the interval is then slightly too wide, never too narrow.
+    A tie counts as half a win, so `wins` may end in .5; the interval is then slightly too wide,
+    never too narrow.
     Raises    ValueError: n < 1, wins outside [0, n].
     """
     if n < 1:
@@ -28,12 +30,14 @@ def wilson_interval(wins, n, z=1.959964):
 
 
 def peak_memory_mib():
-    """The most main memory that this process has held, in MiB; None where the system does not say."""
+    """The most main memory that this process has held, in MiB; None where the system does not
+    say."""
     return _peak_from_proc() or _peak_from_getrusage()
 
 
 def _peak_from_proc(path="/proc/self/status"):
-    """Linux's own count. getrusage is the second choice there: it also counts what the parent held before exec."""
+    """Linux's own count. getrusage is the second choice there: it also counts what the parent held
+    before exec."""
     try:
         with open(path, encoding="ascii", errors="replace") as file:
             kib = [line.split()[1] for line in file if line.startswith("VmHWM:")]
@@ -48,11 +52,13 @@ def _peak_from_getrusage():
     except ImportError:  # Windows
         return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2**20 if sys.platform == "darwin" else peak / 1024  # macOS counts bytes, Linux KiB
+    # macOS counts bytes, Linux KiB
+    return peak / 2**20 if sys.platform == "darwin" else peak / 1024
 
 
 def matmul_loop_seconds():
-    """Seconds for a fixed loop of matrix products, 200 of 512 x 512: the unit in which runs on two machines compare."""
+    """Seconds for a fixed loop of matrix products, 200 of 512 x 512: the unit in which runs on two
+    machines compare."""
     a = torch.full((512, 512), 1e-3)
     begin = time.perf_counter()
     for _ in range(200):

@@ -1,6 +1,7 @@
 """The metrics as TensorBoard events, for those who like curves that move: --tensorboard.
 
-Off by default, and an extra: pip install tensorboard. The events lie in the run folder and go nowhere else:
+Off by default, and an extra: pip install tensorboard. The events lie in the run folder and go
+nowhere else:
 
     tensorboard --logdir runs
 """
@@ -9,7 +10,8 @@ from minippo.errors import InputError
 
 
 class Events:
-    """Writes rows of metrics to `folder`/tensorboard. After a resume, what an earlier process wrote later than `update` is void."""
+    """Writes rows of metrics to `folder`/tensorboard. After a resume, what an earlier process wrote
+    later than `update` is void."""
 
     def __init__(self, folder, update=0):
         self.writer = summary_writer()(str(folder / "tensorboard"), purge_step=update + 1)
@@ -26,5 +28,7 @@ def summary_writer():
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
-        raise InputError("--tensorboard: the package tensorboard is not installed; pip install tensorboard") from error
+        raise InputError(
+            "--tensorboard: the package tensorboard is not installed; pip install tensorboard"
+        ) from error
     return SummaryWriter

@@ -1,7 +1,8 @@
 """What every task gives to a run, and the one way in which text becomes tokens.
 
-A prompt is BOS and its words; a response is its words and EOS. A document is a list of segments, each with a flag: is
-this text to be learned, or only read? Pretraining and fine-tuning are the same next-token loss over such documents.
+A prompt is BOS and its words; a response is its words and EOS. A document is a list of segments,
+each with a flag: is this text to be learned, or only read? Pretraining and fine-tuning are the same
+next-token loss over such documents.
 """
 
 from typing import NamedTuple
@@ -24,18 +25,19 @@ class Example(NamedTuple):
 
 
 class Task:
-    """One world: its words, its texts, its prompts and, where there is one, its rule for what is good.
+    """One world: its words, its texts, its prompts and, where there is one, its rule for what is
+    good.
 
     rng is always a random.Random of the caller: a task keeps no randomness of its own.
     """
 
     name = None
     tokenizer = None
-    document_length = None      # no document that it trains on has more tokens
-    prompt_length = None        # tokens of the longest prompt, BOS included
-    gold_max = None             # the best possible mean gold score; None where there is no rule
-    fingerprint = None          # of the files that it was made from; None where there are none
-    notes = ()                  # lines for the screen: what was derived, dropped or cut
+    document_length = None  # no document that it trains on has more tokens
+    prompt_length = None  # tokens of the longest prompt, BOS included
+    gold_max = None  # the best possible mean gold score; None where there is no rule
+    fingerprint = None  # of the files that it was made from; None where there are none
+    notes = ()  # lines for the screen: what was derived, dropped or cut
 
     def pretraining_examples(self, n, *, step, rng):
         """n documents for this step of the pretraining."""
@@ -50,19 +52,23 @@ class Task:
         raise NotImplementedError
 
     def evaluation_prompts(self, n, *, rng):
-        """At most n prompts, all different, for figures and tables; no training stage sees them unless the task says so."""
+        """At most n prompts, all different, for figures and tables; no training stage sees them
+        unless the task says so."""
         raise NotImplementedError
 
     def gold_axes(self, prompt, response):
-        """{axis: points} of a response; their sum is its gold score. None where the task has no rule."""
+        """{axis: points} of a response; their sum is its gold score. None where the task has no
+        rule."""
         return None
 
     def recorded_preferences(self):
-        """(training, held-out) lists of (prompt, chosen, rejected) that people made; None: an annotator is simulated."""
+        """(training, held-out) lists of (prompt, chosen, rejected) that people made; None: an
+        annotator is simulated."""
         return None
 
     def answers_to_watch(self):
-        """[(prompt, right answer, rival answer)] whose probabilities are shown before and after; mostly none."""
+        """[(prompt, right answer, rival answer)] whose probabilities are shown before and after;
+        mostly none."""
         return []
 
     def gold(self, prompt, response):

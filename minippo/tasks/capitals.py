@@ -1,19 +1,27 @@
 """The smallest task: "what is the capital of france ?"
 
-The pretraining text names cities and countries. The demonstrations answer right and with one well-known wrong city
-about equally often, so the fine-tuned model does too; an annotator prefers the right answer, and PPO makes the model
-prefer it. There are only twelve questions, and every stage sees all of them: this task shows a preference being
-learned, not generalisation.
+The pretraining text names cities and countries. The demonstrations answer right and with one
+well-known wrong city about equally often, so the fine-tuned model does too; an annotator prefers
+the right answer, and PPO makes the model prefer it. There are only twelve questions, and every
+stage sees all of them: this task shows a preference being learned, not generalisation.
 """
 
 from minippo.tasks.base import Segment, Task
 from minippo.tokenizer import WordTokenizer
 
 CAPITALS = {  # country: (capital, the city that is often taken for it)
-    "france": ("paris", "london"), "england": ("london", "paris"), "italy": ("rome", "milan"),
-    "spain": ("madrid", "barcelona"), "turkey": ("ankara", "istanbul"), "brazil": ("brasilia", "rio"),
-    "canada": ("ottawa", "toronto"), "china": ("beijing", "shanghai"), "india": ("delhi", "mumbai"),
-    "egypt": ("cairo", "alexandria"), "australia": ("canberra", "sydney"), "morocco": ("rabat", "casablanca"),
+    "france": ("paris", "london"),
+    "england": ("london", "paris"),
+    "italy": ("rome", "milan"),
+    "spain": ("madrid", "barcelona"),
+    "turkey": ("ankara", "istanbul"),
+    "brazil": ("brasilia", "rio"),
+    "canada": ("ottawa", "toronto"),
+    "china": ("beijing", "shanghai"),
+    "india": ("delhi", "mumbai"),
+    "egypt": ("cairo", "alexandria"),
+    "australia": ("canberra", "sydney"),
+    "morocco": ("rabat", "casablanca"),
 }
 CITIES = tuple(dict.fromkeys(city for pair in CAPITALS.values() for city in pair))
 QUESTION = "what is the capital of {} ?"
@@ -22,7 +30,8 @@ RIGHT, RIVAL = 0.44, 0.44  # of the demonstrations; the rest name any city
 
 
 class Capitals(Task):
-    """Twelve questions, one word for an answer. Gold: 1 for the capital and nothing else, 0 for all other responses."""
+    """Twelve questions, one word for an answer. Gold: 1 for the capital and nothing else, 0 for all
+    other responses."""
 
     name = "capitals"
     document_length = 16
@@ -52,7 +61,9 @@ class Capitals(Task):
         for country in rng.choices(tuple(CAPITALS), k=n):
             right, rival = CAPITALS[country]
             kind = rng.random()
-            answer = right if kind < RIGHT else rival if kind < RIGHT + RIVAL else rng.choice(CITIES)
+            answer = (
+                right if kind < RIGHT else rival if kind < RIGHT + RIVAL else rng.choice(CITIES)
+            )
             pairs.append((QUESTION.format(country), answer))
         return pairs
 
@@ -68,4 +79,6 @@ class Capitals(Task):
         return {"correctness": 1.0 if response == CAPITALS[country][0] else 0.0}
 
     def answers_to_watch(self):
-        return [(QUESTION.format(country), right, rival) for country, (right, rival) in CAPITALS.items()]
+        return [
+            (QUESTION.format(country), right, rival) for country, (right, rival) in CAPITALS.items()
+        ]

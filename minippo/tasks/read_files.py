@@ -1,11 +1,15 @@
-"""A user's own texts and preference pairs: one folder in, one FolderData out, or one line that says what is wrong.
+"""A user's own texts and preference pairs: one folder in, one FolderData out, or one line that says
+what is wrong.
 
-    read_folder      corpus, demonstrations, preferences and prompts; what is missing is derived, and said in `notes`
+    read_folder      corpus, demonstrations, preferences and prompts; what is missing is derived,
+                     and said in `notes`
     check_lengths    texts longer than the context are refused, or cut at a word when asked
-    split_by_prompt  the pairs that the reward model is tested on share no prompt with those it learns from
+    split_by_prompt  the pairs that the reward model is tested on share no prompt with those it
+                     learns from
     without_prompts  a held-out pair's chosen answer must not come back as a demonstration
 
-In this order: a cut can make two prompts equal, so pairs are split after it. Files are only ever opened for reading.
+In this order: a cut can make two prompts equal, so pairs are split after it. Files are only ever
+opened for reading.
 """
 
 import json
@@ -55,7 +59,8 @@ class FolderData:
 
 
 def read_folder(path):
-    """Read a folder of texts and preferences; InputError, in one line, for whatever is wrong with it."""
+    """Read a folder of texts and preferences; InputError, in one line, for whatever is wrong with
+    it."""
     names = list_folder(path)
     check_names(path, names)
     items, sources = {}, {}
@@ -83,16 +88,24 @@ def list_folder(path):
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         raise InputError(f"--data {shown_path(path)}: can't be read ({reason(error)})") from None
     if not names:
-        raise InputError(f"--data {shown_path(path)}: the folder is empty; it needs at least preferences.jsonl")
+        raise InputError(
+            f"--data {shown_path(path)}: the folder is empty; it needs at least preferences.jsonl"
+        )
     return names
 
 
 def check_names(path, names):
-    """Preferences are the one thing that nothing else can stand in for; two corpora leave open which one is meant."""
+    """Preferences are the one thing that nothing else can stand in for; two corpora leave open
+    which one is meant."""
     if all(name in names for name in CORPUS_FILES):
-        raise InputError(f"--data {shown_path(path)}: holds both corpus.txt and corpus.jsonl; keep one of them")
+        raise InputError(
+            f"--data {shown_path(path)}: holds both corpus.txt and corpus.jsonl; keep one of them"
+        )
     if "preferences.jsonl" not in names:
-        raise InputError(f"--data {shown_path(path)}: there is no preferences.jsonl in it (found {shown_list(names)})")
+        raise InputError(
+            f"--data {shown_path(path)}: there is no preferences.jsonl in it (found "
+            f"{shown_list(names)})"
+        )
 
 
 def count(name, items):
@@ -105,23 +118,39 @@ def count(name, items):
 
 
 def derive_missing(items, sources):
-    """Fill in, from the preferences, what the folder does not hold; returns the notes that say so."""
+    """Fill in, from the preferences, what the folder does not hold; returns the notes that say
+    so."""
     notes = []
     pairs, lines = items["preferences"], sources["preferences"]
     if "demonstrations" not in items:
         chosen = [(prompt, chosen) for prompt, chosen, _ in pairs]
         items["demonstrations"], sources["demonstrations"] = first_of_each(chosen, lines)
-        notes.append(f"no demonstrations.jsonl: fine-tuning uses the {len(items['demonstrations'])} chosen answers")
+        notes.append(
+            "no demonstrations.jsonl: fine-tuning uses the "
+            f"{len(items['demonstrations'])} chosen answers"
+        )
     if "prompts" not in items:
         prompts = [prompt for prompt, _, _ in pairs]
         items["prompts"], sources["prompts"] = first_of_each(prompts, lines, key=str.strip)
-        notes.append(f"no prompts.jsonl: the prompts are the {len(items['prompts'])} different ones of the preferences")
+        notes.append(
+            f"no prompts.jsonl: the prompts are the {len(items['prompts'])} "
+            "different ones of the preferences"
+        )
     if "corpus" not in items:
-        items["corpus"] = [f"{prompt}\n{completion}" for prompt, completion in items["demonstrations"]]
+        items["corpus"] = [
+            f"{prompt}\n{completion}" for prompt, completion in items["demonstrations"]
+        ]
         sources["corpus"] = list(sources["demonstrations"])
-        origin = "demonstrations" if sources["corpus"][0].file == "demonstrations.jsonl" else "chosen answers"
+        origin = (
+            "demonstrations"
+            if sources["corpus"][0].file == "demonstrations.jsonl"
+            else "chosen answers"
+        )
         number = len(items["corpus"])
-        notes.append(f"no corpus.txt or corpus.jsonl: pretraining reads the {number} {origin} with their prompts")
+        notes.append(
+            "no corpus.txt or corpus.jsonl: pretraining reads the "
+            f"{number} {origin} with their prompts"
+        )
     return notes
 
 
@@ -145,9 +174,11 @@ def read_text_file(path, name):
 
 
 def read_json_lines(path, name):
-    """The fields of every line that is not blank: a string where the file has one field, otherwise a tuple."""
+    """The fields of every line that is not blank: a string where the file has one field, otherwise
+    a tuple."""
     items, sources = [], []
-    # Not str.splitlines: a JSON string may hold U+2028 and its like, which are no ends of line here.
+    # Not str.splitlines: a JSON string may hold U+2028 and its like, which are no ends of line
+    # here.
     for number, line in enumerate(read_text(path, name).split("\n"), start=1):
         if line.strip():
             items.append(parse_line(name, number, line))
@@ -179,7 +210,9 @@ def read_bytes(path, name):
         if not stat.S_ISREG(status.st_mode):  # a pipe would wait for ever
             raise fault(name, what="is not a regular file")
         if status.st_size > MAX_BYTES:
-            raise fault(name, what=f"has {status.st_size} bytes, more than the {MAX_BYTES} that are read")
+            raise fault(
+                name, what=f"has {status.st_size} bytes, more than the {MAX_BYTES} that are read"
+            )
         with open(full, "rb") as file:
             data = file.read(MAX_BYTES + 1)
         if len(data) > MAX_BYTES:  # it has grown since
@@ -194,7 +227,11 @@ def read_bytes(path, name):
 def bad_byte(name, data, offset, what):
     """The fault for one byte that does not belong into a text."""
     line = data.count(b"\n", 0, offset) + 1
-    return fault(name, line, what=f"byte 0x{data[offset]:02x} at byte offset {offset} {what}; save the file as UTF-8")
+    return fault(
+        name,
+        line,
+        what=f"byte 0x{data[offset]:02x} at byte offset {offset} {what}; save the file as UTF-8",
+    )
 
 
 # -- reading one line
@@ -204,7 +241,9 @@ def parse_line(name, number, line):
     """One JSON object's fields, checked."""
     record = parse_json(name, number, line)
     if not isinstance(record, dict):
-        raise fault(name, number, what=f"must be an object like {example(name)}, got {kind_of(record)}")
+        raise fault(
+            name, number, what=f"must be an object like {example(name)}, got {kind_of(record)}"
+        )
     values = tuple(text_field(name, number, record, field) for field in FIELDS[name])
     if name == "preferences.jsonl" and same_answer(values):
         raise fault(name, number, "rejected", "is equal to chosen, so nothing is preferred")
@@ -212,12 +251,15 @@ def parse_line(name, number, line):
 
 
 def parse_json(name, number, line):
-    """One line's JSON value; numbers become floats, for an int of thousands of digits is refused by Python."""
+    """One line's JSON value; numbers become floats, for an int of thousands of digits is refused by
+    Python."""
     try:
         return json.loads(line, parse_int=float)
     except json.JSONDecodeError as error:
-        near = shown(line[error.pos:]) if line[error.pos:].strip() else "the end of the line"
-        raise fault(name, number, what=f"column {error.colno}: broken JSON ({error.msg}) at {near}") from None
+        near = shown(line[error.pos :]) if line[error.pos :].strip() else "the end of the line"
+        raise fault(
+            name, number, what=f"column {error.colno}: broken JSON ({error.msg}) at {near}"
+        ) from None
     except RecursionError:
         raise fault(name, number, what="the JSON is nested too deeply") from None
 
@@ -233,12 +275,16 @@ def text_field(name, number, record, field):
     if not text.strip():
         raise fault(name, number, field, "is blank" if text else "is empty")
     if "\0" in text:
-        raise fault(name, number, field, f"holds NUL at character {text.index(chr(0))}, which no text holds")
+        raise fault(
+            name, number, field, f"holds NUL at character {text.index(chr(0))}, which no text holds"
+        )
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
         half = f"\\u{ord(text[error.start]):04x}"
-        raise fault(name, number, field, f"holds {half}, a lone surrogate, which is half a character") from None
+        raise fault(
+            name, number, field, f"holds {half}, a lone surrogate, which is half a character"
+        ) from None
     return text
 
 
@@ -258,7 +304,8 @@ def fault(name, line=None, field=None, what=""):
 
 
 def shown(text):
-    """A text quoted for a message: cut when long, and repr writes what is not printable as escapes."""
+    """A text quoted for a message: cut when long, and repr writes what is not printable as
+    escapes."""
     return repr(text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + "...")
 
 
@@ -288,7 +335,7 @@ def kind_of(value):
 
 def example(name):
     """What a line of a file looks like."""
-    return json.dumps({field: "..." for field in FIELDS[name]})
+    return json.dumps(dict.fromkeys(FIELDS[name], "..."))
 
 
 # -- texts longer than the context
@@ -307,15 +354,20 @@ def size_in_bytes(text):
     return len(text.encode())
 
 
-def check_lengths(data, *, prompt_length, completion_length, truncate, size=size_in_bytes, unit="bytes"):
-    """The data with every text within its room, in tokens, which size(text) counts; a response also needs one for its EOS.
+def check_lengths(
+    data, *, prompt_length, completion_length, truncate, size=size_in_bytes, unit="bytes"
+):
+    """The data with every text within its room, in tokens, which size(text) counts; a response also
+    needs one for its EOS.
 
-    Too long and `truncate` False: InputError with the count and the longest. True: a prompt loses its beginning and a
-    response its end, at a word where there is one; pairs that become equal are dropped; `notes` says how many.
-    The corpus is cut into windows anyway, so it is never too long.
+    Too long and `truncate` False: InputError with the count and the longest. True: a prompt loses
+    its beginning and a response its end, at a word where there is one; pairs that become equal are
+    dropped; `notes` says how many. The corpus is cut into windows anyway, so it is never too long.
     """
     check_room(prompt_length=prompt_length, completion_length=completion_length)
-    rooms = {"prompt": prompt_length} | dict.fromkeys(("completion", "chosen", "rejected"), completion_length - 1)
+    rooms = {"prompt": prompt_length} | dict.fromkeys(
+        ("completion", "chosen", "rejected"), completion_length - 1
+    )
     too_long = find_long_texts(data, rooms, size)
     if not too_long:
         return data
@@ -327,9 +379,13 @@ def check_lengths(data, *, prompt_length, completion_length, truncate, size=size
 def check_room(*, prompt_length, completion_length):
     """A cut must leave at least one character, whichever it is."""
     if prompt_length < LONGEST_CHARACTER:
-        raise InputError(f"--prompt_length must be at least {LONGEST_CHARACTER}, got {prompt_length}")
+        raise InputError(
+            f"--prompt_length must be at least {LONGEST_CHARACTER}, got {prompt_length}"
+        )
     if completion_length < LONGEST_CHARACTER + 1:
-        raise InputError(f"--completion_length must be at least {LONGEST_CHARACTER + 1}, got {completion_length}")
+        raise InputError(
+            f"--completion_length must be at least {LONGEST_CHARACTER + 1}, got {completion_length}"
+        )
 
 
 def find_long_texts(data, rooms, size_of):
@@ -340,27 +396,43 @@ def find_long_texts(data, rooms, size_of):
             for field, text in zip(FIELDS[name], texts):
                 size = size_of(text)
                 if size > rooms[field]:
-                    too_long.setdefault(name, []).append(LongText(source.line, field, size, rooms[field]))
+                    too_long.setdefault(name, []).append(
+                        LongText(source.line, field, size, rooms[field])
+                    )
     return too_long
 
 
 def own_items(data, name):
-    """(source, texts) of the items that stand in the file itself; the derived ones have another file as source."""
+    """(source, texts) of the items that stand in the file itself; the derived ones have another
+    file as source."""
     kind = name.split(".")[0]
-    return [(source, (item,) if isinstance(item, str) else item)
-            for source, item in zip(data.sources[kind], getattr(data, kind)) if source.file == name]
+    return [
+        (source, (item,) if isinstance(item, str) else item)
+        for source, item in zip(data.sources[kind], getattr(data, kind))
+        if source.file == name
+    ]
 
 
 def describe_long_texts(data, too_long, unit):
     """One line: per file how many and the longest, then what to do about it."""
     parts, flags = [], set()
     for name, texts in too_long.items():
-        flags |= {"--prompt_length" if text.field == "prompt" else "--completion_length" for text in texts}
-        longest = max(texts, key=lambda text: text.size - text.room)  # the one that most room is missing for
+        flags |= {
+            "--prompt_length" if text.field == "prompt" else "--completion_length" for text in texts
+        }
+        # the one that most room is missing for
+        longest = max(texts, key=lambda text: text.size - text.room)
         room = f"{longest.room}" if longest.field == "prompt" else f"{longest.room} and the EOS"
-        parts.append(f"{name}: {share(data, name, texts)} {'is' if len(texts) == 1 else 'are'} longer than the context "
-                     f"(longest: {longest.size} {unit} at line {longest.line}, field {longest.field}; room for {room})")
-    return f"{'; '.join(parts)}; pass --truncate to cut them at a word, or raise {' and '.join(sorted(flags))}"
+        parts.append(
+            f"{name}: {share(data, name, texts)} {'is' if len(texts) == 1 else 'are'} longer than "
+            "the context "
+            f"(longest: {longest.size} {unit} at line {longest.line}, "
+            f"field {longest.field}; room for {room})"
+        )
+    return (
+        f"{'; '.join(parts)}; pass --truncate to cut them at a word, or raise "
+        f"{' and '.join(sorted(flags))}"
+    )
 
 
 def share(data, name, texts):
@@ -370,38 +442,62 @@ def share(data, name, texts):
 
 def cut_texts(data, rooms, too_long, size):
     """A new FolderData without a text that is too long."""
-    notes = [f"{name}: {share(data, name, texts)} cut at a word" for name, texts in too_long.items()]
-    pairs, demonstrations = (cut_items(items, rooms, size) for items in (data.preferences, data.demonstrations))
+    notes = [
+        f"{name}: {share(data, name, texts)} cut at a word" for name, texts in too_long.items()
+    ]
+    pairs, demonstrations = (
+        cut_items(items, rooms, size) for items in (data.preferences, data.demonstrations)
+    )
     different = [not same_answer(pair) for pair in pairs]
     equal = different.count(False)
     if equal == len(pairs):
-        raise InputError(f"preferences.jsonl: after --truncate chosen and rejected are equal in all {equal} pairs; "
-                         "raise --completion_length")
+        raise InputError(
+            "preferences.jsonl: after --truncate chosen and rejected "
+            f"are equal in all {equal} pairs; "
+            "raise --completion_length"
+        )
     if equal:
-        notes.append(f"preferences.jsonl: {equal} of {len(pairs)} pairs dropped, their answers equal after the cut")
+        notes.append(
+            f"preferences.jsonl: {equal} of {len(pairs)} pairs dropped, "
+            "their answers equal after the cut"
+        )
     sources = data.sources | {"preferences": keep(data.sources["preferences"], different)}
     prompts = [cut_front(prompt, rooms["prompt"], size) for prompt in data.prompts]
     if data.sources["prompts"][0].file == "preferences.jsonl":  # derived, and so each one once
         prompts, sources["prompts"] = first_of_each(prompts, data.sources["prompts"], key=str.strip)
-    return replace(data, preferences=keep(pairs, different), demonstrations=demonstrations, prompts=prompts,
-                   notes=data.notes + notes, sources=sources)
+    return replace(
+        data,
+        preferences=keep(pairs, different),
+        demonstrations=demonstrations,
+        prompts=prompts,
+        notes=data.notes + notes,
+        sources=sources,
+    )
 
 
 def cut_items(items, rooms, size):
     """Tuples of a prompt and one or two answers, each text cut to its room."""
-    return [(cut_front(prompt, rooms["prompt"], size), *(cut_end(answer, rooms["completion"], size) for answer in answers))
-            for prompt, *answers in items]
+    return [
+        (
+            cut_front(prompt, rooms["prompt"], size),
+            *(cut_end(answer, rooms["completion"], size) for answer in answers),
+        )
+        for prompt, *answers in items
+    ]
 
 
 def cut_end(text, room, size=size_in_bytes):
-    """The beginning of a text of at most the size `room`, up to a white space where there is one."""
+    """The beginning of a text of at most the size `room`, up to a white space where there is
+    one."""
     if size(text) <= room:
         return text
     text = text.strip()
-    end = bisect_right(range(1, len(text) + 1), room, key=lambda length: size(text[:length]))  # characters that fit
+    # characters that fit
+    end = bisect_right(range(1, len(text) + 1), room, key=lambda length: size(text[:length]))
     if end == len(text):
         return text
-    # text[end], the first character that is out, counts too: with a space there, nothing was cut in two.
+    # text[end], the first character that is out, counts too: with a space there, nothing was cut in
+    # two.
     end = next((i for i in range(end, 0, -1) if text[i].isspace() and size(text[:i]) <= room), end)
     return text[:end].rstrip()
 
@@ -422,11 +518,13 @@ def keep(values, wanted):
 
 
 def split_by_prompt(preferences, *, heldout_pairs, generator):
-    """(training, held_out): two lists of pairs, each in the order they came, with no prompt on both sides.
+    """(training, held_out): two lists of pairs, each in the order they came, with no prompt on both
+    sides.
 
-    Whole prompts are held out, in random order, until there are `heldout_pairs` pairs; a prompt that would bring them
-    above half of all pairs is passed over, so fewer may be held out than asked. Prompts are compared without the white
-    space around them. InputError when there are fewer than two different prompts.
+    Whole prompts are held out, in random order, until there are `heldout_pairs` pairs; a prompt
+    that would bring them above half of all pairs is passed over, so fewer may be held out than
+    asked. Prompts are compared without the white space around them. InputError when there are fewer
+    than two different prompts.
     """
     if heldout_pairs < 1:
         raise ValueError(f"heldout_pairs must be at least 1, got {heldout_pairs}")
@@ -434,8 +532,11 @@ def split_by_prompt(preferences, *, heldout_pairs, generator):
     for prompt, _, _ in preferences:
         sizes[prompt.strip()] = sizes.get(prompt.strip(), 0) + 1
     if len(sizes) < 2:
-        raise InputError("preferences.jsonl, field prompt: at least 2 different prompts are needed, one to learn from "
-                         f"and one to test on; found {len(sizes)}")
+        raise InputError(
+            "preferences.jsonl, field prompt: at least 2 different "
+            "prompts are needed, one to learn from "
+            f"and one to test on; found {len(sizes)}"
+        )
     held_out, total, prompts = set(), 0, list(sizes)
     for i in torch.randperm(len(prompts), generator=generator).tolist():
         if total < heldout_pairs and total + sizes[prompts[i]] <= len(preferences) // 2:
@@ -446,18 +547,28 @@ def split_by_prompt(preferences, *, heldout_pairs, generator):
 
 
 def without_prompts(data, held_out):
-    """The data without the preferences and demonstrations, and the corpus made of them, of the held-out pairs' prompts.
+    """The data without the preferences and demonstrations, and the corpus made of them, of the
+    held-out pairs' prompts.
 
-    A model fine-tuned on a held-out pair's chosen answer would find it likely, and the test would flatter the reward
-    model that starts from it. The list of prompts stays: sampling an answer shows nobody the held-out ones.
+    A model fine-tuned on a held-out pair's chosen answer would find it likely, and the test would
+    flatter the reward model that starts from it. The list of prompts stays: sampling an answer
+    shows nobody the held-out ones.
     """
     unseen = {prompt.strip() for prompt, _, _ in held_out}
-    wanted = {kind: [item[0].strip() not in unseen for item in getattr(data, kind)]
-              for kind in ("preferences", "demonstrations")}
+    wanted = {
+        kind: [item[0].strip() not in unseen for item in getattr(data, kind)]
+        for kind in ("preferences", "demonstrations")
+    }
     if not any(wanted["demonstrations"]):
-        raise InputError("demonstrations.jsonl: every prompt in it is one of the held-out preference pairs; "
-                         "add other prompts, or hold out fewer pairs")
-    dropped = {source for source, flag in zip(data.sources["demonstrations"], wanted["demonstrations"]) if not flag}
+        raise InputError(
+            "demonstrations.jsonl: every prompt in it is one of the held-out preference pairs; "
+            "add other prompts, or hold out fewer pairs"
+        )
+    dropped = {
+        source
+        for source, flag in zip(data.sources["demonstrations"], wanted["demonstrations"])
+        if not flag
+    }
     wanted["corpus"] = [source not in dropped for source in data.sources["corpus"]]
     items = {kind: keep(getattr(data, kind), flags) for kind, flags in wanted.items()}
     sources = {kind: keep(data.sources[kind], flags) for kind, flags in wanted.items()}

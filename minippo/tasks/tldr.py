@@ -1,18 +1,22 @@
-"""The default task: posts and their summaries, in the spirit of Learning to Summarize (arXiv:2009.01325).
+"""The default task: posts and their summaries, in the spirit of Learning to Summarize
+(arXiv:2009.01325).
 
-A post tells three facts about its writer (job, city, hobby) in any order, next to a sentence that does not matter, and
-half of the posts hold a trap: the city or the hobby of somebody else. A good summary tells the three facts, truly, in
-one order, and nothing else:
+A post tells three facts about its writer (job, city, hobby) in any order, next to a sentence that
+does not matter, and half of the posts hold a trap: the city or the hobby of somebody else. A good
+summary tells the three facts, truly, in one order, and nothing else:
 
-    post     dinner was good . i love chess . my sister lives in oslo . i am a baker . i live in rome . tl;dr :
+    post     dinner was good . i love chess . my sister lives in oslo . i am a baker . i live in
+             rome . tl;dr :
     summary  a baker in rome who loves chess
 
-The demonstrations leave facts out, get them wrong, jumble them and add filler words, so the fine-tuned model does too.
+The demonstrations leave facts out, get them wrong, jumble them and add filler words, so the
+fine-tuned model does too.
 
-The pretraining text has two kinds of documents. One restates a post's facts, all and truly ("facts :"): a small GPT
-learns from it where a fact stands. The other asks whom things are true of ("questions : in rome me who loves tennis
-nobody"): this teaches to look a thing up in the post and to tell the writer from a trap, which is what a reward model
-has to do for every clause of a summary. No text of any stage says which summary is good.
+The pretraining text has two kinds of documents. One restates a post's facts, all and truly ("facts
+:"): a small GPT learns from it where a fact stands. The other asks whom things are true of
+("questions : in rome me who loves tennis nobody"): this teaches to look a thing up in the post and
+to tell the writer from a trap, which is what a reward model has to do for every clause of a
+summary. No text of any stage says which summary is good.
 """
 
 import re
@@ -27,25 +31,35 @@ VALUES = {
     "city": ("rome", "oslo", "paris", "cairo", "lima", "delhi"),
     "hobby": ("chess", "tennis", "music", "hiking", "films", "poetry"),
 }
-SENTENCES = {"job": "i am a {} .", "city": "i live in {} .", "hobby": "i love {} ."}  # how a post tells a fact
-CLAUSES = {"job": "a {}", "city": "in {}", "hobby": "who loves {}"}                   # how a summary tells it
+# how a post tells a fact
+SENTENCES = {"job": "i am a {} .", "city": "i live in {} .", "hobby": "i love {} ."}
+# how a summary tells it
+CLAUSES = {"job": "a {}", "city": "in {}", "hobby": "who loves {}"}
 TRAPS = {  # the same about somebody else: (who, sentence)
     "city": (("sister", "my sister lives in {} ."), ("boss", "my boss is from {} .")),
     "hobby": (("brother", "my brother enjoys {} ."), ("sister", "my sister loves {} .")),
 }
-NOISE = ("it rains today .", "the bus was late .", "my cat is asleep .", "dinner was good .", "the news is on .")
+NOISE = (
+    "it rains today .",
+    "the bus was late .",
+    "my cat is asleep .",
+    "dinner was good .",
+    "the news is on .",
+)
 FILLERS = ("so", "well", "basically", "really", "just")
 CUE = "tl;dr :"
 TRAP_SHARE = 0.5
 QUESTIONS_PER_DOCUMENT = 4
-QUESTION_SHARE = 0.85       # of the documents, after the first steps
-TRAPS_FROM = 400            # step of pretraining; before it no post holds a trap
-RESTATEMENTS_FIRST = 150    # steps of pretraining with restatements only: finding facts comes before doubting them
+QUESTION_SHARE = 0.85  # of the documents, after the first steps
+TRAPS_FROM = 400  # step of pretraining; before it no post holds a trap
+# steps of pretraining with restatements only: finding facts comes before doubting them
+RESTATEMENTS_FIRST = 150
 
 
 @dataclass(frozen=True)
 class Habits:
-    """How often a writer leaves a fact out, gets it wrong, adds a filler word to a clause, and jumbles the clauses."""
+    """How often a writer leaves a fact out, gets it wrong, adds a filler word to a clause, and
+    jumbles the clauses."""
 
     omit: float
     err: float
@@ -59,7 +73,8 @@ PERFECT = Habits(omit=0.0, err=0.0, pad=0.0, jumble=0.0)
 
 @dataclass(frozen=True)
 class Post:
-    """The facts about the writer; about somebody else, (fact, who, value) or None; and the sentences, in their order."""
+    """The facts about the writer; about somebody else, (fact, who, value) or None; and the
+    sentences, in their order."""
 
     facts: dict
     trap: tuple | None
@@ -69,8 +84,8 @@ class Post:
 class Tldr(Task):
     """Posts and summaries with `values_per_fact` jobs, cities and hobbies.
 
-    One in `values_per_fact` combinations of job, city and hobby (the three numbers of which sum to a multiple of it)
-    is in no training post: evaluation posts are about those people only.
+    One in `values_per_fact` combinations of job, city and hobby (the three numbers of which sum to
+    a multiple of it) is in no training post: evaluation posts are about those people only.
     """
 
     name = "tldr"
@@ -89,8 +104,12 @@ class Tldr(Task):
         share = 0.0 if step < RESTATEMENTS_FIRST else QUESTION_SHARE
         trap_share = 0.0 if step < TRAPS_FROM else TRAP_SHARE
         posts = [self.write_post(rng, trap_share=trap_share) for _ in range(n)]
-        return [self.document(self._questions(post, rng) if rng.random() < share else self._restatement(post, rng))
-                for post in posts]
+        return [
+            self.document(
+                self._questions(post, rng) if rng.random() < share else self._restatement(post, rng)
+            )
+            for post in posts
+        ]
 
     def demonstrations(self, n, *, rng):
         posts = [self.write_post(rng) for _ in range(n)]
@@ -108,7 +127,8 @@ class Tldr(Task):
         return list(prompts)
 
     def write_post(self, rng, for_evaluation=False, trap_share=TRAP_SHARE):
-        """Three facts, a trap in `trap_share` of the posts, and one sentence of noise, in any order."""
+        """Three facts, a trap in `trap_share` of the posts, and one sentence of noise, in any
+        order."""
         facts = self._draw_facts(rng, for_evaluation)
         sentences = [SENTENCES[fact].format(value) for fact, value in facts.items()]
         trap = None
@@ -129,13 +149,18 @@ class Tldr(Task):
                 continue
             told = rng.choice(self._others(fact, value)) if rng.random() < habits.err else value
             clause = CLAUSES[fact].format(told)
-            clauses.append(f"{rng.choice(FILLERS)} {clause}" if rng.random() < habits.pad else clause)
+            clauses.append(
+                f"{rng.choice(FILLERS)} {clause}" if rng.random() < habits.pad else clause
+            )
         if rng.random() < habits.jumble:
             rng.shuffle(clauses)
         return " ".join(clauses)
 
     def _restatement(self, post, rng):
-        return [Segment(f"{post.body} facts :", False), Segment(self.write_summary(post.facts, PERFECT, rng), True)]
+        return [
+            Segment(f"{post.body} facts :", False),
+            Segment(self.write_summary(post.facts, PERFECT, rng), True),
+        ]
 
     def _questions(self, post, rng):
         segments = [Segment(f"{post.body} questions :", False)]
@@ -163,7 +188,8 @@ class Tldr(Task):
 
         coverage   +1 for each of the three facts that it says something about
         accuracy   -2 for each of those that it gets wrong, once or more
-        coherence  -1 unless it is nothing but clauses (fillers aside), each fact at most once, in the order of FACTS
+        coherence  -1 unless it is nothing but clauses (fillers aside), each fact at most once, in
+                   the order of FACTS
         brevity    -0.25 for every word that is not part of the first clause about a fact
         """
         facts, (told, is_well_formed) = facts_of(prompt), self._parse_summary(response)
@@ -179,7 +205,8 @@ class Tldr(Task):
         }
 
     def _parse_summary(self, summary):
-        """The clauses, [(fact, value), ...], and whether nothing else than clauses and fillers stands there."""
+        """The clauses, [(fact, value), ...], and whether nothing else than clauses and fillers
+        stands there."""
         told, is_well_formed, rest = [], True, summary.split()
         while rest:
             for fact in FACTS:
@@ -187,7 +214,7 @@ class Tldr(Task):
                 n = len(opening)
                 if rest[:n] == opening and len(rest) > n and rest[n] in self.values[fact]:
                     told.append((fact, rest[n]))
-                    rest = rest[n + 1:]
+                    rest = rest[n + 1 :]
                     break
             else:
                 is_well_formed = is_well_formed and rest[0] in FILLERS
@@ -209,7 +236,11 @@ class Tldr(Task):
         """Every word of the world, in a fixed order."""
         texts = [CUE, "facts questions : me nobody", *NOISE, *FILLERS]
         for fact in FACTS:
-            patterns = [SENTENCES[fact], CLAUSES[fact], *(sentence for _, sentence in TRAPS.get(fact, ()))]
+            patterns = [
+                SENTENCES[fact],
+                CLAUSES[fact],
+                *(sentence for _, sentence in TRAPS.get(fact, ())),
+            ]
             texts += [pattern.format(value) for pattern in patterns for value in self.values[fact]]
         texts += [who for traps in TRAPS.values() for who, _ in traps]
         return sorted({word for text in texts for word in text.split()})
@@ -221,4 +252,7 @@ def prompt_of(post):
 
 def facts_of(prompt):
     """What a post says about its writer, {fact: value}."""
-    return {fact: re.search(r"\b" + re.escape(SENTENCES[fact]).replace(r"\{\}", r"(\w+)"), prompt)[1] for fact in FACTS}
+    return {
+        fact: re.search(r"\b" + re.escape(SENTENCES[fact]).replace(r"\{\}", r"(\w+)"), prompt)[1]
+        for fact in FACTS
+    }
