@@ -1,22 +1,30 @@
 """minippo: PPO for language models, from a toy GPT to a run of RLHF. A book in the form of code.
 
-Reading order. The ground floor can wait until a name is met; start at logprobs.
+Start with one_page: all of PPO for a language model on one page. Then the book, in this order; the
+ground can wait until a name is met.
 
-    ground floor     errors  shapes  masked  config
-    the derivation   logprobs kl policy_gradient reward_to_go baseline gae trpo ppo shaped_reward
+    ground           errors  shapes  masked  settings
+    the derivation   logprobs  kl  policy_gradient  reward_to_go  baseline  gae  trpo  ppo
+                     shaped_reward
     the models       gpt  reward_head  critic_head  tokenizer
-    RLHF             rollout train_sft preferences train_reward updates training_state train_policy
-                     optimum  evaluate  load  hugging_face
-    the whole        train_toy (its flags: command_line; afterwards: export, measure,
-                     profile_update)
-    beside them      tasks/  runs/
-    the wings        exact/: a world whose responses can all be listed, to check the derivation
-                     against exercises/: what the notebooks ask for; not to be read before
+    RLHF             rollout
+                     algorithms/   the stages of the derivation as ways to train: one record each
+                     stages/       pretrain  sft  preferences  reward  policy  evaluate  optimum
+    beside it        tasks/        the worlds that a run can happen in
+                     runs/         a run's folder, figures, screen, diagnostics
+                     interchange/  models out of a run and into one
+                     commands/     what the commands do; train.py is the whole run
+    the wings        exact/        a world whose responses can all be listed, to check the
+                                   derivation against
+                     exercises/    what the notebooks ask for; not to be read before
+    the doors        train_toy  measure  export  diagnostics  profile_update: python -m minippo.NAME
 
 Equations are numbered by stage of the derivation: (1.x) in policy_gradient, (2.1) in reward_to_go,
 (3.x) in baseline, (4.x) in gae, (5.x) in trpo, (6.x) in ppo, (7.1) in shaped_reward; (0.x) are the
 tools and losses around them.
 
 The mathematics does not know that there is a transformer, the transformer does not know that there
-is reinforcement learning, and only the RLHF rooms know both.
+is reinforcement learning, and only the rooms of RLHF know both.
 """
+
+__version__ = "0.2.0"

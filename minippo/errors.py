@@ -1,4 +1,4 @@
-"""The two ways a run ends early, each told to the user in one line and never as a traceback."""
+"""The ways a run ends early, each told to the user in one line and never as a traceback."""
 
 
 class InputError(Exception):
@@ -9,3 +9,7 @@ class InputError(Exception):
 class TrainingError(Exception):
     """The training itself failed (a non-finite loss, say); the message says where and what to try.
     Exit status 1."""
+
+
+class Interrupted(Exception):
+    """The user has asked to stop; the message says how to go on. Exit status 130."""

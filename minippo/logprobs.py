@@ -25,7 +25,7 @@ def token_logprobs(*, logits, tokens):
     Raises   ValueError: shapes differ, tokens not int64, a token id outside [0, V).
     """
     check_shapes(logits=(logits, "B T V"), tokens=(tokens, "int64 B T"))
-    low, high = tokens.min().item(), tokens.max().item()
+    low, high = torch.stack(tokens.aminmax()).tolist()
     if low < 0 or high >= logits.shape[-1]:
         raise ValueError(
             f"tokens: got ids from {low} to {high}, wanted ids in [0, {logits.shape[-1]})"

@@ -173,21 +173,21 @@ def clipped_value_loss(*, values, old_values, value_targets, response_mask, clip
 
 
 @torch.no_grad()
-def ppo_diagnostics(*, logprobs, old_logprobs, advantages, response_mask, cliprange):
-    """What the ratios of a batch look like, as numbers for a log.
+def ratio_statistics(*, logprobs, old_logprobs, advantages, response_mask, cliprange):
+    """What the ratios of a batch look like, as scalars that a log can read later.
 
     Equation (6.6)  policy/approxkl_avg  = 1/2 mean (log ratio)^2
                     policy/clipfrac_avg  = share of tokens with clip(ratio) A < ratio A
                     val/ratio            = mean ratio;  val/ratio_var = mean (ratio - val/ratio)^2
-                    ratio_max_deviation  = max |ratio - 1|
-    Source   the names are those of Hugging Face TRL; the definitions above are over True tokens
-             only.
+                    val/ratio_max_deviation_first  = max |ratio - 1|
+    Source   the names are those of Hugging Face TRL, but for the last; the definitions above are
+             over True tokens only.
     Shapes   logprobs, old_logprobs, advantages [B,T] float; response_mask [B,T] bool -> dict of
-             floats.
+             scalars.
     Gradient none: it runs without a graph.
     Limits   theta = theta_old: 0, 0, 1, 0, 0. A token with advantage 0 never counts as clipped.
              approxkl is the KL to second order: large values mean that a batch was used for too
-             many steps.
+             many steps. The last is logged of the first minibatch, where it must be 0.
     Raises   ValueError: shapes differ, old_logprobs or advantages require grad, a bad mask,
              cliprange <= 0.
     """
@@ -195,24 +195,63 @@ def ppo_diagnostics(*, logprobs, old_logprobs, advantages, response_mask, clipra
     ratios = _ratios(logprobs, old_logprobs, advantages, response_mask)
     clipped = torch.clamp(ratios, 1 - cliprange, 1 + cliprange) * advantages < ratios * advantages
     log_ratios = zero_padding(values=logprobs - old_logprobs, mask=response_mask)
+    deviations = zero_padding(values=(ratios - 1).abs(), mask=response_mask)
     return {
-        "policy/approxkl_avg": 0.5 * masked_mean(values=log_ratios**2, mask=response_mask).item(),
-        "policy/clipfrac_avg": masked_mean(
-            values=clipped.to(ratios.dtype), mask=response_mask
-        ).item(),
-        "val/ratio": masked_mean(values=ratios, mask=response_mask).item(),
-        "val/ratio_var": masked_variance(values=ratios, mask=response_mask).item(),
-        "ratio_max_deviation": zero_padding(values=(ratios - 1).abs(), mask=response_mask)
-        .max()
-        .item(),
+        "policy/approxkl_avg": 0.5 * masked_mean(values=log_ratios**2, mask=response_mask),
+        "policy/clipfrac_avg": masked_mean(values=clipped.to(ratios.dtype), mask=response_mask),
+        "val/ratio": masked_mean(values=ratios, mask=response_mask),
+        "val/ratio_var": masked_variance(values=ratios, mask=response_mask),
+        "val/ratio_max_deviation_first": deviations.max(),
     }
+
+
+def ppo_diagnostics(*, logprobs, old_logprobs, advantages, response_mask, cliprange):
+    """ratio_statistics as numbers: each of its scalars read from the device.
+
+    Equation see (6.6)
+    Source   see ratio_statistics.
+    Shapes   logprobs, old_logprobs, advantages [B,T] float; response_mask [B,T] bool -> dict of
+             floats; the maximum is called ratio_max_deviation, since any batch may be looked at.
+    Gradient none.
+    Limits   see ratio_statistics.
+    Raises   ValueError: see ratio_statistics.
+    """
+    found = ratio_statistics(
+        logprobs=logprobs,
+        old_logprobs=old_logprobs,
+        advantages=advantages,
+        response_mask=response_mask,
+        cliprange=cliprange,
+    )
+    largest = found.pop("val/ratio_max_deviation_first")
+    numbers = {name: value.item() for name, value in found.items()}
+    return numbers | {"ratio_max_deviation": largest.item()}
+
+
+@torch.no_grad()
+def clipped_value_fraction(*, values, old_values, value_targets, response_mask, cliprange_value):
+    """The share of tokens at which the clipped error of the critic is the larger one.
+
+    Equation (6.8)  share of True tokens with (V_clip - y)^2 > (V - y)^2, V_clip as in (6.5)
+    Source   the code of OpenAI baselines and of Hugging Face TRL, there also over the padding.
+    Shapes   values, old_values, value_targets [B,T] float; response_mask [B,T] bool -> scalar.
+    Gradient none: it runs without a graph.
+    Limits   cliprange_value=inf, or values = old_values: 0.
+    Raises   ValueError: shapes differ, old_values or value_targets require grad, a bad mask,
+             cliprange_value <= 0.
+    """
+    errors, clipped_errors = _value_errors(
+        values, old_values, value_targets, response_mask, cliprange_value
+    )
+    clipped = (clipped_errors**2 > errors**2).to(errors.dtype)
+    return masked_mean(values=clipped, mask=response_mask)
 
 
 @torch.no_grad()
 def value_diagnostics(*, values, old_values, value_targets, response_mask, cliprange_value):
     """What the critic of a batch looks like, as numbers for a log.
 
-    Equation (6.7)  val/clipfrac_avg        = share of tokens with (V_clip - y)^2 > (V - y)^2
+    Equation (6.7)  val/clipfrac_avg        = the share of (6.8)
                     val/explained_variance  = 1 - Var(y - V) / Var(y)
     Source   the first name is that of Hugging Face TRL; the definitions above are over True tokens
              only.
@@ -225,17 +264,18 @@ def value_diagnostics(*, values, old_values, value_targets, response_mask, clipr
     Raises   ValueError: shapes differ, old_values or value_targets require grad, a bad mask,
              cliprange_value <= 0.
     """
-    errors, clipped_errors = _value_errors(
-        values, old_values, value_targets, response_mask, cliprange_value
+    fraction = clipped_value_fraction(
+        values=values,
+        old_values=old_values,
+        value_targets=value_targets,
+        response_mask=response_mask,
+        cliprange_value=cliprange_value,
     )
-    clipped = (clipped_errors**2 > errors**2).to(errors.dtype)
+    errors = zero_padding(values=values - value_targets, mask=response_mask)
     target_variance = masked_variance(values=value_targets, mask=response_mask).item()
     error_variance = masked_variance(values=errors, mask=response_mask).item()
     explained = 0.0 if target_variance < MINIMUM_STD**2 else 1 - error_variance / target_variance
-    return {
-        "val/clipfrac_avg": masked_mean(values=clipped, mask=response_mask).item(),
-        "val/explained_variance": explained,
-    }
+    return {"val/clipfrac_avg": fraction.item(), "val/explained_variance": explained}
 
 
 def _ratios(logprobs, old_logprobs, advantages, response_mask):

@@ -6,15 +6,35 @@ cuts that slice, and it is the only place that does. See docs/architecture.md fo
 Shapes: B responses, P prompt positions (left-padded), T response slots, V vocabulary.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
+from typing import NamedTuple, Protocol
 
 import torch
+from torch import Tensor
 
+from minippo.critic_head import Critic
 from minippo.errors import TrainingError
 from minippo.gpt import GPT, KVCache
 from minippo.kl import exact_kl
 from minippo.logprobs import token_logprobs
 from minippo.masked import zero_padding
+from minippo.shapes import check_mask, is_known_good, remember_as_good
+
+ScoreFunction = Callable[[Tensor, Tensor], Tensor]  # (tokens [B,S], mask [B,S]) -> scores [B]
+
+
+class Sampling(Protocol):
+    """The settings that a rollout reads; those of PPOConfig will do."""
+
+    @property
+    def response_length(self) -> int: ...
+    @property
+    def temperature(self) -> float: ...
+    @property
+    def no_eos_score(self) -> float | None: ...
+    @property
+    def missing_eos_penalty(self) -> float: ...
 
 
 @torch.no_grad()
@@ -170,10 +190,10 @@ def score_responses(score_function, batch, *, config, eos_id):
 class Responses:
     """Prompts and sampled responses."""
 
-    prompt_tokens: torch.Tensor  # [B,P] int64
-    prompt_mask: torch.Tensor  # [B,P] bool
-    response_tokens: torch.Tensor  # [B,T] int64
-    response_mask: torch.Tensor  # [B,T] bool
+    prompt_tokens: Tensor  # [B,P] int64
+    prompt_mask: Tensor  # [B,P] bool
+    response_tokens: Tensor  # [B,T] int64
+    response_mask: Tensor  # [B,T] bool
 
     def whole(self):
         """Prompt and response side by side: what the models read."""
@@ -181,7 +201,11 @@ class Responses:
 
     def rows(self, index):
         """The same record of some rows: a minibatch."""
-        return type(self)(**{item.name: getattr(self, item.name)[index] for item in fields(self)})
+        columns = {item.name: getattr(self, item.name) for item in fields(self)}
+        rows = type(self)(**{name: None if x is None else x[index] for name, x in columns.items()})
+        if is_known_good(self.response_mask):
+            remember_as_good(rows.response_mask)
+        return rows
 
     def __len__(self):
         return len(self.prompt_tokens)
@@ -192,51 +216,72 @@ class Rollout(Responses):
     """What was sampled, and what every model said about it at that moment. All of it is data: no
     gradient passes."""
 
-    ended: torch.Tensor  # [B] bool: the response has an EOS
-    sample_logprobs: torch.Tensor  # [B,T] as sampled
-    old_logprobs: torch.Tensor  # [B,T] the same, rescored in one pass: what the ratios divide by
-    ref_logprobs: torch.Tensor  # [B,T] of the frozen reference
-    old_values: torch.Tensor  # [B,T]
-    scores: torch.Tensor  # [B] after the EOS rule
+    ended: Tensor  # [B] bool: the response has an EOS
+    sample_logprobs: Tensor  # [B,T] as sampled
+    old_logprobs: Tensor  # [B,T] the same, rescored in one pass: what the ratios divide by
+    ref_logprobs: Tensor  # [B,T] of the frozen reference
+    old_values: Tensor | None  # [B,T] of the critic, where there is one
+    scores: Tensor  # [B] after the EOS rule
     # [B,T,V] of the policy: the distributions that the tokens were drawn from
-    old_logits: torch.Tensor
-    exact_kl: torch.Tensor  # [B,T] KL(policy || reference) of those distributions
+    old_logits: Tensor
+    exact_kl: Tensor  # [B,T] KL(policy || reference) of those distributions
     # [B,T] the variance of k1 under the policy: how far one token may be from that KL
-    k1_variance: torch.Tensor
+    k1_variance: Tensor
+
+
+class Models(NamedTuple):
+    """The models of the policy's training; the critic is None where the algorithm has none."""
+
+    policy: GPT
+    reference: GPT  # the fine-tuned model, which stays as it is
+    critic: Critic | None
 
 
 @torch.no_grad()
 def make_rollout(
-    *, policy, reference, critic, score_function, prompts, config, generator, eos_id, pad_id
-):
-    """Sample one response to each prompt and record a Rollout.
+    models: Models,
+    prompts: tuple[Tensor, Tensor],
+    *,
+    score_function: ScoreFunction,
+    config: Sampling,
+    generator: torch.Generator,
+    eos_id: int,
+    pad_id: int,
+    samples_per_prompt: int = 1,
+) -> Rollout:
+    """Sample responses and record a Rollout.
 
-    `prompts` is (tokens [B,P], mask [B,P]); `score_function(tokens [B,P+T], mask)` gives a score
-    per response, [B].
+    `prompts` is (tokens [N,P], mask [N,P]); `score_function(tokens [B,P+T], mask)` gives a score
+    per response, [B]. The responses to one prompt stand in neighbouring rows, B = N *
+    samples_per_prompt.
     """
     tokens, mask, sample_logprobs = sample_responses(
-        policy,
+        models.policy,
         *prompts,
         response_length=config.response_length,
         temperature=config.temperature,
         generator=generator,
         eos_id=eos_id,
         pad_id=pad_id,
+        samples_per_prompt=samples_per_prompt,
     )
-    batch = Responses(*prompts, tokens, mask)
+    check_mask(response_mask=mask)
+    repeated = [x.repeat_interleave(samples_per_prompt, dim=0) for x in prompts]
+    batch = Responses(*repeated, tokens, mask)
     logits, ref_logits = (
-        response_logits(model, batch, config.temperature) for model in (policy, reference)
+        response_logits(model, batch, config.temperature)
+        for model in (models.policy, models.reference)
     )
     scores, ended = score_responses(score_function, batch, config=config, eos_id=eos_id)
     return Rollout(
-        *prompts,
+        *repeated,
         tokens,
         mask,
         ended=ended,
         sample_logprobs=sample_logprobs,
         old_logprobs=response_logprobs(logits, batch),
         ref_logprobs=response_logprobs(ref_logits, batch),
-        old_values=response_values(critic, batch),
+        old_values=None if models.critic is None else response_values(models.critic, batch),
         scores=scores,
         old_logits=logits,
         exact_kl=zero_padding(values=exact_kl(logits=logits, ref_logits=ref_logits), mask=mask),

@@ -10,24 +10,24 @@ from minippo.masked import zero_padding
 from minippo.shapes import check_batch, check_data, check_range, check_shapes
 
 
-def shaped_rewards(*, scores, logprobs, ref_logprobs, response_mask, kl_coef):
+def shaped_rewards(*, scores, old_logprobs, ref_logprobs, response_mask, kl_coef):
     """Reward of every token: the KL penalty everywhere, the score on the last True slot.
 
     Equation (7.1)  r_t = -kl_coef (log pi(a_t|s_t) - log pi_ref(a_t|s_t)) + [t is the last True
                     slot] score
     Source   Ziegler et al. 2019, arXiv:1909.08593, section 2; Stiennon et al. 2020,
              arXiv:2009.01325, section 3.4.
-    Shapes   scores [B] float; logprobs, ref_logprobs [B,T] float; response_mask [B,T] bool ->
+    Shapes   scores [B] float; old_logprobs, ref_logprobs [B,T] float; response_mask [B,T] bool ->
              [B,T]; 0 where masked.
-    Gradient none: all arguments are data, logprobs included (those of the policy that sampled).
+    Gradient none: all arguments are data; old_logprobs are those of the policy that sampled.
     Limits   kl_coef=0: the score alone. A policy equal to the reference: the score alone.
     Raises   ValueError: shapes differ, any tensor requires grad, a bad mask, kl_coef outside [0,
              inf).
     """
-    check_batch(response_mask, data={"logprobs": logprobs, "ref_logprobs": ref_logprobs})
+    check_batch(response_mask, data={"old_logprobs": old_logprobs, "ref_logprobs": ref_logprobs})
     check_shapes(scores=(scores, "B"), response_mask=(response_mask, "bool B T"))
     check_data(scores=scores)
     check_range("[0, inf)", kl_coef=kl_coef)
-    rewards = zero_padding(values=-kl_coef * (logprobs - ref_logprobs), mask=response_mask)
+    rewards = zero_padding(values=-kl_coef * (old_logprobs - ref_logprobs), mask=response_mask)
     last_slot = response_mask.sum(dim=1) - 1  # [B,T] -> [B]
     return rewards.scatter_add(1, last_slot.unsqueeze(1), scores.to(rewards.dtype).unsqueeze(1))

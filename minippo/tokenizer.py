@@ -8,10 +8,27 @@ for the other. PAD is neither.
 """
 
 from array import array
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 import torch
 
 from minippo.errors import InputError
+
+
+class Tokenizer(Protocol):
+    """What a task needs to know of its tokenizer; the three below have it."""
+
+    pad_id: int
+    bos_id: int
+    eos_id: int
+
+    @property
+    def vocab_size(self) -> int: ...
+    def encode(self, text: str) -> list[int]: ...
+    def decode(self, ids: Sequence[int]) -> str: ...
+    def token_text(self, token_id: int) -> str: ...
+    def to_dict(self) -> dict[str, Any]: ...
 
 
 class WordTokenizer:

@@ -21,12 +21,13 @@ import tempfile
 import matplotlib.pyplot as plt
 import torch
 
-from minippo.config import resolve
+from minippo.commands.config import resolve
 from minippo.runs.folder import RunFolder
 from minippo.runs.screen import Screen
 from minippo.tasks.capitals import CAPITALS, QUESTION
-from minippo.train_toy import Run, collect_preferences, evaluate, fine_tune, make_reward_model
-from minippo.train_toy import optimise_policy, prepare, pretrain, response_probability
+from minippo.commands.train import Run, collect_preferences, evaluate, fine_tune, make_reward_model
+from minippo.commands.train import optimise_policy, prepare, pretrain
+from minippo.commands.summary import response_probability
 
 FAST = bool(os.environ.get("MINIPPO_FAST"))
 
@@ -290,6 +291,6 @@ exercise.check(my_objective)
 # - Ziegler et al. 2019, *Fine-Tuning Language Models from Human Preferences*, arXiv:1909.08593: the same for language models, with the KL to the reference
 #   in the reward.
 # - Ouyang et al. 2022, *Training language models to follow instructions with human feedback*, arXiv:2203.02155: the stages as they are run here.
-# - `minippo/train_toy.py`, `minippo/tasks/capitals.py`; docs/rlhf.md, docs/results.md.
+# - `minippo/commands/train.py`, `minippo/tasks/capitals.py`; docs/rlhf.md, docs/results.md.
 #
 # Next: [01 Tokens, logits, log-probs](01_tokens_logits_logprobs.ipynb).

@@ -307,7 +307,7 @@ for key, name in names.items():
 # some at 2 to 14. With dropout they reach from far below a thousandth to above 30.*
 #
 # A quarter of the ratios is further than 0.2 from 1 in the two lower rows, and 0.2 is the usual clip range of PPO (notebook 11). A training that starts like
-# this clips and corrects what nobody has changed. That is why minippo looks at the ratios of the first minibatch (`val/ratio_first`, P001 in
+# this clips and corrects what nobody has changed. That is why minippo looks at the ratios of the first minibatch (`val/ratio_max_deviation_first`, P001 in
 # docs/diagnostics.md).
 #
 # ## What would break this

@@ -17,12 +17,12 @@ from dataclasses import replace
 import matplotlib.pyplot as plt
 import torch
 
-from minippo.config import RewardConfig
+from minippo.commands.config import RewardConfig
 from minippo.gpt import GPT, GPTConfig
-from minippo.preferences import Comparisons, annotate
+from minippo.stages.preferences import Comparisons, annotate
 from minippo.reward_head import RewardModel, bradley_terry_loss, last_real_token
 from minippo.tokenizer import WordTokenizer, pad_right
-from minippo.train_reward import all_scores, heldout_report, pair_margins, train_reward_model
+from minippo.stages.reward import all_scores, heldout_report, pair_margins, train_reward_model
 
 FAST = bool(os.environ.get("MINIPPO_FAST"))
 
@@ -355,7 +355,7 @@ exercise.check(my_reward_loss)
 # %% [markdown]
 # ## References
 #
-# - `minippo/reward_head.py` (model and loss), `minippo/train_reward.py` (training, report, zero and unit), `minippo/preferences.py` (the annotator);
+# - `minippo/reward_head.py` (model and loss), `minippo/stages/reward.py` (training, report, zero and unit), `minippo/stages/preferences.py` (the annotator);
 #   docs/rlhf.md.
 # - Bradley and Terry 1952, *Rank Analysis of Incomplete Block Designs*: the model of paired comparisons.
 # - Stiennon et al. 2020, *Learning to summarize from human feedback*, arXiv:2009.01325: this loss for a reward model.

@@ -308,7 +308,7 @@ exercise.check(my_shaped_rewards)
 # %% [markdown]
 # ## References
 #
-# - `minippo/shaped_reward.py`, `minippo/masked.py` (both whitenings), `estimate_advantages` in `minippo/train_policy.py` (the order of things);
+# - `minippo/shaped_reward.py`, `minippo/masked.py` (both whitenings), `estimate_advantages` in `minippo/stages/policy.py` (the order of things);
 #   docs/qualifications.md, "Whitening only rescales".
 # - Ziegler et al. 2019, *Fine-tuning language models from human preferences*, arXiv:1909.08593: the KL penalty in the reward.
 # - Huang et al. 2024, *The N+ implementation details of RLHF with PPO*, arXiv:2403.17031: whitening with and without the mean.

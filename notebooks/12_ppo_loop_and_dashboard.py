@@ -8,7 +8,7 @@
 # 1. The score rises over a run. Does the policy loss, which is what the optimiser minimises, fall over the same run?
 # 2. An update takes 8 optimiser steps on one batch of responses. What share of the tokens is clipped at the first of the eight, and what is the policy loss
 #    there?
-# 3. A run reports two KLs: `objective/kl`, from the policy to the reference, and `policy/kl_old`, from before an update to after it. Which of them grows
+# 3. A run reports two KLs: `objective/kl`, from the policy to the reference, and `policy/kl_old_to_policy`, from before an update to after it. Which of them grows
 #    along a healthy run?
 
 # %%
@@ -19,14 +19,14 @@ from dataclasses import replace
 import matplotlib.pyplot as plt
 import torch
 
-from minippo.config import PPOConfig
+from minippo.commands.config import PPOConfig
 from minippo.critic_head import Critic
 from minippo.gpt import GPT, GPTConfig
 from minippo.rollout import make_rollout
 from minippo.runs.diagnostics import diagnose_all, ratio_first
 from minippo.tokenizer import WordTokenizer
-from minippo.train_policy import estimate_advantages, train_policy
-from minippo.updates import PPOUpdate
+from minippo.stages.policy import estimate_advantages, train_policy
+from minippo.algorithms.ppo import PPOUpdate
 
 FAST = bool(os.environ.get("MINIPPO_FAST"))
 
@@ -158,7 +158,7 @@ for step in range(8):
     print(
         f"step {step + 1}: policy loss {round(metrics['loss/policy_avg'], 3) + 0.0:6.3f}"
         f"   gradient norm {metrics['policy/grad_norm']:.3f}"
-        f"   largest |ratio - 1| {metrics['val/ratio_first']:.2f}"
+        f"   largest |ratio - 1| {metrics['val/ratio_max_deviation_first']:.2f}"
         f"   clipped {metrics['policy/clipfrac_avg']:.3f}"
         f"   approxkl {metrics['policy/approxkl_avg']:.4f}"
     )
@@ -167,7 +167,7 @@ for step in range(8):
 fig, axes = plt.subplots(1, 3, figsize=(7, 2.4), dpi=80, layout="constrained")
 titles = {
     "loss/policy_avg": "policy loss",
-    "val/ratio_first": "largest |ratio - 1|",
+    "val/ratio_max_deviation_first": "largest |ratio - 1|",
     "policy/clipfrac_avg": "share of tokens clipped",
 }
 for ax, (name, title) in zip(axes, titles.items()):
@@ -207,7 +207,7 @@ rows = learn()
 for row in (rows[0], rows[1], rows[4], rows[9], rows[-1]):
     print(
         f"update {row['update']:2d}   score {row['objective/scores']:6.3f}   "
-        f"objective/kl {row['objective/kl']:.3f}   policy/kl_old {row['policy/kl_old']:.3f}   "
+        f"objective/kl {row['objective/kl']:.3f}   policy/kl_old_to_policy {row['policy/kl_old_to_policy']:.3f}   "
         f"policy loss {row['loss/policy_avg']:.3f}"
     )
 
@@ -258,7 +258,7 @@ for title, names in panels.items():
 # nearer to 0. Watch the score.
 #
 # Prediction 3: `objective/kl` grows: it is the distance from the reference, and the score is bought with it. It is 0 in the first row, because a row
-# describes the policy that sampled. `policy/kl_old` does not grow: every update starts again from its own old policy.
+# describes the policy that sampled. `policy/kl_old_to_policy` does not grow: every update starts again from its own old policy.
 #
 # ## Every metric
 #
@@ -284,7 +284,7 @@ for name in rows[0]:
 # | `update`, `episode`, `lr` | number of the update; responses sampled so far; learning rate of this update | falls linearly to a tenth |
 # | `objective/scores` | mean over responses of the score, after the EOS rule | rises, then levels off |
 # | `objective/kl` | mean over responses of the sum over tokens of log pi - log pi_ref (k1) | 0 at first; rises, and levels off with the score |
-# | `objective/kl_exact` | the same with the KL at each visited state, summed over the vocabulary | near `objective/kl`: the difference is noise |
+# | `objective/kl_policy_to_ref_exact` | the same with the KL at each visited state, summed over the vocabulary | near `objective/kl`: the difference is noise |
 # | `objective/kl_se` | standard error of the difference of the two | small beside the KL; the two may differ by more than three of it once, not twice in a row on one side |
 # | `objective/entropy` | mean over responses of the sum of -log pi of the sampled tokens, nats per sequence | falls while the policy decides |
 # | `objective/non_score_reward` | -kl_coef times `objective/kl` | at most about 0 |
@@ -296,11 +296,11 @@ for name in rows[0]:
 # | `val/score_std` | standard deviation of the scores of the rollout | above 0: otherwise nothing is preferred |
 # | `val/reward_avg` | mean over tokens of the shaped reward | rises |
 # | `sample/logp_gap` | mean over tokens of the distance between log pi when sampled and when rescored | rounding, below 1e-4 |
-# | `val/ratio_first` | largest distance of a ratio from 1 at the first minibatch | rounding, below 1e-4 |
+# | `val/ratio_max_deviation_first` | largest distance of a ratio from 1 at the first minibatch | rounding, below 1e-4 |
 # | `val/ratio`, `val/ratio_var` | mean and variance of the ratios, average over the steps | near 1; small |
-# | `policy/approxkl_avg` | half the mean squared log-ratio, average over the steps | the size of `policy/kl_old`, or smaller |
+# | `policy/approxkl_avg` | half the mean squared log-ratio, average over the steps | the size of `policy/kl_old_to_policy`, or smaller |
 # | `policy/clipfrac_avg` | share of tokens whose clipped branch is the smaller one, average over the steps | below 0.5; 0 at times, as here in the end, but not in 20 updates in a row |
-# | `policy/kl_old` | exact KL(old policy, new policy) per token after the update, at the states of the rollout | small, and does not grow |
+# | `policy/kl_old_to_policy` | exact KL(old policy, new policy) per token after the update, at the states of the rollout | small, and does not grow |
 # | `policy/entropy_avg` | entropy of the next-token distribution, mean over tokens | falls; near 0 is fine only where the score has risen |
 # | `policy/grad_norm` | norm of the gradient before it is shortened to at most `max_grad_norm` | finite, of one order of magnitude |
 # | `loss/policy_avg` | the clipped loss, average over the steps | a little below 0; no measure of progress |
@@ -444,7 +444,7 @@ exercise.check(my_clip_fraction)
 # - Schulman et al. 2017, *Proximal Policy Optimization Algorithms*, arXiv:1707.06347: the loop and the clipped objective.
 # - Huang et al. 2024, *The N+ Implementation Details of RLHF with PPO*, arXiv:2403.17031: the details that the dashboard watches, and where they come from.
 # - Engstrom et al. 2020, *Implementation Matters in Deep Policy Gradients*, arXiv:2005.12729: how much of a result is in such details.
-# - `minippo/train_policy.py` (the loop), `minippo/updates.py` (the steps), `minippo/runs/diagnostics.py`; docs/metrics.md, docs/diagnostics.md,
+# - `minippo/stages/policy.py` (the loop), `minippo/algorithms/updates.py` (the steps), `minippo/runs/diagnostics.py`; docs/metrics.md, docs/diagnostics.md,
 #   docs/stage-6-ppo.md.
 #
 # Next: [13 The whole pipeline and the score-KL frontier](13_whole_pipeline_and_frontier.ipynb).

@@ -22,18 +22,19 @@ from dataclasses import replace
 import matplotlib.pyplot as plt
 import torch
 
-from minippo.config import resolve
+from minippo.commands.config import resolve
 from minippo.critic_head import Critic
-from minippo.optimum import best_of_n, draw_from_both, estimate_optimum
+from minippo.stages.optimum import best_of_n, draw_from_both, estimate_optimum
 from minippo.rollout import Responses, response_logits, response_logprobs
 from minippo.runs.folder import RunFolder
 from minippo.runs.screen import Screen
 from minippo.tokenizer import pad_right
 
 # %%
-from minippo.train_policy import train_policy
-from minippo.train_toy import Run, collect_preferences, fine_tune, make_reward_model, mean_gold
-from minippo.train_toy import prepare, pretrain
+from minippo.stages.policy import train_policy
+from minippo.commands.train import Run, collect_preferences, fine_tune, make_reward_model
+from minippo.commands.pipeline import mean_gold
+from minippo.commands.train import prepare, pretrain
 
 FAST = bool(os.environ.get("MINIPPO_FAST"))
 
@@ -181,7 +182,7 @@ for kl_coef, found in reached.items():
         )
 
 # %% [markdown]
-# A larger world can't be listed. There the package draws samples, half from the reference and half from the policy, and weights them (`minippo/optimum.py`).
+# A larger world can't be listed. There the package draws samples, half from the reference and half from the policy, and weights them (`minippo/stages/optimum.py`).
 # Here both ways can be compared. The same draws give best-of-n. Its KL is at most log n - (n - 1) / n.
 
 # %%
@@ -382,6 +383,6 @@ exercise.check(my_optimal_policy)
 # - Gao, Schulman and Hilton 2023, *Scaling Laws for Reward Model Overoptimization*, arXiv:2210.10760: score and gold against KL, for best-of-n and for RL.
 # - Stiennon et al. 2020, *Learning to summarize from human feedback*, arXiv:2009.01325: the same effect with people as the gold standard.
 # - Rafailov et al. 2023, *Direct Preference Optimization*, arXiv:2305.18290: the closed form of the best policy, and what else can be made of it.
-# - `minippo/optimum.py`, `minippo/exact/oracle.py`, `minippo/train_toy.py`; docs/rlhf.md, docs/results.md.
+# - `minippo/stages/optimum.py`, `minippo/exact/oracle.py`, `minippo/commands/train.py`; docs/rlhf.md, docs/results.md.
 #
 # This is the last notebook. Next: [00 RLHF in one minute](00_rlhf_in_one_minute.ipynb), once more.

@@ -32,20 +32,22 @@ with atheris.instrument_imports(
     include=[
         "minippo.runs.read",
         "minippo.runs.checkpoints",
-        "minippo.load",
-        "minippo.config",
-        "minippo.tasks.read_files",
-        "minippo.training_state",
+        "minippo.interchange.load",
+        "minippo.commands.config",
+        "minippo.tasks.files.read",
+        "minippo.stages.training_state",
         "minippo.tokenizer",
-        "minippo.command_line",
+        "minippo.commands.flags",
     ]
 ):
-    from minippo import load, training_state
-    from minippo.command_line import config_of_run
-    from minippo.config import resolve
+    from minippo.commands.config import resolve
+    from minippo.commands.flags import config_of_run
     from minippo.errors import InputError
+    from minippo.interchange import load
     from minippo.runs import read
-    from minippo.tasks.read_files import check_lengths, read_folder
+    from minippo.stages import training_state
+    from minippo.tasks.files.lengths import check_lengths
+    from minippo.tasks.files.read import read_folder
     from minippo.tokenizer import ByteTokenizer, WordTokenizer
 
 from minippo.gpt import GPT, GPTConfig  # noqa: E402

@@ -1,7 +1,11 @@
 import numpy as np
 import pytest
 import torch
-from helpers import (
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from minippo import baseline, policy_gradient, reward_to_go
+from tests.helpers import (
     assert_close,
     batch_of,
     check_common_refusals,
@@ -12,12 +16,8 @@ from helpers import (
     ragged_batches,
     value_and_gradients,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from test_policy_gradient import World, differ, stage_1
-from test_reward_to_go import stage_2
-
-from minippo import baseline, policy_gradient, reward_to_go
+from tests.test_policy_gradient import World, differ, stage_1
+from tests.test_reward_to_go import stage_2
 
 NAN = float("nan")
 seeds = st.integers(0, 2**31)

@@ -1,12 +1,12 @@
 import pytest
 import torch
-from helpers import assert_close, mask_of_lengths, ragged_masks, weighted_total
 from hypothesis import given
 from hypothesis import strategies as st
 
 from minippo.critic_head import Critic
 from minippo.gpt import GPT, GPTConfig
 from minippo.reward_head import RewardModel
+from tests.helpers import assert_close, mask_of_lengths, ragged_masks, weighted_total
 
 CONFIG = GPTConfig(vocab_size=11, context_length=8, n_layer=2, n_head=2, n_embd=8)
 PAD = 0  # random_tokens never draws it

@@ -7,7 +7,6 @@ import math
 
 import pytest
 import torch
-from helpers import assert_close, batch_of, f64, mask_of_lengths
 
 from minippo import gae, kl, ppo
 from minippo.baseline import value_loss
@@ -22,6 +21,7 @@ from minippo.policy_gradient import policy_gradient_loss, trajectory_returns
 from minippo.reward_to_go import rewards_to_go
 from minippo.rollout import apply_eos_rule
 from minippo.shaped_reward import shaped_rewards
+from tests.helpers import assert_close, batch_of, f64, mask_of_lengths
 
 # two next-token distributions over three tokens
 POLICY, REFERENCE = f64([0.7, 0.2, 0.1]), f64([0.2, 0.3, 0.5])

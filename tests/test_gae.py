@@ -3,7 +3,11 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from helpers import (
+from hypothesis import given
+from hypothesis import strategies as st
+
+from minippo import gae
+from tests.helpers import (
     assert_close,
     batch_of,
     check_common_refusals,
@@ -13,10 +17,6 @@ from helpers import (
     mask_of_lengths,
     ragged_batches,
 )
-from hypothesis import given
-from hypothesis import strategies as st
-
-from minippo import gae
 
 unit = st.floats(0, 1)
 WITH_SCALARS = {  # every estimate of this stage, as a function of tensors only

@@ -4,11 +4,11 @@ from dataclasses import FrozenInstanceError, replace
 import numpy as np
 import pytest
 import torch
-from helpers import assert_close, weighted_total
 from hypothesis import given
 from hypothesis import strategies as st
 
 from minippo.gpt import GPT, GPTConfig, KVCache
+from tests.helpers import assert_close, weighted_total
 
 CONFIG = GPTConfig(vocab_size=11, context_length=8, n_layer=2, n_head=2, n_embd=8)
 

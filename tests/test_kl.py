@@ -3,11 +3,11 @@ import math
 import numpy as np
 import pytest
 import torch
-from helpers import assert_close, f64
 from hypothesis import given
 from hypothesis import strategies as st
 
 from minippo import kl
+from tests.helpers import assert_close, f64
 
 ESTIMATORS = ["kl_k1", "kl_k2", "kl_k3"]
 INF = float("inf")

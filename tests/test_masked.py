@@ -1,7 +1,10 @@
 import numpy as np
 import pytest
 import torch
-from helpers import (
+from hypothesis import given
+
+from minippo import masked
+from tests.helpers import (
     assert_close,
     batch_of,
     check_layout_does_not_matter,
@@ -11,9 +14,6 @@ from helpers import (
     ragged_batches,
     value_and_gradients,
 )
-from hypothesis import given
-
-from minippo import masked
 
 NAMES = [
     "zero_padding",

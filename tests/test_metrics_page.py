@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 import minippo
-from tests.test_train_toy import run
+from tests.commands.test_train import run
 
 PAGE = (Path(minippo.__file__).parent.parent / "docs" / "metrics.md").read_text(encoding="utf-8")
 NAMED = set(re.findall(r"`([^`\s]+)`", PAGE))

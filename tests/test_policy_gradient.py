@@ -3,7 +3,11 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from helpers import (
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from minippo import policy_gradient
+from tests.helpers import (
     assert_close,
     batch_of,
     check_common_refusals,
@@ -14,10 +18,6 @@ from helpers import (
     ragged_batches,
     value_and_gradients,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
-from minippo import policy_gradient
 
 NAN = float("nan")
 seeds = st.integers(0, 2**31)

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 import minippo
-from minippo.command_line import parse_arguments
-from minippo.train_toy import main
+from minippo.commands.flags import parse_arguments
+from minippo.commands.train import main
 
 # noqa: F401  (bytes_folder and data are fixtures)
-from tests.test_export import FILES_RUN, bytes_folder  # noqa: F401  (bytes_folder and data are fixtures)
-from tests.test_train_toy import CAPITALS, TINY, data  # noqa: F401
+from tests.commands.test_export import FILES_RUN, bytes_folder  # noqa: F401  (bytes_folder and data are fixtures)
+from tests.commands.test_train import CAPITALS, TINY, data  # noqa: F401
 
 ROOT = Path(minippo.__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

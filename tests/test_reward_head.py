@@ -2,12 +2,12 @@ import math
 
 import pytest
 import torch
-from helpers import assert_close, f64, mask_of_lengths, ragged_masks
 from hypothesis import given
 from hypothesis import strategies as st
 
 from minippo.gpt import GPT, GPTConfig, KVCache
 from minippo.reward_head import RewardModel, bradley_terry_loss, last_real_token
+from tests.helpers import assert_close, f64, mask_of_lengths, ragged_masks
 
 CONFIG = GPTConfig(vocab_size=11, context_length=8, n_layer=2, n_head=2, n_embd=8)
 

@@ -1,7 +1,11 @@
 import numpy as np
 import pytest
 import torch
-from helpers import (
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from minippo import policy_gradient, reward_to_go
+from tests.helpers import (
     assert_close,
     batch_of,
     check_common_refusals,
@@ -11,11 +15,7 @@ from helpers import (
     mask_of_lengths,
     ragged_batches,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from test_policy_gradient import World, differ, stage_1
-
-from minippo import policy_gradient, reward_to_go
+from tests.test_policy_gradient import World, differ, stage_1
 
 NAN = float("nan")
 seeds = st.integers(0, 2**31)

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minippo.config import PPOConfig
+from minippo.commands.config import PPOConfig
 from minippo.critic_head import Critic
 from minippo.kl import exact_kl
 from minippo.rollout import (

@@ -1,7 +1,11 @@
 import numpy as np
 import pytest
 import torch
-from helpers import (
+from hypothesis import given
+from hypothesis import strategies as st
+
+from minippo import gae, kl, shaped_reward
+from tests.helpers import (
     assert_close,
     batch_of,
     check_common_refusals,
@@ -11,10 +15,6 @@ from helpers import (
     mask_of_lengths,
     ragged_batches,
 )
-from hypothesis import given
-from hypothesis import strategies as st
-
-from minippo import gae, kl, shaped_reward
 
 
 def ragged_with_scores(batch):

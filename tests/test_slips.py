@@ -10,17 +10,6 @@ import re
 import types
 
 import pytest
-import test_baseline
-import test_gae
-import test_kl
-import test_logprobs
-import test_masked
-import test_policy_gradient
-import test_ppo
-import test_reward_to_go
-import test_shaped_reward
-import test_trpo
-from helpers import f64
 
 from minippo import (
     baseline,
@@ -35,6 +24,19 @@ from minippo import (
     shapes,
     trpo,
 )
+from tests import (
+    test_baseline,
+    test_gae,
+    test_kl,
+    test_logprobs,
+    test_masked,
+    test_policy_gradient,
+    test_ppo,
+    test_reward_to_go,
+    test_shaped_reward,
+    test_trpo,
+)
+from tests.helpers import f64
 
 ROOMS = (
     baseline,

@@ -9,15 +9,6 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from helpers import (
-    assert_close,
-    check_layout_does_not_matter,
-    check_padding_is_never_read,
-    f64,
-    mask_of_lengths,
-    ragged_batches,
-    value_and_gradients,
-)
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -37,6 +28,15 @@ from minippo.masked import whiten
 from minippo.policy_gradient import policy_gradient_loss, trajectory_returns
 from minippo.reward_to_go import rewards_to_go
 from minippo.shaped_reward import shaped_rewards
+from tests.helpers import (
+    assert_close,
+    check_layout_does_not_matter,
+    check_padding_is_never_read,
+    f64,
+    mask_of_lengths,
+    ragged_batches,
+    value_and_gradients,
+)
 
 NO_BIAS = 1e-10
 PROMPT_PROBS = {1: None, 2: f64([0.3, 0.7])}

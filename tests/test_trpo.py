@@ -5,7 +5,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from helpers import (
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from minippo import kl, policy_gradient, ppo, trpo
+from minippo.logprobs import token_logprobs
+from tests.helpers import (
     BAD_MASKS,
     assert_close,
     batch_of,
@@ -19,12 +25,6 @@ from helpers import (
     small_gpt,
     value_and_gradients,
 )
-from hypothesis import given
-from hypothesis import strategies as st
-from torch.nn.attention import SDPBackend, sdpa_kernel
-
-from minippo import kl, policy_gradient, ppo, trpo
-from minippo.logprobs import token_logprobs
 
 INF, NAN = float("inf"), float("nan")
 POLICY, PAIR = "logprobs old_logprobs advantages", "logprobs old_logprobs"

@@ -14,7 +14,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-from minippo.exact.__main__ import main as draw_ladder
+from minippo.__main__ import main as draw_ladder
 
 FOLDER = Path(__file__).resolve().parent
 FROM_A_RUN = ("clip_cases", "values_along_response", "score_against_kl", "reward_and_kl")

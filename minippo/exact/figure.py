@@ -5,7 +5,7 @@ Readable without colour: the kinds of reward differ in lightness and hatching, t
 and marker.
 """
 
-from minippo.runs.figures import BLUE, DARK, ORANGE, PALE
+from minippo.runs.figures.style import BLUE, DARK, ORANGE, PALE
 
 BARS = {
     "policy gradient": "policy\ngradient",

@@ -6,9 +6,11 @@ docs/qualifications.md quotes the output.
 
 import functools
 import sys
+from collections.abc import Sequence
 
 import torch
 
+from minippo.commands.wrapper import Parser, command
 from minippo.exact.estimators import bias_and_variance, gradient_samples, mean_and_covariance
 from minippo.exact.ladder import (
     make_world,
@@ -327,11 +329,17 @@ def as_text(value):
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def main():
+@command
+def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit status."""
+    Parser(
+        prog="python -m minippo.exact.qualifications",
+        description="What is often said about policy gradients, with the condition that is left "
+        "out, in numbers. It takes no arguments and less than a minute.",
+    ).parse_args(arguments)
     torch.set_num_threads(1)  # tensors of a few numbers: more threads only wait for each other
     for sentence, measure in QUALIFICATIONS:
-        print(sentence)
+        print(sentence, flush=True)
         for name, value in measure().items():
             print(f"    {name}: {as_text(value)}")
     return 0

@@ -5,17 +5,14 @@ says what it sees in the last one, or None. docs/diagnostics.md has a section fo
 means and what to look at. They read numbers only, so they can be asked again about a run that is
 over:
 
-    python -m minippo.runs.diagnostics runs/tldr-ppo-default-0
+    python -m minippo.diagnostics runs/tldr-ppo-default-0
 
 P004 (PAD is EOS) stands in rollout.sample_responses: such a run is refused before there is a row.
 """
 
-import math
 import sys
+from collections.abc import Sequence
 from typing import NamedTuple
-
-from minippo.errors import InputError
-from minippo.runs.folder import RunFolder
 
 # of a ratio from 1, and of a log-probability from itself: float32 leaves 1e-6
 LARGEST_GAP = 1e-4
@@ -64,10 +61,10 @@ def diagnose_all(rows, silent=()):
     return found
 
 
-def never_asked(*, algorithm, num_ppo_epochs, num_mini_batches):
-    """Codes that have no meaning for a run: P007 where nothing is clipped, or where one step leaves
-    nothing to clip."""
-    return () if algorithm == "ppo" and num_ppo_epochs * num_mini_batches > 1 else ("P007",)
+def never_asked(silent: Sequence[str], *, steps: int) -> set[str]:
+    """Codes that have no meaning for a run: those of its algorithm, and P007 where one step per
+    rollout leaves nothing to clip."""
+    return {*silent, *(() if steps > 1 else ("P007",))}
 
 
 # -- one function per diagnostic
@@ -76,7 +73,7 @@ def never_asked(*, algorithm, num_ppo_epochs, num_mini_batches):
 def ratio_first(rows):
     """P001. Before the first step of an update the policy is the one that sampled: every ratio is
     1."""
-    gap = rows[-1]["val/ratio_first"]
+    gap = rows[-1]["val/ratio_max_deviation_first"]
     return f"abs(ratio - 1) is {gap:.2g} at the first minibatch" if gap > LARGEST_GAP else None
 
 
@@ -99,7 +96,7 @@ def kl_biased(rows):
         return None
     return (
         f"k1 is {rows[-1]['objective/kl']:.3g} nats, the exact KL at the same states "
-        f"{rows[-1]['objective/kl_exact']:.3g}, "
+        f"{rows[-1]['objective/kl_policy_to_ref_exact']:.3g}, "
         f"{abs(errors[1]):.1f} standard errors apart, and so it was in the update before"
     )
 
@@ -107,7 +104,10 @@ def kl_biased(rows):
 def _kl_error(row):
     """Standard errors between k1 and the exact KL, with a sign; 0 where they are a small share of
     the KL."""
-    difference, exact = row["objective/kl"] - row["objective/kl_exact"], row["objective/kl_exact"]
+    difference, exact = (
+        row["objective/kl"] - row["objective/kl_policy_to_ref_exact"],
+        row["objective/kl_policy_to_ref_exact"],
+    )
     return (
         difference / row["objective/kl_se"]
         if abs(difference) > SMALLEST_KL_GAP * exact and row["objective/kl_se"] > 0
@@ -127,12 +127,10 @@ def no_eos(rows):
 
 def dead_critic(rows):
     """P006. A critic that is trained moves, and explains something after a while."""
-    change, explained = (
-        rows[-1]["val/critic_head_change"],
-        [row["val/explained_variance"] for row in rows[-WINDOW:]],
-    )
+    change = rows[-1].get("val/critic_head_change")
     if change is None:
         return None  # the algorithm has no critic
+    explained = [row["val/explained_variance"] for row in rows[-WINDOW:]]
     if change == 0:
         return "the head of the critic did not move"
     if len(rows) >= PATIENCE and max(explained) <= 0:
@@ -207,33 +205,7 @@ DIAGNOSTICS = (
 )
 
 
-def main(folders=None):
-    """Print the findings of finished runs, one line each; returns the exit status."""
-    try:
-        for folder in sys.argv[1:] if folders is None else folders:
-            run = RunFolder(folder)
-            rows, config = run.metrics_until(math.inf), run.read_config()
-            found = diagnose_all(
-                rows,
-                never_asked(
-                    algorithm=config["run"]["algorithm"],
-                    **{
-                        name: config["ppo"][name] for name in ("num_ppo_epochs", "num_mini_batches")
-                    },
-                ),
-            )
-            print(
-                "\n".join(
-                    f"{folder}: {line}"
-                    for line in found or [f"nothing found in {len(rows)} updates"]
-                )
-            )
-    except (InputError, KeyError, TypeError) as error:
-        what = error if isinstance(error, InputError) else f"{folder}: not a run of this version"
-        print(f"error: {what}", file=sys.stderr)
-        return 2
-    return 0
+if __name__ == "__main__":  # the door that this command had before
+    from minippo.commands.wrapper import door
 
-
-if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(door("minippo.commands.diagnostics"))

@@ -1,0 +1,193 @@
+"""Every number of a run: the sections that the stages hold, and the presets.
+
+The command line is made from these fields: `learning_rate` is the flag --learning_rate (or
+--learning-rate). The defaults are those of the task tldr; PRESETS says where the other tasks and
+the quick preset differ. `resolve` puts the layers together: defaults, preset, algorithm, what the
+user set.
+"""
+
+from collections.abc import Mapping
+from dataclasses import Field, asdict, dataclass, fields
+from typing import Any
+
+from minippo.algorithms import DEFAULT, REGISTRY, readers_of
+from minippo.algorithms.base import PPOConfig
+from minippo.settings import Checked, count, setting
+from minippo.stages.evaluate import EvalConfig
+from minippo.stages.preferences import PreferenceConfig
+from minippo.stages.pretrain import PretrainConfig
+from minippo.stages.reward import RewardConfig
+from minippo.stages.sft import SFTConfig
+from minippo.tasks import TASKS
+
+
+@dataclass(frozen=True)
+class RunConfig(Checked):
+    """What is run, and where."""
+
+    task: str = setting("tldr", "the world of the run", choices=tuple(TASKS))
+    data: str | None = setting(
+        None, "the folder of your own text and preferences, for --task files"
+    )
+    start_from: str | None = setting(
+        None,
+        "the folder of a GPT-2 in Hugging Face's files, in the place of pretraining, "
+        "for --task files",
+    )
+    truncate: bool = setting(False, "cut texts that are longer than the context, at a word")
+    algorithm: str = setting(DEFAULT, "how the policy is trained", choices=tuple(REGISTRY))
+    preset: str = setting(
+        "default", "quick: the same job, smaller (capitals: the same)", choices=("default", "quick")
+    )
+    seed: int = setting(0, "every random number follows from it", low=0, high=2**31 - 1)
+    device: str = setting(
+        "auto", "auto takes CUDA when there is one", choices=("auto", "cpu", "cuda")
+    )
+    threads: int = setting(2, "threads of the CPU", low=1, high=256)
+    tensorboard: bool = setting(
+        False, "write the metrics as TensorBoard events too; needs the package tensorboard"
+    )
+    save_every: int = count(
+        10, "updates of the policy between two states that --resume can go on from"
+    )
+
+
+@dataclass(frozen=True)
+class TaskConfig(Checked):
+    """The size of the world."""
+
+    tldr_values: int = setting(5, "tldr: different jobs, cities and hobbies", low=3, high=6)
+    prompt_length: int = count(
+        160, "files: the longest prompt, in tokens (bytes, without --start_from)", low=4, high=4096
+    )
+    completion_length: int = count(
+        320, "files: the longest completion, in tokens, one for EOS included", low=5, high=4096
+    )
+
+
+@dataclass(frozen=True)
+class ModelConfig(Checked):
+    """The size of the GPT; the reward model and the critic each have a trunk of the same size."""
+
+    n_layer: int = count(3, "blocks", high=100)
+    n_head: int = count(4, "attention heads; a divisor of n_embd", high=100)
+    n_embd: int = count(64, "width", high=4096)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.n_embd % self.n_head:
+            raise ValueError(f"n_head: wanted a divisor of n_embd {self.n_embd}, got {self.n_head}")
+
+
+@dataclass(frozen=True)
+class Config:
+    """The whole configuration, a section per stage."""
+
+    run: RunConfig
+    task: TaskConfig
+    model: ModelConfig
+    pretrain: PretrainConfig
+    sft: SFTConfig
+    preference: PreferenceConfig
+    reward: RewardConfig
+    ppo: PPOConfig
+    eval: EvalConfig
+
+    def to_dict(self) -> dict[str, dict[str, Any]]:
+        """{section: {field: value}}: what config.json holds."""
+        return asdict(self)
+
+
+SECTIONS: dict[str, Any] = {item.name: item.type for item in fields(Config)}
+FIELDS: dict[str, tuple[str, Field]] = {  # name -> (its section, the field)
+    item.name: (section, item) for section, kind in SECTIONS.items() for item in fields(kind)
+}
+
+# (task, preset) -> what differs from the defaults
+PRESETS: dict[tuple[str, str], dict[str, Any]] = {
+    ("tldr", "default"): {},
+    ("tldr", "quick"): {
+        "tldr_values": 3,
+        "n_layer": 2,
+        "pretrain_steps": 600,
+        "preference_prompts": 3000,
+        "preference_heldout": 200,
+        "num_updates": 20,
+        "eval_prompts": 300,
+    },
+    ("capitals", "default"): {
+        "n_layer": 2,
+        "pretrain_steps": 200,
+        "preference_prompts": 10000,
+        "preference_heldout": 200,
+        "annotator_temperature": 0.4,
+        "response_length": 4,
+        "num_updates": 60,
+        "learning_rate": 3e-4,
+    },
+    ("files", "default"): {
+        "pretrain_steps": 1000,
+        "pretrain_batch_size": 16,
+        "sft_steps": 400,
+        "sft_batch_size": 32,
+        "sft_learning_rate": 1e-3,
+        "preference_heldout": 200,
+        "reward_epochs": 5,
+        "reward_learning_rate": 1e-3,
+        "response_length": 240,
+        "num_updates": 60,
+        "batch_size": 64,
+        "learning_rate": 2e-4,
+        "eval_prompts": 200,
+        "optimum_prompts": 16,
+        "optimum_draws": 128,
+    },
+}
+PRESETS["capitals", "quick"] = PRESETS["capitals", "default"]
+PRESETS["files", "quick"] = PRESETS["files", "default"] | {
+    "pretrain_steps": 300,
+    "sft_steps": 350,
+    "response_length": 160,
+    "num_updates": 25,
+    "batch_size": 32,
+    "eval_prompts": 100,
+    "optimum_prompts": 4,
+    "optimum_draws": 64,
+}
+
+
+def resolve(settings: Mapping[str, Any]) -> Config:
+    """A Config from {field: value}: the defaults, the preset's, the algorithm's, then these.
+    ValueError names a field."""
+    for name in settings:
+        if name not in FIELDS:
+            raise ValueError(f"{name}: there is no such setting")
+    run = RunConfig(**_section("run", settings))
+    values = PRESETS[run.task, run.preset] | dict(REGISTRY[run.algorithm].settings)
+    values |= dict(settings)
+    return Config(**{name: kind(**_section(name, values)) for name, kind in SECTIONS.items()})
+
+
+def _section(section: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if FIELDS[name][0] == section}
+
+
+def stored_settings(sections: Mapping[str, Any]) -> dict[str, Any]:
+    """{field: value} of a stored configuration. KeyError: it lacks one, another version made it."""
+    return {name: sections[section][name] for name, (section, _) in FIELDS.items()}
+
+
+def check_used(settings: Mapping[str, Any]) -> None:
+    """Refuse what was set and would change nothing: this algorithm, or this start, does not read
+    it. ValueError names it."""
+    algorithm = settings.get("algorithm", DEFAULT)
+    for name in settings:
+        readers = readers_of(name)
+        if readers and algorithm not in readers:
+            raise ValueError(
+                f"{name}: --algorithm {algorithm} does not use it; it is for {', '.join(readers)}"
+            )
+        if settings.get("start_from") is not None and FIELDS[name][0] in ("model", "pretrain"):
+            raise ValueError(
+                f"{name}: --start_from takes a model as it is, and does not pretrain it"
+            )

@@ -1,0 +1,43 @@
+"""What the metrics of finished runs say about their health: python -m minippo.diagnostics RUN [RUN
+...]
+
+A line for each diagnostic that speaks; docs/diagnostics.md has a section for each.
+"""
+
+import math
+from collections.abc import Sequence
+
+from minippo.algorithms import REGISTRY
+from minippo.commands.config import FIELDS
+from minippo.commands.wrapper import Parser, command
+from minippo.errors import InputError
+from minippo.runs.diagnostics import Finding, diagnose_all, never_asked
+from minippo.runs.folder import RunFolder
+
+
+def findings(folder: str) -> tuple[int, list[Finding]]:
+    """(updates, what is found in their metrics) of a run."""
+    run = RunFolder(folder)
+    rows, config = run.metrics_until(math.inf), run.read_config()
+    try:
+        algorithm, epochs, minibatches = (
+            config[FIELDS[name][0]][name]
+            for name in ("algorithm", "num_ppo_epochs", "num_mini_batches")
+        )
+        silent = REGISTRY[algorithm].silent_diagnostics
+        found = diagnose_all(rows, never_asked(silent, steps=epochs * minibatches))
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{folder}: not a run of this version ({error})") from error
+    return len(rows), found
+
+
+@command
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; returns its exit status."""
+    parser = Parser(prog="python -m minippo.diagnostics", description=__doc__)
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="the folder of a run")
+    for folder in parser.parse_args(arguments).runs:
+        updates, found = findings(folder)
+        for line in found or [f"nothing found in {updates} updates"]:
+            print(f"{folder}: {line}")
+    return 0

@@ -1,0 +1,134 @@
+"""The same run on several seeds, each in a process of its own, and a table of all of them with the
+worst below.
+
+    python -m minippo.measure --seeds 0-9 --root runs/measure --task tldr --preset default
+
+Whatever is not --seeds or --root goes to minippo.train_toy. The table is Markdown, on the screen
+and in ROOT/table.md. The same command again goes on: a seed that is finished is not run again, and
+one that was interrupted is resumed. A folder with other settings is refused.
+"""
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from minippo.commands.flags import parse_arguments
+from minippo.commands.wrapper import Parser, command
+from minippo.errors import InputError, Interrupted
+from minippo.runs.files import write_text_whole
+from minippo.runs.read import read_json
+
+COLUMNS = (  # header, how to get it from a summary, which of two values is the worse one, decimals
+    ("seconds", lambda s: s["seconds"]["total"], max, 0),
+    ("in loops", lambda s: s["seconds_in_matmul_loops"], max, 0),
+    ("MiB", lambda s: s["peak_memory_mib"], max, 0),
+    ("RM accuracy", lambda s: s["reward_model"]["heldout_accuracy"], min, 3),
+    ("ceiling", lambda s: s["reward_model"]["annotator_ceiling"], min, 3),
+    ("skill", lambda s: s["reward_model"]["skill"], min, 3),
+    ("gold share before", lambda s: _share(s, "sft"), min, 3),
+    ("gold share after", lambda s: _share(s, "policy"), min, 3),
+    ("win rate", lambda s: s["win_rate"]["value"], min, 3),
+    ("optimality", lambda s: s["optimality"], min, 3),
+    ("ESS", lambda s: s["optimum"]["effective_sample_size"], min, 0),
+    ("least ESS", lambda s: s["optimum"]["effective_sample_size_min"], min, 0),
+    ("EOS", lambda s: s["policy"]["eos_rate"], min, 3),
+    ("KL", lambda s: s["policy"]["kl"], max, 2),
+    ("P(right) before", lambda s: _right(s, "before"), min, 3),
+    ("P(right) after", lambda s: _right(s, "after"), min, 3),
+)
+
+
+def table(summaries):
+    """Lines of a Markdown table: a row per summary, and the worst of each column; columns without a
+    number are left out."""
+    columns = [
+        column for column in COLUMNS if all(column[1](summary) is not None for summary in summaries)
+    ]
+    rows = [
+        [f"{get(summary):.{decimals}f}" for _, get, _, decimals in columns] for summary in summaries
+    ]
+    worst = [
+        f"{worse(get(summary) for summary in summaries):.{decimals}f}"
+        for _, get, worse, decimals in columns
+    ]
+    lines = [["seed", *(header for header, *_ in columns)], ["---:"] * (len(columns) + 1)]
+    lines += [[str(summary["seed"]), *row] for summary, row in zip(summaries, rows)] + [
+        ["worst", *worst]
+    ]
+    return ["| " + " | ".join(line) + " |" for line in lines]
+
+
+def _share(summary, which):
+    """Mean gold of a stage over the best possible."""
+    return None if summary["gold_max"] is None else summary[which]["gold"] / summary["gold_max"]
+
+
+def _right(summary, when):
+    """The mean probability of the right answers that the run watched."""
+    rows = summary["answers"]
+    return None if not rows else sum(row[f"right_{when}"] for row in rows) / len(rows)
+
+
+def has_settings(out: Path, arguments: Sequence[str]) -> bool:
+    """Was the run in this folder made with these arguments?"""
+    try:
+        found = read_json(out / "config.json")
+        wanted = parse_arguments(arguments).config.to_dict()
+    except InputError:
+        return False
+    found.pop("versions", None)
+    if wanted["run"]["start_from"] is not None:
+        wanted["model"] = found.get("model")  # the size is that of the model to start from
+    return found == wanted
+
+
+def run_once(out: Path, arguments: Sequence[str]) -> int:
+    """Run train_toy in a process of its own, or go on with the run that was stopped in this folder;
+    its exit status."""
+    begun = (out / "config.json").exists()
+    if begun and not has_settings(out, arguments):
+        raise InputError(f"--root: {out} holds a run with other settings; name another --root")
+    if (out / "summary.json").exists():
+        return 0
+    own = ["--resume"] if begun else [*arguments]
+    program = [sys.executable, "-m", "minippo.train_toy", *own, "--out", str(out), "--quiet"]
+    process = subprocess.Popen(program)
+    try:
+        return process.wait()
+    except KeyboardInterrupt:  # the run has heard it too, and ends with the update it is in
+        process.wait()
+        raise Interrupted("interrupted; to go on: the same command once more") from None
+
+
+def seeds_of(text: str) -> range:
+    """The seeds of "first-last", or of one number."""
+    try:
+        first, last = (int(end) for end in (text.split("-") * 2)[:2])
+        if text.count("-") > 1 or last < first:
+            raise ValueError
+    except ValueError:
+        raise InputError(f"--seeds: wanted first-last, as in 0-9, got {text!r}") from None
+    return range(first, last + 1)
+
+
+@command
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; returns its exit status."""
+    parser = Parser(prog="python -m minippo.measure", description=__doc__)
+    parser.add_argument("--seeds", default="0-9", help="first-last, or one number")
+    parser.add_argument(
+        "--root", default="runs/measure", type=Path, help="where the run folders and the table go"
+    )
+    own, passed_on = parser.parse_known_args(arguments)
+    summaries = []
+    for seed in seeds_of(own.seeds):
+        out = own.root / f"seed-{seed}"
+        status = run_once(out, [*passed_on, "--seed", str(seed)])
+        if status != 0:
+            return status
+        summaries.append(read_json(out / "summary.json"))
+    lines = table(summaries)
+    write_text_whole(own.root / "table.md", "\n".join(lines) + "\n")
+    print("\n".join(lines))
+    return 0

@@ -1,0 +1,165 @@
+"""Where the seconds of a PPO update go: by part of the update, and by kind of operation.
+
+    python -m minippo.profile_update --run runs/tldr-ppo-default-0
+
+Takes the fine-tuned model and the reward model of a finished run and makes a few updates with the
+settings of that run, on the CPU: once to time the parts, and then once more, from where that ended,
+to record every operation.
+"""
+
+import copy
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from minippo.algorithms import REGISTRY
+from minippo.commands.config import Config, resolve, stored_settings
+from minippo.commands.prepare import make_task
+from minippo.commands.wrapper import Parser, command
+from minippo.critic_head import Critic
+from minippo.errors import InputError
+from minippo.interchange.load import load_gpt, load_reward_model, load_tokenizer
+from minippo.rollout import Models
+from minippo.runs.read import read_json
+from minippo.stages import policy as trainer
+
+KINDS = {  # kind -> what the names of its operators contain; the first that fits counts
+    "matrix products and attention": ("mm", "linear", "attention"),
+    "GELU and LayerNorm": ("gelu", "layer_norm"),
+    "softmax, gather, sampling": (
+        "softmax",
+        "gather",
+        "scatter",
+        "multinomial",
+        "exponential",
+        "argmax",
+    ),
+    "optimiser and gradient norm": ("optimizer", "_foreach", "norm"),
+    "copies and joins": ("copy", "cat", "clone", "contiguous"),
+}
+
+
+Times = dict[str, float]
+
+
+def profile_updates(run: str, updates: int) -> tuple[Times, Times, float]:
+    """({part: seconds}, {kind of operation: seconds}, seconds in all) of some updates."""
+    config = run_config(run, updates)
+    torch.set_num_threads(config.run.threads)
+    models, world = models_and_world(run, config)
+    settings = {
+        "config": config.ppo,
+        "algorithm": config.run.algorithm,
+        "generator": torch.Generator().manual_seed(0),
+    }
+    with timed_parts(config.run.algorithm) as parts:
+        begin = time.perf_counter()
+        trainer.train_policy(models, world, **settings)
+        total = time.perf_counter() - begin
+    with profile(activities=[ProfilerActivity.CPU]) as record:
+        trainer.train_policy(models, world, **settings)
+    kinds = Counter()
+    for event in record.key_averages():
+        kinds[kind_of_operation(event.key)] += event.self_cpu_time_total / 1e6
+    parts["prompts, metrics and the loop around"] = total - sum(parts.values())
+    return dict(parts), dict(kinds), total
+
+
+def models_and_world(run: str, config: Config) -> tuple[Models, trainer.World]:
+    """What the training of this run begins with."""
+    tokenizer = None if config.run.start_from is None else load_tokenizer(run, "sft")
+    task = make_task(config, generator=torch.Generator().manual_seed(0), tokenizer=tokenizer)
+    reference = load_gpt(run, "sft").requires_grad_(False)
+    reward_model = load_reward_model(run).requires_grad_(False)
+    has_critic = REGISTRY[config.run.algorithm].has_critic
+    critic = Critic.from_reward_model(reward_model) if has_critic else None
+    rng = random.Random(0)
+    world = trainer.World(
+        draw_prompts=lambda n: task.prompt_batch(task.training_prompts(n, rng=rng)),
+        score_function=reward_model,
+        eos_id=task.tokenizer.eos_id,
+        pad_id=task.tokenizer.pad_id,
+    )
+    return Models(copy.deepcopy(reference).requires_grad_(True), reference, critic), world
+
+
+def run_config(run: str, updates: int) -> Config:
+    """The configuration of a run, with another number of updates."""
+    path = Path(run) / "config.json"
+    sections = read_json(path)
+    try:
+        return resolve(stored_settings(sections) | {"num_updates": updates})
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: not the configuration of a run ({error})") from error
+
+
+@contextmanager
+def timed_parts(algorithm: str) -> Iterator[Counter[str]]:
+    """While it is open, the parts of an update are timed; gives {part: seconds}."""
+    make_update = REGISTRY[algorithm].update
+    update = getattr(make_update, "func", make_update)  # the class below a partial
+    parts = (
+        (trainer, "make_rollout", "rollout: sampling and rescoring"),
+        (trainer, "estimate_advantages", "rewards and advantages"),
+        (update, "__call__", "update: forward, backward, step"),
+    )
+    seconds: Counter[str] = Counter()
+
+    def timed(part: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **settings: Any) -> Any:
+            begin = time.perf_counter()
+            result = function(*arguments, **settings)
+            seconds[part] += time.perf_counter() - begin
+            return result
+
+        return call
+
+    originals = [getattr(owner, name) for owner, name, _ in parts]
+    for (owner, name, part), function in zip(parts, originals):
+        setattr(owner, name, timed(part, function))
+    try:
+        yield seconds
+    finally:
+        for (owner, name, _), function in zip(parts, originals):
+            setattr(owner, name, function)
+
+
+def kind_of_operation(name: str) -> str:
+    """The kind that an operator of torch counts as."""
+    return next(
+        (kind for kind, marks in KINDS.items() if any(mark in name.lower() for mark in marks)),
+        "everything else",
+    )
+
+
+def lines_of(title: str, seconds: Times, whole: float) -> list[str]:
+    """A Markdown table of shares, the largest first."""
+    rows = sorted(seconds.items(), key=lambda item: -item[1])
+    return [
+        f"| {title} | share |",
+        "| --- | ---: |",
+        *(f"| {name} | {100 * value / whole:.0f} % |" for name, value in rows),
+    ]
+
+
+@command
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; returns its exit status."""
+    parser = Parser(prog="python -m minippo.profile_update", description=__doc__)
+    parser.add_argument("--run", required=True, help="the folder of a finished run")
+    parser.add_argument("--updates", type=int, default=10)
+    own = parser.parse_args(arguments)
+    if own.updates < 1:
+        raise InputError(f"--updates: wanted at least 1, got {own.updates}")
+    parts, kinds, total = profile_updates(own.run, own.updates)
+    print(f"{total / own.updates:.2f} s per update, mean of {own.updates}\n")
+    print("\n".join(lines_of("part of an update", parts, total)) + "\n")
+    print("\n".join(lines_of("kind of operation", kinds, sum(kinds.values()))))
+    return 0

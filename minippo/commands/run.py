@@ -1,0 +1,201 @@
+"""What every stage of a run needs: configuration, task, device, folder, screen and clock."""
+
+import random
+import time
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from minippo.algorithms import REGISTRY
+from minippo.algorithms.base import Algorithm
+from minippo.commands.config import Config
+from minippo.errors import InputError
+from minippo.runs.diagnostics import Finding, diagnose, never_asked
+from minippo.runs.folder import RunFolder
+from minippo.runs.screen import Screen
+from minippo.stages.policy import Row, State
+from minippo.stages.training_state import check_numbers
+from minippo.tasks.base import Task
+
+Model = TypeVar("Model", bound=nn.Module)
+
+
+def stage_seed(seed: int, name: str) -> int:
+    """A number for each (seed, stage): no stage's randomness depends on how much of it another one
+    used."""
+    return zlib.crc32(f"{seed} {name}".encode())
+
+
+def context_needed(config: Config, task: Task) -> int:
+    """Tokens of the longest sequence that any stage will read."""
+    return max(task.document_length, task.prompt_length + config.ppo.response_length)
+
+
+class Report:
+    """What a stage has to show: the figures on its line, and the models to keep."""
+
+    def __init__(self) -> None:
+        self.text: list[str] = []
+        self.kept: list[tuple[str, nn.Module, dict[str, Any]]] = []
+
+    def say(self, text: str) -> None:
+        """Put this on the stage's line."""
+        self.text.append(text)
+
+    def keep(self, stage: str, model: nn.Module, **info: Any) -> None:
+        """Write a checkpoint when the stage is over."""
+        self.kept.append((stage, model, info))
+
+
+class Run:
+    """One run of train_toy, from config.json to summary.json."""
+
+    def __init__(
+        self,
+        config: Config,
+        task: Task,
+        device: torch.device,
+        folder: RunFolder,
+        screen: Screen,
+        resume: bool = False,
+    ):
+        self.config, self.task, self.device = config, task, device
+        self.folder, self.screen, self.resume = folder, screen, resume
+        self.seconds: dict[str, float] = {}
+        self.findings: list[Finding] = []
+        self.seconds_of_writing = 0.0  # checkpoints, states and metrics
+
+    @property
+    def algorithm(self) -> Algorithm:
+        return REGISTRY[self.config.run.algorithm]
+
+    # -- the clock and the screen
+
+    @contextmanager
+    def stage(self, name: str, seconds_before: float = 0.0) -> Iterator[Report]:
+        """Times a stage. Its models are saved before its line is printed: a line can fail."""
+        begin, report = time.perf_counter() - seconds_before, Report()
+        yield report
+        self.seconds[name] = time.perf_counter() - begin
+        for stage, model, info in report.kept:
+            self.save(stage, model, **info)
+        self.screen.stage(name, ", ".join(report.text), self.seconds[name])
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Times what is written so that the run can be taken up again."""
+        begin = time.perf_counter()
+        yield
+        self.seconds_of_writing += time.perf_counter() - begin
+
+    def bar(self, name: str) -> Callable[[Iterable], Iterable]:
+        """A progress bar for the loops of a stage."""
+        return lambda items: self.screen.progress(items, name)
+
+    # -- randomness
+
+    def generator(self, name: str, device: torch.device | str = "cpu") -> torch.Generator:
+        """A generator of tensors for this use and no other."""
+        return torch.Generator(device=device).manual_seed(stage_seed(self.config.run.seed, name))
+
+    def rng(self, name: str) -> random.Random:
+        """The same for texts."""
+        return random.Random(stage_seed(self.config.run.seed, name))
+
+    def prompt_tensors(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """(tokens, mask) of prompts, on the device."""
+        tokens, mask = self.task.prompt_batch(prompts)
+        return tokens.to(self.device), mask.to(self.device)
+
+    # -- checkpoints
+
+    def save(self, stage: str, model: nn.Module, **info: Any) -> None:
+        """Write the checkpoint of a stage."""
+        trunk = getattr(model, "trunk", model)
+        with self.writing():
+            self.folder.save_checkpoint(
+                stage,
+                model,
+                model_config=asdict(trunk.config),
+                tokenizer=self.task.tokenizer.to_dict(),
+                info={"seconds": self.seconds, **info},
+            )
+
+    def saved(self, stage: str, load: Callable[[Any], Model]) -> Model | None:
+        """The model of a stage that a resumed run had finished; None when it had not, or when its
+        files are damaged."""
+        if not self.resume:
+            return None
+        try:
+            path, info = self.folder.whole_checkpoint(stage)
+            if path is None or info is None:
+                return None
+            model = load(self.folder.path).to(self.device)
+            size: Any = getattr(model, "trunk", model).config
+            if (
+                size.vocab_size != self.task.tokenizer.vocab_size
+                or size.context_length < context_needed(self.config, self.task)
+            ):
+                raise InputError(f"{path / 'config.json'}: not the size of this run's models")
+        except InputError as error:
+            self.screen.note(f"{error}; the stage {stage} is done again")
+            return None
+        self.seconds |= info["seconds"]
+        self.screen.note(f"{stage}: as it was saved")
+        return model
+
+    def saved_state(self) -> State | None:
+        """The newest state of the policy's training that is whole."""
+        for update, read in self.folder.states() if self.resume else ():
+            try:
+                state = read()
+                check_numbers(state[1], update, also=self.algorithm.numbers)
+            except InputError as error:
+                self.screen.note(
+                    f"{error}; going back to the state before it, or to the stage's beginning"
+                )
+                continue
+            self.screen.note(f"policy: from update {update}")
+            return state
+        return None
+
+    # -- diagnostics
+
+    def look_at(self, rows: Sequence[Row], loud: bool = True) -> None:
+        """Ask the diagnostics about the last row of the policy's metrics; each of them speaks once
+        in a run."""
+        ppo = self.config.ppo
+        silent = never_asked(
+            self.algorithm.silent_diagnostics, steps=ppo.num_ppo_epochs * ppo.num_mini_batches
+        )
+        found = diagnose(rows, silent={*silent, *(finding.code for finding in self.findings)})
+        self.findings += found
+        for finding in found if loud else ():
+            self.screen.note(str(finding))
+
+    def look_back(self, rows: Sequence[Row]) -> None:
+        """The same about the updates that were made before; what has been said is not said
+        again."""
+        try:
+            for end in range(1, len(rows) + 1):
+                self.look_at(rows[:end], loud=False)
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(
+                f"{self.folder.path}/metrics.jsonl: not the metrics of this run ({error})"
+            ) from error
+
+    def circumstances(self) -> str:
+        """What helps to understand a fault: the diagnostics that fired before it, and the last good
+        checkpoint."""
+        fired = ", ".join(f"{found.code} {found.name}" for found in self.findings) or "none"
+        last = max(
+            (self.folder.path / "checkpoints").glob("[!.]*"),
+            key=lambda path: path.stat().st_mtime_ns,
+            default="none",
+        )
+        return f"; diagnostics that fired: {fired}; last good checkpoint: {last}"

@@ -1,0 +1,266 @@
+"""The end of a run: before and after on prompts of their own, summary, samples and figures."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from minippo.commands.pipeline import Trained, enough
+from minippo.commands.run import Run
+from minippo.gpt import GPT
+from minippo.reward_head import RewardModel
+from minippo.rollout import Responses, make_rollout, response_logits, response_logprobs
+from minippo.runs import figures
+from minippo.runs.stats import matmul_loop_seconds, peak_memory_mib
+from minippo.stages.evaluate import Answers, answer, gold_report, mean, win_rate
+from minippo.stages.optimum import (
+    Draws,
+    best_of_n,
+    draw_from_both,
+    estimate_optimum,
+    optimal_frontier,
+    policy_and_reference,
+)
+from minippo.stages.policy import estimate_advantages
+from minippo.tokenizer import pad_right
+
+SAMPLES_SHOWN, SAMPLES_SAVED = 3, 100
+NO_ROOM = 1e-3  # of a score's standard deviation: so near to the reference nothing is left to reach
+Summary = dict[str, Any]
+Prompts = tuple[Tensor, Tensor]
+
+
+def evaluate(
+    run: Run, trained: Trained, reward_model: RewardModel, report: dict[str, Any]
+) -> tuple[Summary, list[dict[str, Any]]]:
+    """(summary, samples for the screen); figures and samples.jsonl are written."""
+    config, models = run.config, trained.models
+    with run.stage("evaluation") as stage:
+        different = run.task.evaluation_prompts(
+            config.eval.eval_prompts, rng=run.rng("evaluation prompts")
+        )
+        prompts = enough(different, config.eval.eval_prompts)
+        tensors = run.prompt_tensors(prompts)
+        before, after = (
+            answer(
+                model,
+                run.task,
+                prompts,
+                tensors,
+                score_function=reward_model,
+                config=config.ppo,
+                generator=run.generator(name, run.device),
+            )
+            for name, model in (("before", models.reference), ("after", models.policy))
+        )
+        draws = draw_from_both(
+            models,
+            reward_model,
+            first_rows(tensors, min(config.eval.optimum_prompts, len(different))),
+            draws=config.eval.optimum_draws,
+            config=config.ppo,
+            generator=run.generator("optimum", run.device),
+            tokenizer=run.task.tokenizer,
+            progress=run.bar("optimum"),
+        )
+        summary = make_summary(run, trained, before=before, after=after, draws=draws)
+        summary["reward_model"] = report
+        summary["win_rate"]["different_prompts"] = len(different)
+        run.folder.save_samples(sample_rows(prompts[:SAMPLES_SAVED], before, after))
+        draw_figures(run, trained, summary, before=before, after=after)
+        draw_one_response(run, trained, reward_model, first_rows(tensors, 1))
+        optimality = summary["optimality"]
+        stage.say(f"win rate {summary['win_rate']['value']:.3f}")
+        stage.say(f"optimality {'-' if optimality is None else f'{optimality:.3f}'}")
+    add_costs(run, summary)
+    return summary, sample_rows(prompts[:SAMPLES_SHOWN], before, after)
+
+
+def first_rows(tensors: Prompts, n: int) -> Prompts:
+    """The first n prompts."""
+    tokens, mask = tensors
+    return tokens[:n], mask[:n]
+
+
+def add_costs(run: Run, summary: Summary) -> None:
+    """Seconds and memory, which are known last."""
+    seconds = {**run.seconds, "total": sum(run.seconds.values())}
+    summary["seconds"] = seconds
+    summary["seconds_of_writing"] = run.seconds_of_writing
+    summary["seconds_in_matmul_loops"] = seconds["total"] / summary["matmul_loop_seconds"]
+    summary["peak_memory_mib"] = peak_memory_mib()
+
+
+def make_summary(
+    run: Run, trained: Trained, *, before: Answers, after: Answers, draws: Draws
+) -> Summary:
+    """summary.json, but for the seconds, the memory and the reward model."""
+    config, task, kl_coef = run.config, run.task, run.config.ppo.kl_coef
+    policy, sft = trained.models.policy, trained.models.reference
+    own, reference = policy_and_reference(draws, kl_coef)
+    optimum = estimate_optimum(draws, kl_coef)
+    (gold_before, axes_before), (gold_after, axes_after) = gold_report(before), gold_report(after)
+    about = {
+        name: {"eos_rate": mean(answers.ended), "length": mean(answers.lengths)}
+        for name, answers in (("sft", before), ("policy", after))
+    }
+    score = {"score": reference["score"], "objective": reference["objective"]}
+    return {
+        "task": task.name,
+        "preset": config.run.preset,
+        "seed": config.run.seed,
+        "algorithm": config.run.algorithm,
+        "threads": torch.get_num_threads(),
+        "device": str(run.device),
+        "parameters": sum(parameter.numel() for parameter in policy.parameters()),
+        "peak_memory_mib": None,
+        "seconds": None,
+        "matmul_loop_seconds": matmul_loop_seconds(),
+        "seconds_in_matmul_loops": None,
+        "seconds_of_writing": None,
+        "reward_model": None,
+        "sft": {"gold": gold_before, **score, **about["sft"]},
+        "policy": {"gold": gold_after, **own, **about["policy"]},
+        "gold_max": task.gold_max,
+        "gold_axes": None if axes_before is None else {"sft": axes_before, "policy": axes_after},
+        "optimum": optimum,
+        "optimality": optimality_of(own, reference, optimum),
+        "win_rate": win_rate(before, after, has_gold=task.gold_max is not None),
+        "answers": watched_answers(run, sft, policy),
+        "diagnostics": [finding._asdict() for finding in run.findings],
+        "frontier": optimal_frontier(draws, kl_coef),
+        "best_of_n": best_of_n(draws),
+    }
+
+
+def optimality_of(
+    own: dict[str, float], reference: dict[str, float], optimum: dict[str, Any]
+) -> float | None:
+    """How much of the way from the reference's objective to the best one the policy has gone; None
+    where the best cannot be told from the reference's."""
+    room = optimum["objective"] - reference["objective"]
+    if room <= max(NO_ROOM, optimum["high"] - optimum["objective"]):
+        return None
+    return (own["objective"] - reference["objective"]) / room
+
+
+def watched_answers(run: Run, sft: GPT, policy: GPT) -> list[dict[str, Any]] | None:
+    """The probability of the right answer and of its rival before and after, per prompt; None where
+    none is watched."""
+    rows = []
+    for prompt, right, rival in run.task.answers_to_watch():
+        row = {"prompt": prompt, "right": right, "rival": rival}
+        for when, model in (("before", sft), ("after", policy)):
+            for kind, text in (("right", right), ("rival", rival)):
+                row[f"{kind}_{when}"] = response_probability(run, model, prompt, text)
+        rows.append(row)
+    return rows or None
+
+
+@torch.no_grad()
+def response_probability(run: Run, model: GPT, prompt: str, text: str) -> float:
+    """The probability that the model gives exactly this response, EOS included."""
+    tokens, mask = pad_right([run.task.response_ids(text)], run.task.tokenizer.pad_id)
+    batch = Responses(*run.prompt_tensors([prompt]), tokens.to(run.device), mask.to(run.device))
+    logits = response_logits(model, batch, run.config.ppo.temperature)
+    return response_logprobs(logits, batch).sum().exp().item()
+
+
+def sample_rows(prompts: Sequence[str], before: Answers, after: Answers) -> list[dict[str, Any]]:
+    """Rows of samples.jsonl."""
+    gold_before, gold_after = before.gold(), after.gold()
+    return [
+        {
+            "prompt": prompt,
+            "before": before.texts[i],
+            "after": after.texts[i],
+            "score_before": before.scores[i],
+            "score_after": after.scores[i],
+            "gold_before": gold_before[i],
+            "gold_after": gold_after[i],
+        }
+        for i, prompt in enumerate(prompts)
+    ]
+
+
+def draw_figures(
+    run: Run, trained: Trained, summary: Summary, *, before: Answers, after: Answers
+) -> None:
+    """Four of the five figures, from the numbers of the run."""
+    config, save, rows = run.config.ppo, run.folder.save_figure, trained.rows
+    points = [(row["update"], row["objective/kl"], row["objective/scores"]) for row in rows]
+    save("reward_and_kl", figures.reward_and_kl(rows))
+    save(
+        "score_against_kl",
+        figures.score_against_kl(
+            points,
+            summary["frontier"],
+            summary["best_of_n"],
+            (0.0, summary["sft"]["score"]),
+            (summary["policy"]["kl"], summary["policy"]["score"]),
+        ),
+    )
+    save(
+        "response_lengths",
+        figures.response_lengths(before.lengths, after.lengths, config.response_length),
+    )
+    save(
+        "clip_cases",
+        figures.clip_cases(
+            trained.tokens["ratios"], trained.tokens["advantages"], config.cliprange
+        ),
+    )
+
+
+def draw_one_response(
+    run: Run, trained: Trained, reward_model: RewardModel, prompt: Prompts
+) -> None:
+    """The fifth: what critic and rewards say along one response."""
+    config, tokenizer = run.config.ppo, run.task.tokenizer
+    rollout = make_rollout(
+        trained.models,
+        prompt,
+        score_function=reward_model,
+        config=config,
+        generator=run.generator("values figure", run.device),
+        eos_id=tokenizer.eos_id,
+        pad_id=tokenizer.pad_id,
+    )
+    raw = replace(config, whiten_advantages=False, whiten_rewards=False)
+    rewards, advantages, _ = estimate_advantages(rollout, raw, run.config.run.algorithm)
+    length = int(rollout.response_mask.sum())
+    tokens = [tokenizer.token_text(token) for token in rollout.response_tokens[0, :length].tolist()]
+    values = None if rollout.old_values is None else rollout.old_values[0, :length].tolist()
+    run.folder.save_figure(
+        "values_along_response",
+        figures.values_along_response(
+            tokens,
+            values,
+            rewards[0, :length].tolist(),
+            advantages[0, :length].tolist(),
+            rollout.scores.item(),
+        ),
+    )
+
+
+def more_lines(summary: Summary) -> dict[str, str]:
+    """Lines of the table that are this program's own: the watched answers, and the machine's
+    speed."""
+    rows = summary["answers"] or []
+    lines = {
+        row["prompt"]: f"{row['right']} {row['right_before']:.3f} -> {row['right_after']:.3f}, "
+        f"{row['rival']} {row['rival_before']:.3f} -> {row['rival_after']:.3f}"
+        for row in rows
+    }
+    if rows:
+        lines["right answer, mean"] = (
+            f"{mean(row['right_before'] for row in rows):.3f} -> "
+            f"{mean(row['right_after'] for row in rows):.3f}"
+        )
+    lines["machine"] = (
+        f"{summary['device']}, {summary['threads']} threads; the run took "
+        f"{summary['seconds_in_matmul_loops']:.0f} times the loop of matrix products"
+    )
+    return lines

@@ -1,0 +1,160 @@
+"""All of RLHF with one command: python -m minippo.train_toy
+
+    pretrain      a fresh GPT on the task's text (with --start_from: a GPT-2 of yours, as it is)
+    sft           the same GPT on demonstrations, which are imperfect
+    preferences   its responses in pairs, and an annotator who chooses
+    reward_model  a copy of the GPT with a scalar head learns what the annotator prefers
+    policy        PPO, or another --algorithm: the GPT learns what the reward model prefers, without
+                  going far
+    evaluation    before and after on prompts of their own, and the best policy there could be
+
+Every stage draws from random generators of its own, which follow from the seed and the stage's
+name. So a run that was stopped can go on from the checkpoint of the last stage that was finished,
+and within the policy's training from the last state that was saved, and ends with the same bits:
+--resume --out DIR.
+"""
+
+import os
+import platform
+import subprocess
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from minippo.commands.config import Config
+from minippo.commands.flags import parse_arguments
+from minippo.commands.pipeline import (
+    collect_preferences,
+    fine_tune,
+    make_reward_model,
+    optimise_policy,
+    pretrain,
+)
+from minippo.commands.prepare import prepare
+from minippo.commands.run import Run
+from minippo.commands.summary import evaluate, more_lines
+from minippo.commands.wrapper import command
+from minippo.errors import InputError, Interrupted, TrainingError
+from minippo.interchange.load import load_gpt, load_report, load_reward_model
+from minippo.runs.folder import RunFolder
+from minippo.runs.screen import Screen
+from minippo.runs.tensorboard import summary_writer
+from minippo.tasks.base import Task
+
+FORMAT = 3  # of the checkpoints and metrics; another number is refused by --resume
+
+
+@command
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; returns its exit status."""
+    request = parse_arguments(arguments)
+    device = find_device(request.config.run.device)
+    config, task = prepare(request.config, request.out if request.resume else None)
+    run = config.run
+    folder = RunFolder.create(
+        request.out,
+        default_name=f"{run.task}-{run.algorithm}-{run.preset}-{run.seed}",
+        resume=request.resume,
+    )
+    screen = Screen(quiet=request.quiet)
+    with folder.lock():
+        if request.resume:
+            folder.remove_leftovers()
+            check_versions(folder, device, task)
+            if folder.is_finished():
+                screen.note(f"{folder.path}: this run is finished; there is nothing to go on with")
+                return 0
+        try:
+            run_all(config, task=task, folder=folder, screen=screen, resume=request.resume)
+        except KeyboardInterrupt:
+            raise Interrupted(
+                f"interrupted; to go on: python -m minippo.train_toy --resume --out {folder.path}"
+            ) from None
+    return 0
+
+
+def run_all(
+    config: Config, *, task: Task, folder: RunFolder, screen: Screen, resume: bool = False
+) -> dict[str, Any]:
+    """The whole run, from config.json to summary.json; returns the summary. TrainingError says what
+    had been reached."""
+    torch.set_num_threads(config.run.threads)
+    device = find_device(config.run.device)
+    if config.run.tensorboard:
+        summary_writer()  # a missing package is told now, not after the other stages
+    run = Run(config, task, device, folder, screen, resume)
+    if not resume:
+        folder.save_config(config.to_dict() | {"versions": versions(device, task)})
+    for note in task.notes:
+        screen.note(note)
+    try:
+        summary, shown = train_and_evaluate(run)
+        folder.save_summary(summary)
+    except TrainingError as error:
+        raise TrainingError(f"{error}{run.circumstances()}") from error
+    screen.samples(shown)
+    screen.table(summary, extras=more_lines(summary), folder=folder.path)
+    return summary
+
+
+def train_and_evaluate(run: Run) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """(summary, samples for the screen) of every stage in its order; a resumed run takes from disk
+    what is there."""
+    sft = run.saved("sft", lambda path: load_gpt(path, "sft"))
+    if sft is None:
+        pretrained = run.saved("pretrain", lambda path: load_gpt(path, "pretrain"))
+        sft = fine_tune(run, pretrain(run) if pretrained is None else pretrained)
+    reward_model = run.saved("reward_model", load_reward_model)
+    if reward_model is None:
+        training, heldout = collect_preferences(run, sft)
+        reward_model, report = make_reward_model(run, sft, training, heldout)
+    else:
+        reward_model.requires_grad_(False)
+        report = load_report(run.folder.path)
+    trained = optimise_policy(run, sft, reward_model)
+    return evaluate(run, trained, reward_model, report)
+
+
+def find_device(name: str) -> torch.device:
+    """The device of that name; auto takes CUDA when there is one."""
+    if name == "cuda" and not torch.cuda.is_available():
+        raise InputError("--device cuda: this machine has no CUDA device; use --device cpu")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def versions(device: torch.device, task: Task) -> dict[str, Any]:
+    """What the numbers may depend on besides the seed."""
+    where = os.path.dirname(os.path.abspath(__file__))
+    try:
+        found = subprocess.run(
+            ["git", "-C", where, "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5
+        )
+        commit = found.stdout.strip() or None
+    except (OSError, subprocess.SubprocessError):
+        commit = None
+    return {
+        "format": FORMAT,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "device": device.type,
+        "commit": commit,
+        "data": task.fingerprint,
+    }
+
+
+def check_versions(folder: RunFolder, device: torch.device, task: Task) -> None:
+    """Refuse to go on where the same bits cannot be had: another format of checkpoints, torch,
+    device, or other texts."""
+    was, now = folder.read_config().get("versions", {}), versions(device, task)
+    if was.get("data") != now["data"]:
+        raise InputError(
+            f"--resume: the files of the run in {folder.path} have changed since it began; put "
+            "them back, or start a new run"
+        )
+    for name in ("format", "torch", "device"):
+        if was.get(name) != now[name]:
+            raise InputError(
+                f"--resume: the run in {folder.path} was made with {name} {was.get(name)}, this is "
+                f"{now[name]}; start a new run, or go on with the version that made it"
+            )

@@ -1,0 +1,24 @@
+"""The figures of a run. Each function takes plain numbers and returns a matplotlib Figure; none
+keeps any state.
+
+They are made to be read without colour: what differs in colour differs in line or marker too, and a
+name stands beside its line wherever there is room. A title says what the figure shows, with the
+numbers in it.
+
+training.py   reward_and_kl, score_against_kl
+responses.py  response_lengths, values_along_response
+clip.py       clip_cases
+style.py      the palette and what else they share
+"""
+
+from minippo.runs.figures.clip import clip_cases
+from minippo.runs.figures.responses import response_lengths, values_along_response
+from minippo.runs.figures.training import reward_and_kl, score_against_kl
+
+__all__ = [
+    "clip_cases",
+    "response_lengths",
+    "reward_and_kl",
+    "score_against_kl",
+    "values_along_response",
+]

@@ -1,0 +1,76 @@
+"""What the figures share: a palette that also works in grey, panels, titles, names on lines."""
+
+from minippo.runs.screen import printable
+
+# from dark to light, also in grey
+DARK, BLUE, ORANGE, PALE = "#1a1a1a", "#2a5d9c", "#d9822b", "#d9d9d9"
+MOST_POINTS = 400
+
+
+def new_figure(number, *, height=4.5, side_by_side=False):
+    """A figure without pyplot, whose list of figures would outlive the run, and its axes in reading
+    order."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, height), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    rows, columns = (1, number) if side_by_side else (number, 1)
+    panels = figure.subplots(rows, columns, sharex=True, squeeze=False).ravel()
+    for axes in panels:
+        axes.spines[["top", "right"]].set_visible(False)
+    return figure, panels
+
+
+def set_title(figure, text):
+    """Over the whole figure: over the axes alone it would run into what stands to their right."""
+    figure.suptitle(text, fontsize="large")
+
+
+def name_ends(axes, ends):
+    """Write (y, label, colour) to the right of the axes at height y, moved apart where two would
+    overlap."""
+    low, high = axes.get_ylim()
+    panel_height = 0.7 * axes.figure.get_figheight() / len(axes.figure.axes)  # inches, about
+    line_height = 0.2 / panel_height  # as a share of the panel
+    ends = sorted(ends, key=lambda end: end[0])
+    wanted = [(y - low) / (high - low) for y, _, _ in ends]
+    heights = []
+    for height in wanted:
+        heights.append(max(height, heights[-1] + line_height) if heights else height)
+    # moving apart only went up: take half of it back
+    raised = (sum(heights) - sum(wanted)) / max(1, len(ends))
+    for height, (_, label, colour) in zip(heights, ends):
+        axes.annotate(
+            label,
+            (1.01, height - raised),
+            xycoords="axes fraction",
+            color=colour,
+            va="center",
+            annotation_clip=False,
+        )
+
+
+def span(start, bin_width, longest):
+    end = min(start + bin_width - 1, longest)
+    return str(start) if start == end else f"{start}-{end}"
+
+
+def went(before, after, decimals=2):
+    verb = "rose" if after > before else "fell" if after < before else "stayed"
+    return f"{verb} from {before:.{decimals}f} to {after:.{decimals}f}"
+
+
+def mean(numbers):
+    return sum(numbers) / len(numbers)
+
+
+def drawable(text):
+    """A token's text as the font can draw it; an empty square stands for a character that the font
+    lacks."""
+    from matplotlib.font_manager import FontProperties, findfont, get_font
+
+    known = get_font(findfont(FontProperties())).get_charmap()
+    return "".join(c if ord(c) in known else "\N{WHITE SQUARE}" for c in printable(text)).replace(
+        " ", "\N{OPEN BOX}"
+    )

@@ -1,0 +1,182 @@
+"""The course of a run: score and KL over the updates, and against each other."""
+
+import math
+
+from minippo.runs.figures.style import BLUE, DARK, ORANGE, name_ends, new_figure, set_title, went
+
+
+def reward_and_kl(updates):
+    """Score, reward after the KL penalty, gold score if there is one, and KL, over the updates of a
+    run.
+
+    updates: rows of metrics.jsonl, with the names that stand there; null (None) leaves a gap.
+    """
+    x = [row.get("update", number) for number, row in enumerate(updates, start=1)]
+    has_gold = any(row.get("objective/gold") is not None for row in updates)
+    figure, panels = new_figure(3 if has_gold else 2, height=5.5 if has_gold else 4.5)
+    _lines(
+        panels[0],
+        x,
+        updates,
+        (
+            ("objective/scores", "score", DARK, "-"),
+            ("objective/rlhf_reward", "score - KL penalty", ORANGE, "--"),
+        ),
+    )
+    panels[0].set_ylabel("reward")
+    if has_gold:
+        _lines(panels[1], x, updates, (("objective/gold", "gold", DARK, "-"),))
+        panels[1].set_ylabel("gold score")
+    _lines(
+        panels[-1],
+        x,
+        updates,
+        (
+            ("objective/kl", "from samples", BLUE, "-"),
+            ("objective/kl_policy_to_ref_exact", "exact per state", ORANGE, "--"),
+        ),
+    )
+    panels[-1].set_ylabel("KL, nats\nper sequence")
+    panels[-1].set_xlabel("PPO update")
+    scores = [row["objective/scores"] for row in updates if row.get("objective/scores") is not None]
+    kls = [row["objective/kl"] for row in updates if row.get("objective/kl") is not None]
+    if scores and kls:
+        set_title(
+            figure, f"The score {went(scores[0], scores[-1])} while the KL {went(kls[0], kls[-1])}"
+        )
+    return figure
+
+
+def score_against_kl(run_points, optimal_frontier, best_of_n, reference_point, final_point):
+    """What the run paid in KL for its score, beside the best that can be had for each KL.
+
+    run_points        [(update, kl, score)] of the rollouts, in order
+    optimal_frontier  [(kl, score)] of pi_ref exp(r/c)/Z for several c, in order of KL; may be empty
+    best_of_n         [(n, kl bound, score)]; may be empty
+    reference_point   (0, score) of the reference policy
+    final_point       (kl, score) of the policy as evaluated at the end, or None
+    """
+    figure, (axes,) = new_figure(1)
+    if optimal_frontier:
+        kl, score = zip(*optimal_frontier)
+        axes.plot(kl, score, color=DARK, linewidth=2, label="best possible at each KL")
+    if best_of_n:
+        _, kl, score = zip(*best_of_n)
+        axes.plot(
+            kl,
+            score,
+            color=BLUE,
+            linestyle=":",
+            marker="s",
+            markersize=5,
+            label="best of n samples (KL bound)",
+        )
+        _name_points(
+            axes, [(f"n={n}", x, y) for n, x, y in best_of_n], offset=(-4, 5), align="right"
+        )
+    if run_points:
+        _, kl, score = zip(*run_points)
+        axes.plot(
+            kl,
+            score,
+            color=ORANGE,
+            marker="o",
+            markersize=3,
+            linewidth=1,
+            label="this run, by update (training prompts)",
+        )
+        _name_points(axes, _some(run_points), offset=(5, -11), align="left")
+    axes.plot(
+        *reference_point,
+        marker="D",
+        color="white",
+        markeredgecolor=DARK,
+        linestyle="none",
+        label="reference",
+        zorder=4,
+    )
+    if final_point is not None:
+        axes.plot(
+            *final_point,
+            marker="*",
+            markersize=15,
+            color=DARK,
+            linestyle="none",
+            label="final policy",
+            zorder=5,
+        )
+        set_title(figure, _score_and_best(final_point, optimal_frontier))
+    axes.set_xlabel("KL(policy || reference), nats per sequence")
+    axes.set_ylabel("score")
+    axes.margins(x=0.08)  # room for the names to the left of KL 0
+    # Five things share the plane and their ends meet at the optimum: names beside the lines would
+    # cover them.
+    axes.legend(frameon=False, loc="lower right")
+    return figure
+
+
+def _lines(axes, x, updates, names):
+    """A line for each (metric, label, colour, style) that any of the rows has, with its label at
+    the end."""
+    ends = []
+    for metric, label, colour, style in names:
+        y = [math.nan if row.get(metric) is None else row[metric] for row in updates]
+        known = [value for value in y if not math.isnan(value)]
+        if known:
+            axes.plot(
+                x,
+                y,
+                color=colour,
+                linestyle=style,
+                linewidth=1.6,
+                marker="o" if len(known) == 1 else None,
+            )
+            ends.append((known[-1], label, colour))
+    name_ends(axes, ends)
+
+
+def _name_points(axes, named, *, offset, align):
+    """Write each (name, x, y) beside its point, with a white edge so that no line crosses it
+    out."""
+    from matplotlib.patheffects import withStroke
+
+    for name, x, y in named:
+        axes.annotate(
+            str(name),
+            (x, y),
+            xytext=offset,
+            textcoords="offset points",
+            ha=align,
+            fontsize="small",
+            zorder=6,
+            path_effects=[withStroke(linewidth=2.5, foreground="white")],
+        )
+
+
+def _some(points, apart=0.12):
+    """Points of a path (name, x, y) to name: the first, the last, and those far enough from the one
+    named before."""
+    spans = [
+        max(point[i] for point in points) - min(point[i] for point in points) or 1.0 for i in (1, 2)
+    ]
+
+    def is_far(a, b):
+        return math.hypot((a[1] - b[1]) / spans[0], (a[2] - b[2]) / spans[1]) >= apart
+
+    named = [points[0]]
+    for point in points[1:]:
+        if is_far(point, named[-1]) and is_far(point, points[-1]):
+            named.append(point)
+    return named + [points[-1]] if len(points) > 1 else named
+
+
+def _score_and_best(final_point, optimal_frontier):
+    """A title; the best possible score at the final KL is read off the frontier, where it reaches
+    that far."""
+    kl, score = final_point
+    title = f"At a KL of {kl:.2f} nats the policy scores {score:.2f}"
+    if optimal_frontier and optimal_frontier[0][0] <= kl <= optimal_frontier[-1][0]:
+        import numpy as np
+
+        title += f"; the best possible there is {np.interp(kl, *zip(*optimal_frontier)):.2f}"
+    return title

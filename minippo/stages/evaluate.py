@@ -1,0 +1,102 @@
+"""Before and after: the fine-tuned model and the trained policy on the same prompts, the task's
+evaluation prompts.
+
+One response each per prompt gives the gold score with its axes, the win rate, the lengths and the
+samples. Score, KL and objective come from the many draws of minippo.optimum, since small
+differences count there.
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+from minippo.rollout import Responses, sample_responses, score_responses
+from minippo.runs.stats import wilson_interval
+from minippo.settings import Checked, count
+
+
+@dataclass(frozen=True)
+class EvalConfig(Checked):
+    """What is measured at the end."""
+
+    eval_prompts: int = count(500, "evaluation prompts, one response each before and after")
+    optimum_prompts: int = count(64, "prompts for the estimate of the best possible objective")
+    optimum_draws: int = count(
+        512, "draws per prompt from the reference, and as many from the policy", low=2
+    )
+
+
+@dataclass(frozen=True)
+class Answers:
+    """One response per prompt, with what was said about it."""
+
+    texts: list
+    lengths: list  # tokens, EOS included
+    ended: list  # bool: has an EOS
+    scores: list
+    axes: list  # gold axes as dicts, or None
+
+    def gold(self):
+        """The gold scores, None each where the task has no rule."""
+        return [None if axes is None else sum(axes.values()) for axes in self.axes]
+
+
+@torch.no_grad()
+def answer(
+    model, task, prompts, prompt_tensors, *, score_function, config, generator, rows_at_once=256
+):
+    """The model's Answers to prompts (texts, and as tensors). The scores are those after the EOS
+    rule."""
+    tokenizer, parts = task.tokenizer, []
+    for start in range(0, len(prompts), rows_at_once):
+        chunk = [x[start : start + rows_at_once] for x in prompt_tensors]
+        tokens, mask, _ = sample_responses(
+            model,
+            *chunk,
+            response_length=config.response_length,
+            temperature=config.temperature,
+            generator=generator,
+            eos_id=tokenizer.eos_id,
+            pad_id=tokenizer.pad_id,
+        )
+        scores, ended = score_responses(
+            score_function, Responses(*chunk, tokens, mask), config=config, eos_id=tokenizer.eos_id
+        )
+        parts.append((tokens.tolist(), mask.sum(dim=1).tolist(), ended.tolist(), scores.tolist()))
+    tokens, lengths, ended, scores = (sum(part, []) for part in zip(*parts))
+    texts = [tokenizer.decode(row) for row in tokens]
+    return Answers(
+        texts,
+        lengths,
+        ended,
+        scores,
+        [task.gold_axes(prompt, text) for prompt, text in zip(prompts, texts)],
+    )
+
+
+def win_rate(before, after, *, has_gold):
+    """How often the response after beats the one before, ties half, with its Wilson 95 %
+    interval."""
+    old, new = (answers.gold() if has_gold else answers.scores for answers in (before, after))
+    wins = sum(1.0 if b > a else 0.5 if b == a else 0.0 for a, b in zip(old, new))
+    low, high = wilson_interval(wins, len(new))
+    return {
+        "value": wins / len(new),
+        "low": low,
+        "high": high,
+        "n": len(new),
+        "judge": "gold" if has_gold else "reward model",
+    }
+
+
+def gold_report(answers):
+    """(mean gold score, mean of each axis), or (None, None) where the task has no rule."""
+    if answers.axes[0] is None:
+        return None, None
+    axes = {name: mean(axes[name] for axes in answers.axes) for name in answers.axes[0]}
+    return mean(answers.gold()), axes
+
+
+def mean(numbers):
+    numbers = list(numbers)
+    return sum(numbers) / len(numbers)

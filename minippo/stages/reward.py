@@ -1,0 +1,166 @@
+"""The reward model's training: Bradley-Terry on pairs, then a zero and a unit for its scores.
+
+A prompt is read once and its K responses go on from that reading (a key/value cache through which
+gradients flow), and each response is scored once for all the pairs in which it stands. Pairs say
+only which score is higher, so the zero and the unit are chosen afterwards: 0 is the mean over the
+demonstrations, 1 the standard deviation over the fine-tuned model's own responses. Then kl_coef
+means the same in every run.
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+from minippo.gpt import KVCache
+from minippo.reward_head import bradley_terry_loss
+from minippo.runs.stats import wilson_interval
+from minippo.settings import Checked, count, positive, setting
+from minippo.stages.optimise import take_step
+from minippo.stages.preferences import pair_indices
+from minippo.tokenizer import pad_right
+
+WARMUP_STEPS = 20
+
+
+@dataclass(frozen=True)
+class RewardConfig(Checked):
+    """Bradley-Terry training of the reward model."""
+
+    reward_epochs: int = count(2, "passes over the preferences")
+    reward_batch_size: int = count(32, "prompts per step")
+    reward_learning_rate: float = positive(2e-3, "peak; warm-up, then linearly to 0")
+    reward_weight_decay: float = setting(0.01, "AdamW's", low=0.0)
+
+
+def response_scores(reward_model, comparisons):
+    """The scores of all responses, [N,K]; the same numbers as reward_model(prompt + response), at a
+    fraction of the work."""
+    N, K, T = comparisons.response_tokens.shape
+    cache = KVCache(reward_model.trunk.config.n_layer)
+    reward_model.trunk.hidden(comparisons.prompt_tokens, comparisons.prompt_mask, cache)
+    tokens, mask = (
+        x.reshape(N * K, T) for x in (comparisons.response_tokens, comparisons.response_mask)
+    )
+    return reward_model(tokens, mask, cache.repeat_rows(K)).view(N, K)
+
+
+def pair_margins(scores, labels):
+    """Score of the preferred minus score of the other, for each pair that was compared, [pairs
+    compared]."""
+    first, second = pair_indices(scores.shape[1])
+    margins = (scores[:, first] - scores[:, second]) * labels  # [N,pairs]
+    return margins[labels != 0]
+
+
+def train_reward_model(reward_model, comparisons, *, config, generator, progress=iter):
+    """Bradley-Terry training; returns the loss of every step that had a pair to learn from.
+
+    The batches are drawn with `generator`. The learning rate warms up and falls linearly to 0.
+    TrainingError when a loss or a gradient is not finite.
+    """
+    device = next(reward_model.parameters()).device
+    optimizer = torch.optim.AdamW(
+        reward_model.named_parameters(),
+        lr=config.reward_learning_rate,
+        betas=(0.9, 0.98),
+        weight_decay=config.reward_weight_decay,
+    )
+    losses = []
+    batches = [
+        batch
+        for _ in range(config.reward_epochs)
+        for batch in torch.randperm(len(comparisons), generator=generator).split(
+            config.reward_batch_size
+        )
+    ]
+    warmup = min(WARMUP_STEPS, max(1, len(batches) // 5))
+    for step, index in enumerate(progress(batches)):
+        batch = to_device(comparisons.rows(index), device)
+        if batch.number_of_pairs() == 0:
+            continue  # every response of these prompts is as good as every other
+        margins = pair_margins(response_scores(reward_model, batch), batch.labels)
+        loss = bradley_terry_loss(chosen_scores=margins, rejected_scores=torch.zeros_like(margins))
+        share = min(1.0, (step + 1) / warmup) * (1 - step / len(batches))
+        take_step(
+            optimizer,
+            loss,
+            share * config.reward_learning_rate,
+            where=f"reward model, step {step + 1}",
+        )
+        losses.append(loss.item())
+    optimizer.zero_grad()  # the last gradients would be copied with the model
+    return losses
+
+
+@torch.no_grad()
+def heldout_report(reward_model, comparisons, *, chunk=100):
+    """How often the reward model agrees with the annotator on pairs that it was not trained on, and
+    how often one can.
+
+    heldout_accuracy   share of pairs in which the preferred response scores higher; equal scores
+                       count half
+    heldout_low, _high the Wilson 95 % interval of it for as many independent pairs as these are
+                       worth: the pairs of a prompt share its responses, so their errors go together
+    annotator_ceiling  mean of max(p, 1-p), p the annotator's own probability: what knowing the rule
+                       would get
+    skill              (accuracy - 0.5) / (ceiling - 0.5); the ceiling and the skill are None where
+                       p is not known
+    """
+    scores = all_scores(reward_model, comparisons, chunk=chunk).cpu()
+    first, second = pair_indices(scores.shape[1])
+    # [N,pairs]: 1 agrees, -1 not
+    signs = (scores[:, first] - scores[:, second]).sign() * comparisons.labels
+    compared = comparisons.labels != 0
+    pairs = int(compared.sum())
+    accuracy = ((1 + signs[compared]) / 2).mean().item()
+    excess = torch.where(compared, (1 + signs) / 2 - accuracy, 0.0).sum(dim=1)  # [N]
+    variance = (excess**2).sum().item() / pairs**2
+    independent = (
+        accuracy * (1 - accuracy) / variance if variance > 0 else int(compared.any(dim=1).sum())
+    )
+    low, high = wilson_interval(accuracy * independent, independent)
+    p = comparisons.probabilities[compared]
+    ceiling = None if p.isnan().any() else torch.maximum(p, 1 - p).mean().item()
+    return {
+        "heldout_accuracy": accuracy,
+        "heldout_low": low,
+        "heldout_high": high,
+        "heldout_pairs": pairs,
+        "annotator_ceiling": ceiling,
+        "skill": None if ceiling is None or ceiling <= 0.5 else (accuracy - 0.5) / (ceiling - 0.5),
+    }
+
+
+@torch.no_grad()
+def set_zero_and_unit(reward_model, demonstrations, own_scores, *, pad_id):
+    """Set center and scale: mean 0 over the demonstrations (Examples), standard deviation 1 over
+    `own_scores`.
+
+    own_scores: raw scores of responses that the fine-tuned model sampled. They are taken as they
+    are when they hardly differ (standard deviation under 1e-6): a unit made of rounding errors
+    would blow the scores up.
+    """
+    device = next(reward_model.parameters()).device
+    parts = [
+        pad_right([example.tokens for example in demonstrations[i : i + 100]], pad_id)
+        for i in range(0, len(demonstrations), 100)
+    ]
+    raw = torch.cat([reward_model(tokens.to(device), mask.to(device)) for tokens, mask in parts])
+    spread = own_scores.std(correction=0)
+    reward_model.center.fill_(raw.mean())
+    reward_model.scale.fill_(spread if spread > 1e-6 else 1.0)
+
+
+@torch.no_grad()
+def all_scores(reward_model, comparisons, *, chunk=100):
+    """The scores of every response of some Comparisons, [N,K]."""
+    device = next(reward_model.parameters()).device
+    parts = torch.arange(len(comparisons)).split(chunk)
+    return torch.cat(
+        [response_scores(reward_model, to_device(comparisons.rows(part), device)) for part in parts]
+    )
+
+
+def to_device(record, device):
+    """The same record with every tensor on the device."""
+    return type(record)(**{name: value.to(device) for name, value in vars(record).items()})

@@ -1,0 +1,152 @@
+"""Everything that the rest of a policy's training depends on, as tensors and plain numbers.
+
+The weights are not enough: Adam's averages decide the next step, the random generator the next
+rollout, and an adaptive coefficient the next loss. With all of them a training that was stopped
+goes on as if it had not been.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from minippo.errors import InputError
+from minippo.runs.read import first_words, is_number
+from minippo.stages.optimise import named_parameters
+
+Models = Mapping[str, nn.Module]  # those that are trained, by name
+OF_ADAM = {"step", "exp_avg", "exp_avg_sq"}
+WORDS = 624  # of the state of a random.Random; then the place where the next number is read
+
+
+def training_tensors(
+    *, models: Models, optimizers: list[Optimizer], generator: torch.Generator
+) -> dict[str, Tensor]:
+    """{name: tensor} of the models, of the optimisers' averages and of the generator."""
+    tensors = {
+        f"{model_name}.{name}": tensor
+        for model_name, model in models.items()
+        for name, tensor in model.state_dict().items()
+    }
+    for number, optimizer in enumerate(optimizers):
+        for index, (_, parameter) in enumerate(named_parameters(optimizer)):
+            for name, value in optimizer.state.get(parameter, {}).items():
+                tensors[f"optimizer {number}.{index}.{name}"] = value
+    return tensors | {"generator": generator.get_state()}
+
+
+@torch.no_grad()
+def restore_training(
+    tensors: dict[str, Tensor],
+    *,
+    models: Models,
+    optimizers: list[Optimizer],
+    generator: torch.Generator,
+) -> None:
+    """Put back what training_tensors took. InputError when the tensors are not those of such a
+    training."""
+    try:
+        for name, model in models.items():
+            model.load_state_dict(_below(f"{name}.", tensors))
+            _check_finite(f"{name}.", model)
+        for number, optimizer in enumerate(optimizers):
+            for index, (_, parameter) in enumerate(named_parameters(optimizer)):
+                prefix = f"optimizer {number}.{index}."
+                averages = _averages(prefix, _below(prefix, tensors), parameter)
+                if averages:
+                    optimizer.state[parameter] = averages
+        generator.set_state(tensors["generator"])
+    except (KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise InputError(
+            f"tensors.safetensors: not the state of this training ({first_words(error)})"
+        ) from error
+
+
+def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors whose names begin with the prefix, without it."""
+    return {
+        name.removeprefix(prefix): tensor
+        for name, tensor in tensors.items()
+        if name.startswith(prefix)
+    }
+
+
+def _averages(prefix: str, own: dict[str, Tensor], parameter: Tensor) -> dict[str, Tensor]:
+    """What Adam is to keep for a parameter; nothing where it has not moved yet."""
+    for name, tensor in own.items():
+        _check_average(prefix, name, tensor, parameter)
+    if own and own.keys() != OF_ADAM:
+        raise ValueError(f"{prefix}*: wanted {', '.join(sorted(OF_ADAM))}")
+    # Adam counts its steps on the CPU
+    return {
+        name: tensor.clone() if name == "step" else tensor.to(parameter.device, copy=True)
+        for name, tensor in own.items()
+    }
+
+
+def _check_finite(prefix, model):
+    for name, tensor in model.state_dict().items():
+        if not bool(tensor.isfinite().all()):
+            raise ValueError(f"{prefix}{name}: not a finite number")
+
+
+def _check_average(prefix, name, tensor, parameter):
+    """ValueError unless the tensor is one that Adam keeps for this parameter."""
+    shape = () if name == "step" else parameter.shape
+    if tensor.shape != shape:
+        raise ValueError(f"{prefix}{name}: got shape {list(tensor.shape)}, wanted {list(shape)}")
+    if tensor.dtype != parameter.dtype or not bool(tensor.isfinite().all()):
+        raise ValueError(f"{prefix}{name}: not finite numbers of type {parameter.dtype}")
+    if name == "step" and tensor < 1 or name == "exp_avg_sq" and bool((tensor < 0).any()):
+        raise ValueError(f"{prefix}{name}: less than Adam ever has")
+
+
+def check_numbers(numbers: Any, update: int, also: tuple[str, ...] = ()) -> None:
+    """InputError, with the field, unless these are the plain numbers of a state after this update.
+
+    also: names of more numbers above 0 that the algorithm goes on from.
+    """
+    minibatch = numbers.get("minibatch")
+    good = {
+        "update": type(numbers.get("update")) is int and numbers["update"] == update,
+        "stage_seconds": is_number(numbers.get("stage_seconds")) and numbers["stage_seconds"] >= 0,
+        "rng": _is_random_state(numbers.get("rng")),
+        "minibatch": isinstance(minibatch, dict)
+        and _are_pairs(minibatch.get("ratios"), minibatch.get("advantages")),
+    } | {name: is_number(numbers.get(name)) and numbers[name] > 0 for name in also}
+    for name, is_good in good.items():
+        if not is_good:
+            raise InputError(
+                f"update-{update:07}/numbers.json, field {name}: not that of a training after "
+                f"update {update}"
+            )
+
+
+def _is_random_state(state):
+    """The state of a random.Random as JSON has it. Words that are all 0 would give the same number
+    for ever."""
+    if not (
+        isinstance(state, list) and len(state) == 3 and state[0] == 3 and isinstance(state[1], list)
+    ):
+        return False
+    *words, place = state[1] or [None]
+    return (
+        len(words) == WORDS
+        and all(type(word) is int and 0 <= word < 2**32 for word in words)
+        and any(words[1:])
+        and type(place) is int
+        and 0 <= place <= WORDS
+        and (state[2] is None or is_number(state[2]))
+    )
+
+
+def _are_pairs(ratios, advantages):
+    return (
+        isinstance(ratios, list)
+        and isinstance(advantages, list)
+        and len(ratios) == len(advantages) > 0
+        and all(map(is_number, ratios))
+        and all(map(is_number, advantages))
+    )

@@ -1,0 +1,182 @@
+"""Texts that are longer than the context: found, counted, described, and cut only when asked.
+
+Lengths are those of the tokenizer's tokens; `size` measures a text in them.
+"""
+
+from bisect import bisect_right
+from dataclasses import replace
+from typing import NamedTuple
+
+from minippo.errors import InputError
+from minippo.tasks.files.read import FIELDS, first_of_each, same_answer
+from minippo.tasks.files.split import keep
+
+LONGEST_CHARACTER = 4  # bytes of UTF-8
+
+
+class LongText(NamedTuple):
+    """A text that has no room: where it stands, its size, and the size that there is room for."""
+
+    line: int
+    field: str
+    size: int
+    room: int
+
+
+def size_in_bytes(text):
+    return len(text.encode())
+
+
+def check_lengths(
+    data, *, prompt_length, completion_length, truncate, size=size_in_bytes, unit="bytes"
+):
+    """The data with every text within its room, in tokens, which size(text) counts; a response also
+    needs one for its EOS.
+
+    Too long and `truncate` False: InputError with the count and the longest. True: a prompt loses
+    its beginning and a response its end, at a word where there is one; pairs that become equal are
+    dropped; `notes` says how many. The corpus is cut into windows anyway, so it is never too long.
+    """
+    check_room(prompt_length=prompt_length, completion_length=completion_length)
+    rooms = {"prompt": prompt_length} | dict.fromkeys(
+        ("completion", "chosen", "rejected"), completion_length - 1
+    )
+    too_long = find_long_texts(data, rooms, size)
+    if not too_long:
+        return data
+    if not truncate:
+        raise InputError(describe_long_texts(data, too_long, unit))
+    return cut_texts(data, rooms, too_long, size)
+
+
+def check_room(*, prompt_length, completion_length):
+    """A cut must leave at least one character, whichever it is."""
+    if prompt_length < LONGEST_CHARACTER:
+        raise InputError(
+            f"--prompt_length must be at least {LONGEST_CHARACTER}, got {prompt_length}"
+        )
+    if completion_length < LONGEST_CHARACTER + 1:
+        raise InputError(
+            f"--completion_length must be at least {LONGEST_CHARACTER + 1}, got {completion_length}"
+        )
+
+
+def find_long_texts(data, rooms, size_of):
+    """{file: its LongTexts}; what was derived from the preferences is not counted a second time."""
+    too_long = {}
+    for name in ("preferences.jsonl", "demonstrations.jsonl", "prompts.jsonl"):
+        for source, texts in own_items(data, name):
+            for field, text in zip(FIELDS[name], texts):
+                size = size_of(text)
+                if size > rooms[field]:
+                    too_long.setdefault(name, []).append(
+                        LongText(source.line, field, size, rooms[field])
+                    )
+    return too_long
+
+
+def own_items(data, name):
+    """(source, texts) of the items that stand in the file itself; the derived ones have another
+    file as source."""
+    kind = name.split(".")[0]
+    return [
+        (source, (item,) if isinstance(item, str) else item)
+        for source, item in zip(data.sources[kind], getattr(data, kind))
+        if source.file == name
+    ]
+
+
+def describe_long_texts(data, too_long, unit):
+    """One line: per file how many and the longest, then what to do about it."""
+    parts, flags = [], set()
+    for name, texts in too_long.items():
+        flags |= {
+            "--prompt_length" if text.field == "prompt" else "--completion_length" for text in texts
+        }
+        # the one that most room is missing for
+        longest = max(texts, key=lambda text: text.size - text.room)
+        room = f"{longest.room}" if longest.field == "prompt" else f"{longest.room} and the EOS"
+        parts.append(
+            f"{name}: {share(data, name, texts)} {'is' if len(texts) == 1 else 'are'} longer than "
+            "the context "
+            f"(longest: {longest.size} {unit} at line {longest.line}, "
+            f"field {longest.field}; room for {room})"
+        )
+    return (
+        f"{'; '.join(parts)}; pass --truncate to cut them at a word, or raise "
+        f"{' and '.join(sorted(flags))}"
+    )
+
+
+def share(data, name, texts):
+    """'37 of 2682 texts'; every field of every line is a text."""
+    return f"{len(texts)} of {len(own_items(data, name)) * len(FIELDS[name])} texts"
+
+
+def cut_texts(data, rooms, too_long, size):
+    """A new FolderData without a text that is too long."""
+    notes = [
+        f"{name}: {share(data, name, texts)} cut at a word" for name, texts in too_long.items()
+    ]
+    pairs, demonstrations = (
+        cut_items(items, rooms, size) for items in (data.preferences, data.demonstrations)
+    )
+    different = [not same_answer(pair) for pair in pairs]
+    equal = different.count(False)
+    if equal == len(pairs):
+        raise InputError(
+            "preferences.jsonl: after --truncate chosen and rejected "
+            f"are equal in all {equal} pairs; "
+            "raise --completion_length"
+        )
+    if equal:
+        notes.append(
+            f"preferences.jsonl: {equal} of {len(pairs)} pairs dropped, "
+            "their answers equal after the cut"
+        )
+    sources = data.sources | {"preferences": keep(data.sources["preferences"], different)}
+    prompts = [cut_front(prompt, rooms["prompt"], size) for prompt in data.prompts]
+    if data.sources["prompts"][0].file == "preferences.jsonl":  # derived, and so each one once
+        prompts, sources["prompts"] = first_of_each(prompts, data.sources["prompts"], key=str.strip)
+    return replace(
+        data,
+        preferences=keep(pairs, different),
+        demonstrations=demonstrations,
+        prompts=prompts,
+        notes=data.notes + notes,
+        sources=sources,
+    )
+
+
+def cut_items(items, rooms, size):
+    """Tuples of a prompt and one or two answers, each text cut to its room."""
+    return [
+        (
+            cut_front(prompt, rooms["prompt"], size),
+            *(cut_end(answer, rooms["completion"], size) for answer in answers),
+        )
+        for prompt, *answers in items
+    ]
+
+
+def cut_end(text, room, size=size_in_bytes):
+    """The beginning of a text of at most the size `room`, up to a white space where there is
+    one."""
+    if size(text) <= room:
+        return text
+    text = text.strip()
+    # characters that fit
+    end = bisect_right(range(1, len(text) + 1), room, key=lambda length: size(text[:length]))
+    if end == len(text):
+        return text
+    # text[end], the first character that is out, counts too: with a space there, nothing was cut in
+    # two.
+    end = next((i for i in range(end, 0, -1) if text[i].isspace() and size(text[:i]) <= room), end)
+    return text[:end].rstrip()
+
+
+def cut_front(text, room, size=size_in_bytes):
+    """The end of a text of at most the size `room`, from a white space on where there is one."""
+    if size(text) <= room:
+        return text
+    return cut_end(text.strip()[::-1], room, lambda reversed_text: size(reversed_text[::-1]))[::-1]

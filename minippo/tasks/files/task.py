@@ -1,0 +1,123 @@
+"""A user's own text and preference pairs, as bytes, or in the tokens of the model to start from.
+
+There is no rule for what is good: the reward model is all there is.
+
+A prompt ends with a line break, and the response begins after it; the corpus that is made of
+demonstrations looks the same, so that the model has seen the format before it is fine-tuned.
+"""
+
+import hashlib
+from bisect import bisect_right
+from functools import cached_property
+from itertools import accumulate
+
+from minippo.errors import InputError
+from minippo.tasks.base import Example, Task
+from minippo.tasks.files.lengths import check_lengths
+from minippo.tasks.files.read import read_folder
+from minippo.tasks.files.split import split_by_prompt, without_prompts
+from minippo.tokenizer import ByteTokenizer
+
+
+class Files(Task):
+    """The files of one folder; see minippo.tasks.files.read for what may stand there.
+
+    prompt_length and completion_length are in tokens; the line break and BOS come on top of the
+    first, EOS is part of the second. Without a tokenizer a token is a byte. Sampled responses have
+    a length of their own, the response_length of PPO.
+    """
+
+    name = "files"
+
+    def __init__(
+        self,
+        folder,
+        *,
+        prompt_length,
+        completion_length,
+        heldout_pairs,
+        truncate,
+        generator,
+        tokenizer=None,
+    ):
+        self.tokenizer = tokenizer or ByteTokenizer()
+        data = check_lengths(
+            read_folder(folder),
+            prompt_length=prompt_length,
+            completion_length=completion_length,
+            truncate=truncate,
+            size=lambda text: len(self.tokenizer.encode_long(text)),
+            unit=self.tokenizer.unit,
+        )
+        self.fingerprint = digest_of(data)
+        training, heldout = split_by_prompt(
+            data.preferences, heldout_pairs=heldout_pairs, generator=generator
+        )
+        data = without_prompts(data, heldout)
+        self._line_break = self.tokenizer.encode("\n")
+        self.prompt_length = 1 + prompt_length + len(self._line_break)
+        self.document_length = self.prompt_length + completion_length
+        self.notes = (
+            *data.notes,
+            f"{len(heldout)} pairs are held out; without their prompts {len(training)} pairs and "
+            f"{len(data.demonstrations)} demonstrations remain",
+        )
+        self._preferences = (training, heldout)
+        self._demonstrations, self._prompts = data.demonstrations, data.prompts
+        self._heldout_prompts = list(dict.fromkeys(prompt for prompt, _, _ in heldout))
+        unseen = {prompt.strip() for prompt in self._heldout_prompts}
+        self._training_prompts = [prompt for prompt in data.prompts if prompt.strip() not in unseen]
+        if not self._training_prompts:
+            raise InputError(
+                "prompts.jsonl: every prompt in it is one of the "
+                "held-out preference pairs; add others"
+            )
+        self._corpus = data.corpus
+
+    @cached_property
+    def _documents(self):
+        return [self.tokenizer.encode_long(text) for text in self._corpus]
+
+    @cached_property
+    def _ends(self):
+        return list(accumulate(len(text) for text in self._documents))
+
+    def pretraining_examples(self, n, *, step, rng):
+        return [self._window(rng) for _ in range(n)]
+
+    def demonstrations(self, n, *, rng):
+        """All of them in a new order, as often as needed."""
+        drawn = []
+        while len(drawn) < n:
+            drawn += rng.sample(self._demonstrations, len(self._demonstrations))
+        return drawn[:n]
+
+    def training_prompts(self, n, *, rng):
+        return rng.choices(self._training_prompts, k=n)
+
+    def evaluation_prompts(self, n, *, rng):
+        return rng.sample(self._heldout_prompts, min(n, len(self._heldout_prompts)))
+
+    def recorded_preferences(self):
+        return self._preferences
+
+    def prompt_ids(self, prompt):
+        return super().prompt_ids(prompt) + self._line_break
+
+    def _window(self, rng):
+        """A piece of the corpus as long as the longest document, wherever in it; long documents are
+        met more often."""
+        text = self._documents[bisect_right(self._ends, rng.randrange(self._ends[-1]))]
+        room = self.document_length - 1  # one for BOS
+        start = rng.randrange(len(text) - room + 1) if len(text) > room else 0
+        tokens = [*text[start : start + room]]
+        if start + len(tokens) == len(text) and len(tokens) < room:
+            tokens.append(self.tokenizer.eos_id)
+        return Example([self.tokenizer.bos_id, *tokens], [False] + [True] * len(tokens))
+
+
+def digest_of(data):
+    """A digest of the texts of some FolderData: a run that is taken up again must find what it
+    began with."""
+    texts = (data.corpus, data.demonstrations, data.preferences, data.prompts)
+    return hashlib.sha256(repr(texts).encode()).hexdigest()

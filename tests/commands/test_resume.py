@@ -1,0 +1,557 @@
+"""A run that is stopped at any moment and taken up again ends with the bits of one that was not."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+import minippo
+from minippo import train_toy
+from minippo.commands.train import main
+from minippo.gpt import GPT, GPTConfig
+from minippo.runs import files
+from minippo.runs.folder import RunFolder, load_tensors, tensors_to_bytes
+from tests.commands.test_train import STAGES, TIMES, TINY, read_json, read_rows
+from tests.hostile import reseal
+
+SMALL = [*TINY, "--num_updates", "6", "--save_every", "2", "--pretrain_steps", "20"]
+
+
+def run(out, *arguments):
+    assert main([*SMALL, "--out", str(out), "--quiet", *arguments]) == 0
+    return out
+
+
+def resume(out):
+    return main(["--resume", "--out", str(out), "--quiet"])
+
+
+def content(folder):
+    """Everything of a run that does not tell the time."""
+    rows = [
+        {name: value for name, value in row.items() if name not in TIMES}
+        for row in read_rows(folder / "metrics.jsonl")
+    ]
+    volatile = (
+        "seconds",
+        "peak_memory_mib",
+        "matmul_loop_seconds",
+        "seconds_in_matmul_loops",
+        "seconds_of_writing",
+    )
+    summary = {
+        name: value
+        for name, value in read_json(folder / "summary.json").items()
+        if name not in volatile
+    }
+    models = {
+        stage: (folder / f"checkpoints/{stage}/model.safetensors").read_bytes() for stage in STAGES
+    }
+    names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+    pictures = [
+        (folder / f"figures/{name}.png").read_bytes() for name in ("clip_cases", "reward_and_kl")
+    ]
+    return rows, summary, models, [(folder / "samples.jsonl").read_bytes(), *pictures], names
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    return run(tmp_path_factory.mktemp("whole") / "run")
+
+
+class Stopped(BaseException):
+    """Not an Exception: nothing in the program may catch it."""
+
+
+def stop_at_write(monkeypatch, number, before_rename=True):
+    """The given write of a file, counted over the whole run, stops the program, before or after its
+    rename."""
+    count, replace = [0], os.replace
+
+    def counted(source, target):
+        count[0] += 1
+        if count[0] == number and before_rename:
+            raise Stopped
+        replace(source, target)
+        if count[0] == number:
+            raise Stopped
+
+    monkeypatch.setattr(files.os, "replace", counted)
+    return count
+
+
+def number_of_writes(monkeypatch, tmp_path):
+    with monkeypatch.context() as patch:
+        count = stop_at_write(patch, -1)
+        run(tmp_path / "counted")
+    return count[0]
+
+
+def test_stopped_at_any_write_the_run_ends_with_the_same_bits(undisturbed, tmp_path, monkeypatch):
+    writes = number_of_writes(monkeypatch, tmp_path)
+    assert writes > 40
+    for number in range(2, writes, 11):  # before the first one there is nothing to take up
+        out = tmp_path / f"stopped-{number}"
+        with monkeypatch.context() as patch, pytest.raises(Stopped):
+            stop_at_write(patch, number, before_rename=number % 2 == 0)
+            run(out)
+        assert resume(out) == 0
+        assert content(out) == content(undisturbed), number
+
+
+def test_stopped_again_and_again(undisturbed, tmp_path, monkeypatch):
+    out, times = tmp_path / "run", 0
+    with monkeypatch.context() as patch, pytest.raises(Stopped):
+        stop_at_write(patch, 3)
+        run(out)
+    while True:
+        times += 1
+        with monkeypatch.context() as patch:
+            stop_at_write(patch, 24)
+            try:
+                assert resume(out) == 0
+                break
+            except Stopped:
+                assert times < 30
+    assert times > 2 and content(out) == content(undisturbed)
+
+
+@pytest.mark.parametrize("algorithm", ["pg", "trpo", "ppo_adaptive_kl"])
+def test_other_algorithms_go_on_too(algorithm, tmp_path, monkeypatch):
+    whole = run(tmp_path / "whole", "--algorithm", algorithm)
+    out = tmp_path / "stopped"
+    with monkeypatch.context() as patch, pytest.raises(Stopped):
+        patch.setattr(RunFolder, "append_metrics", stop_after(RunFolder.append_metrics, 5))
+        run(out, "--algorithm", algorithm)
+    assert len(read_rows(out / "metrics.jsonl")) == 5
+    assert resume(out) == 0 and content(out) == content(whole)
+
+
+def stop_after(function, times):
+    calls = []
+
+    def stopping(*arguments):
+        function(*arguments)
+        calls.append(1)
+        if len(calls) == times:
+            raise Stopped
+
+    return stopping
+
+
+def start(*arguments):
+    environment = os.environ | {"PYTHONPATH": str(Path(minippo.__file__).parent.parent)}
+    return subprocess.Popen(
+        [sys.executable, "-m", "minippo.train_toy", *arguments, "--quiet"],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(*arguments):
+    """Run the command to its end in a new process; returns its seconds."""
+    begin, process = time.perf_counter(), start(*arguments)
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors
+    return time.perf_counter() - begin
+
+
+def kill_and_resume(out, seconds, arguments, whole):
+    """SIGKILL after so many seconds, then --resume in a new process."""
+    process = start(*arguments, "--out", str(out))
+    time.sleep(seconds)
+    process.kill()
+    process.communicate()
+    if (out / "config.json").exists():
+        finish("--resume", "--out", str(out))
+    else:  # killed before anything was saved: the folder can be used as if it were new
+        finish(*arguments, "--out", str(out))
+    assert content(out) == content(whole), seconds
+
+
+@pytest.mark.parametrize("share", [0.5, 0.75, 0.9])
+def test_killed_and_taken_up_again(share, undisturbed, tmp_path):
+    seconds = finish(*SMALL, "--out", str(tmp_path / "timed"))
+    kill_and_resume(tmp_path / "killed", share * seconds, SMALL, undisturbed)
+
+
+KILLS_ITSELF = """
+import os, signal, sys
+from minippo.commands.train import main
+
+number, replace = int(sys.argv[1]), os.replace
+
+def counted(source, target):
+    global number
+    number -= 1
+    if number == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    replace(source, target)
+
+os.replace = counted
+main(sys.argv[2:])
+"""
+
+
+def killed_inside_a_write(number, undisturbed, out):
+    """SIGKILL when a file is written and has not its name yet: in the middle of a checkpoint, if it
+    is one of its files."""
+    environment = os.environ | {"PYTHONPATH": str(Path(minippo.__file__).parent.parent)}
+    process = subprocess.run(
+        [sys.executable, "-c", KILLS_ITSELF, str(number), *SMALL, "--out", str(out), "--quiet"],
+        env=environment,
+    )
+    assert process.returncode == -signal.SIGKILL
+    assert any(path.name.endswith(".tmp") for path in out.rglob(".*"))
+    assert resume(out) == 0
+    assert content(out) == content(undisturbed), number
+
+
+@pytest.mark.parametrize("number", [4, 22, 37])
+def test_killed_inside_the_writing_of_a_checkpoint(number, undisturbed, tmp_path):
+    killed_inside_a_write(number, undisturbed, tmp_path / "run")
+
+
+@pytest.mark.slow
+def test_killed_inside_every_write(undisturbed, tmp_path, monkeypatch):
+    writes = number_of_writes(monkeypatch, tmp_path)
+    for number in range(2, writes + 1):
+        killed_inside_a_write(number, undisturbed, tmp_path / f"{number}")
+    print(f"{writes - 1} of {writes - 1} equal", flush=True)
+
+
+@pytest.mark.slow
+def test_the_preset_quick_killed_at_20_random_moments(tmp_path):
+    """python -m pytest -m slow tests/test_resume.py -s: the figure of docs/reliability.md."""
+    rng, arguments = random.Random(0), ["--preset", "quick", "--threads", "1"]
+    whole = finish(*arguments, "--out", str(tmp_path / "whole"))
+    for number in range(20):
+        kill_and_resume(
+            tmp_path / f"{number}", rng.uniform(1, whole), arguments, tmp_path / "whole"
+        )
+        shutil.rmtree(tmp_path / f"{number}")
+        print(f"{number + 1} of 20 equal", flush=True)
+
+
+# -- Ctrl-C
+
+
+def test_ctrl_c_finishes_the_update_saves_it_and_says_how_to_go_on(
+    undisturbed, tmp_path, monkeypatch, capsys
+):
+    out, append = tmp_path / "run", RunFolder.append_metrics
+
+    def interrupt(self, row):
+        append(self, row)
+        if row["update"] == 3:
+            signal.raise_signal(signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "append_metrics", interrupt)
+        assert main([*SMALL, "--out", str(out), "--quiet"]) == 130
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        f"interrupted; to go on: python -m minippo.train_toy --resume --out {out}"
+    )
+    assert (out / "checkpoints/update-0000003").exists()
+    assert resume(out) == 0
+    rows, summary, models, samples, _ = content(undisturbed)
+    assert content(out)[:4] == (rows, summary, models, samples)
+
+
+def test_a_second_ctrl_c_stops_at_once_and_the_old_handler_comes_back(tmp_path, monkeypatch):
+    before = signal.getsignal(signal.SIGINT)
+
+    def interrupt(self, row):
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        raise AssertionError("still running")
+
+    monkeypatch.setattr(RunFolder, "append_metrics", interrupt)
+    assert main([*SMALL, "--out", str(tmp_path / "run"), "--quiet"]) == 130
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+# -- damage, and what is refused
+
+
+@pytest.fixture
+def stopped(tmp_path, monkeypatch):
+    """A run that was stopped after its fifth update: states 2 and 4 are there."""
+    out = tmp_path / "stopped"
+    with monkeypatch.context() as patch, pytest.raises(Stopped):
+        patch.setattr(RunFolder, "append_metrics", stop_after(RunFolder.append_metrics, 5))
+        run(out)
+    assert sorted(path.name for path in (out / "checkpoints").glob("update-*")) == [
+        "update-0000002",
+        "update-0000004",
+    ]
+    return out
+
+
+def flip_a_bit(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def cut_off(path):
+    path.write_bytes(path.read_bytes()[:-5])
+
+
+@pytest.mark.parametrize("damage", [flip_a_bit, cut_off, Path.unlink])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "update-0000004/tensors.safetensors",
+        "update-0000004/numbers.json",
+        "update-0000004/sha256.json",
+        "sft/model.safetensors",
+        "reward_model/info.json",
+        "pretrain/config.json",
+    ],
+)
+def test_what_is_damaged_is_noticed_and_what_came_before_is_used(
+    name, damage, stopped, undisturbed, capsys
+):
+    damage(stopped / "checkpoints" / name)
+    assert main(["--resume", "--out", str(stopped)]) == 0
+    screen = capsys.readouterr().out
+    if not name.startswith("pretrain"):  # nobody asks for it once the next stage is whole
+        assert name.split("/")[0] in screen and (
+            "going back" in screen or "is done again" in screen
+        )
+    assert content(stopped)[:4] == content(undisturbed)[:4]
+
+
+def test_both_states_damaged_the_stage_begins_again(stopped, undisturbed):
+    for update in (2, 4):
+        flip_a_bit(stopped / f"checkpoints/update-000000{update}/tensors.safetensors")
+    assert resume(stopped) == 0 and content(stopped)[:4] == content(undisturbed)[:4]
+
+
+@pytest.fixture(scope="module")
+def stopped_once(tmp_path_factory):
+    """The same once for many tests, each of which takes a copy."""
+    out = tmp_path_factory.mktemp("once") / "stopped"
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Stopped):
+        patch.setattr(RunFolder, "append_metrics", stop_after(RunFolder.append_metrics, 5))
+        run(out)
+    return out
+
+
+STATE = "checkpoints/update-0000004/numbers.json"
+
+
+def without(name):
+    return lambda content: {key: value for key, value in content.items() if key != name}
+
+
+@pytest.mark.parametrize(
+    "name, change",
+    [
+        *((STATE, without(field)) for field in ("update", "rng", "minibatch", "stage_seconds")),
+        (STATE, lambda content: content | {"update": 2}),
+        (STATE, lambda content: content | {"rng": [3, [0] * 625, None]}),
+        (STATE, lambda content: content | {"minibatch": {"ratios": [None], "advantages": [0.5]}}),
+        ("checkpoints/sft/info.json", without("seconds")),
+        ("checkpoints/reward_model/info.json", lambda content: {"seconds": {"sft": "1"}}),
+        ("checkpoints/sft/config.json", lambda content: content | {"n_layer": 10**6}),
+    ],
+)
+def test_what_is_changed_and_sealed_again_is_done_again(
+    name, change, stopped_once, undisturbed, tmp_path, capsys
+):
+    out = Path(shutil.copytree(stopped_once, tmp_path / "run"))
+    (out / name).write_text(json.dumps(change(read_json(out / name))))
+    reseal((out / name).parent)
+    assert main(["--resume", "--out", str(out)]) == 0
+    screen = capsys.readouterr().out
+    assert "going back" in screen or "is done again" in screen
+    assert content(out)[:4] == content(undisturbed)[:4]
+
+
+def shrink_the_vocabulary(out):
+    """A model that is whole and sealed, and too small for the texts of the run."""
+    path, size = (
+        out / "checkpoints/sft",
+        GPTConfig(vocab_size=5, context_length=64, n_layer=1, n_head=2, n_embd=8),
+    )
+    (path / "config.json").write_text(json.dumps(vars(size)))
+    (path / "model.safetensors").write_bytes(tensors_to_bytes(GPT(size).state_dict()))
+    reseal(path)
+
+
+def change_state(**tensors):
+    def change(out):
+        path = out / "checkpoints/update-0000004"
+        whole = load_tensors(path / "tensors.safetensors")
+        (path / "tensors.safetensors").write_bytes(tensors_to_bytes(whole | tensors))
+        reseal(path)
+
+    return change
+
+
+def change_report(out):
+    path = out / "checkpoints/reward_model"
+    (path / "info.json").write_text(
+        json.dumps(read_json(path / "info.json") | {"report": {"skill": "high"}})
+    )
+    reseal(path)
+
+
+def forget_a_metric(out):
+    rows = [without("val/score_std")(row) for row in read_rows(out / "metrics.jsonl")]
+    files.write_jsonl(out / "metrics.jsonl", rows)
+
+
+def replace_by_a_pipe(out):
+    (out / "config.json").unlink()
+    os.mkfifo(out / "config.json")
+
+
+@pytest.mark.parametrize(
+    "damage, status",
+    [
+        (shrink_the_vocabulary, 0),
+        (change_report, 2),
+        (forget_a_metric, 2),
+        (replace_by_a_pipe, 2),
+        (lambda out: (out / "metrics.jsonl").unlink(), 0),
+        (lambda out: (out / "metrics.jsonl").write_text('{"update": 4}\n'), 0),
+        (lambda out: (out / "metrics.jsonl").write_text('{"update": "4"}\n'), 2),
+        (lambda out: (out / "samples.jsonl").mkdir(), 1),
+        (lambda out: (out / "figures").symlink_to(out), 2),
+        (lambda out: (out / "figures").write_text("no folder"), 1),
+        (change_state(generator=torch.zeros(7, dtype=torch.uint8)), 2),
+        (change_state(**{"policy.ln_f.weight": torch.full((8,), torch.nan)}), 2),
+    ],
+)
+def test_whatever_was_changed_it_goes_on_or_ends_in_one_line(
+    damage, status, stopped_once, undisturbed, tmp_path, capsys
+):
+    out = Path(shutil.copytree(stopped_once, tmp_path / "run"))
+    damage(out)
+    assert main(["--resume", "--out", str(out), "--quiet"]) == status
+    error = capsys.readouterr().err
+    if status:
+        assert error.startswith("error: ") and len(error.splitlines()) == 1
+    else:
+        assert content(out)[:4] == content(undisturbed)[:4]
+
+
+@pytest.mark.parametrize(
+    "flags, message",
+    [
+        (
+            ["--seed", "7"],
+            "error: --seed: the run in {out} was made with 0, got 7; --resume changes nothing",
+        ),
+        (
+            ["--threads", "2"],
+            "error: --threads: the run in {out} was made with 1, got 2; --resume changes nothing",
+        ),
+        (
+            ["--kl_coef", "0.1"],
+            "error: --kl_coef: the run in {out} was made with 0.05, "
+            "got 0.1; --resume changes nothing",
+        ),
+    ],
+)
+def test_a_flag_that_differs_from_the_run_is_refused(flags, message, stopped, capsys):
+    before = sorted(stopped.rglob("*"))
+    assert main(["--resume", "--out", str(stopped), *flags]) == 2
+    assert capsys.readouterr().err.splitlines() == [message.format(out=stopped)]
+    assert sorted(stopped.rglob("*")) == before
+
+
+def test_a_flag_that_does_not_differ_is_no_harm(stopped):
+    assert (
+        main(["--resume", "--out", str(stopped), "--quiet", "--seed", "0", "--threads", "1"]) == 0
+    )
+
+
+@pytest.mark.parametrize("name, value", [("format", 0), ("torch", "1.0"), ("device", "cuda")])
+def test_a_run_of_another_version_is_refused(name, value, stopped, capsys):
+    config = read_json(stopped / "config.json")
+    config["versions"][name] = value
+    (stopped / "config.json").write_text(json.dumps(config))
+    assert main(["--resume", "--out", str(stopped)]) == 2
+    assert f"was made with {name} {value}, this is " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"run": 3}', "[" * 100_000, '"\\ud800"'])
+def test_a_configuration_that_cannot_be_read_is_refused(text, stopped, capsys):
+    (stopped / "config.json").write_text(text)
+    assert main(["--resume", "--out", str(stopped)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(
+        (
+            f"error: {stopped}/config.json: not JSON that can be read (",
+            f"error: {stopped}/config.json: not the configuration of a run",
+        )
+    )
+
+
+def test_resume_needs_a_run(tmp_path, capsys):
+    for arguments, message in (
+        (["--resume"], "--resume: name the folder of the run with --out"),
+        (["--resume", "--out", str(tmp_path)], f"--resume: {tmp_path} holds no run"),
+        (["--resume", "--out", str(tmp_path / "no")], f"--resume: {tmp_path / 'no'} holds no run"),
+    ):
+        assert main(arguments) == 2
+        assert capsys.readouterr().err.startswith(f"error: {message}")
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_finished_run_is_left_alone(undisturbed, capsys):
+    before = {path: path.stat().st_mtime_ns for path in undisturbed.rglob("*")}
+    assert main(["--resume", "--out", str(undisturbed)]) == 0
+    assert "this run is finished" in capsys.readouterr().out
+    assert {path: path.stat().st_mtime_ns for path in undisturbed.rglob("*")} == before
+
+
+def test_a_second_process_is_refused(stopped, capsys):
+    with RunFolder(stopped).lock():
+        assert main(["--resume", "--out", str(stopped)]) == 2
+    assert (
+        capsys.readouterr().err
+        == f"error: --out {stopped}: another process is at work in this folder\n"
+    )
+    assert resume(stopped) == 0  # the lock goes with whoever held it
+
+
+def test_what_a_kill_left_behind_is_cleared_away(stopped):
+    (stopped / ".config.json.0123.tmp").write_text("half")
+    (stopped / "checkpoints" / ".sft.0123.tmp").mkdir()
+    (stopped / "checkpoints" / ".sft.0123.tmp" / "model.safetensors").write_text("half")
+    assert resume(stopped) == 0
+    assert not [path for path in stopped.rglob("*") if path.name.startswith(".")]
+
+
+def test_a_disk_that_fills_leaves_the_last_state_whole(stopped, undisturbed, monkeypatch, capsys):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files.os, "fsync", full)
+        assert main(["--resume", "--out", str(stopped), "--quiet"]) == 1
+    assert "No space left on device" in capsys.readouterr().err.splitlines()[-1]
+    assert resume(stopped) == 0 and content(stopped)[:4] == content(undisturbed)[:4]
+
+
+def test_the_random_state_survives_json():
+    rng = random.Random(3)
+    rng.gauss(0, 1)
+    other = random.Random()
+    other.setstate(train_toy.as_tuples(json.loads(json.dumps(rng.getstate()))))
+    assert [rng.gauss(0, 1) for _ in range(5)] == [other.gauss(0, 1) for _ in range(5)]

@@ -1,0 +1,386 @@
+"""The whole run, in a configuration so small that it learns nothing: every file, every key, and the
+same bits twice."""
+
+import json
+
+import pytest
+import torch
+
+from minippo.algorithms import REGISTRY as ALGORITHMS
+from minippo.commands.run import stage_seed
+from minippo.commands.train import main
+from minippo.runs.folder import RunFolder, load_checkpoint
+
+TINY = """--n_layer 1 --n_head 2 --n_embd 8 --pretrain_steps 3 --pretrain_batch_size 4 --sft_steps 2
+--sft_batch_size 4 --preference_prompts 8 --preference_heldout 6 --reward_epochs 1
+--reward_batch_size 4 --num_updates 2 --batch_size 8 --eval_prompts 6 --optimum_prompts 2
+--optimum_draws 8 --threads 1 --device cpu""".split()
+# The steps are enough to learn something: a model that knows nothing never gives a right answer,
+# and then there is nothing to compare.
+CAPITALS = """--pretrain_steps 60 --sft_steps 30 --pretrain_batch_size 32 --sft_batch_size 32
+--n_embd 16 --preference_prompts 60 --preference_heldout 60 --pretrain_learning_rate 1e-2""".split()
+
+STAGES = ("pretrain", "sft", "reward_model", "policy", "critic")
+FIGURES = (
+    "reward_and_kl",
+    "score_against_kl",
+    "response_lengths",
+    "clip_cases",
+    "values_along_response",
+)
+TIMES = ("seconds", "eps")
+
+
+def run(out, *arguments):
+    """One tiny run; returns its folder."""
+    assert main([*TINY, "--out", str(out), *arguments]) == 0
+    return out
+
+
+def read_json(path):
+    return json.loads(path.read_text())
+
+
+def read_rows(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    root = tmp_path_factory.mktemp("runs")
+    return [run(root / name, "--seed", "5", "--quiet") for name in ("one", "two")]
+
+
+def test_the_same_seed_gives_the_same_run_bit_for_bit(folders):
+    one, two = folders
+    for stage in STAGES:
+        assert (one / f"checkpoints/{stage}/model.safetensors").read_bytes() == (
+            two / f"checkpoints/{stage}/model.safetensors"
+        ).read_bytes(), stage
+    assert (one / "samples.jsonl").read_bytes() == (two / "samples.jsonl").read_bytes()
+    rows = [
+        [
+            {name: value for name, value in row.items() if name not in TIMES}
+            for row in read_rows(f / "metrics.jsonl")
+        ]
+        for f in folders
+    ]
+    assert rows[0] == rows[1] and len(rows[0]) == 2
+    volatile = (
+        "seconds",
+        "peak_memory_mib",
+        "matmul_loop_seconds",
+        "seconds_in_matmul_loops",
+        "seconds_of_writing",
+    )
+    summaries = [
+        {k: v for k, v in read_json(f / "summary.json").items() if k not in volatile}
+        for f in folders
+    ]
+    assert summaries[0] == summaries[1]
+
+
+@pytest.mark.parametrize("algorithm", [name for name in ALGORITHMS if name != "ppo"])
+def test_the_folder_and_the_first_rollout_are_the_same_for_every_algorithm(
+    algorithm, folders, tmp_path
+):
+    other = run(tmp_path / "other", "--seed", "5", "--quiet", "--algorithm", algorithm)
+    files = [
+        sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+        for folder in (folders[0], other)
+    ]
+    assert files[0] == files[1]
+    first, first_of_other = (
+        read_rows(folder / "metrics.jsonl")[0] for folder in (folders[0], other)
+    )
+    assert set(first) <= set(first_of_other)
+    for name in (
+        "objective/scores",
+        "objective/kl",
+        "objective/entropy",
+        "objective/gold",
+        "val/response_length",
+    ):
+        assert first[name] == first_of_other[name], name
+    summary = read_json(other / "summary.json")
+    assert summary["algorithm"] == algorithm and set(summary) == set(
+        read_json(folders[0] / "summary.json")
+    )
+
+
+def test_another_seed_gives_another_run(folders, tmp_path):
+    other = run(tmp_path / "other", "--seed", "6", "--quiet")
+    name = "checkpoints/policy/model.safetensors"
+    assert (other / name).read_bytes() != (folders[0] / name).read_bytes()
+
+
+def test_the_folder_holds_every_file(folders):
+    folder = folders[0]
+    for name in (
+        "config.json",
+        "metrics.jsonl",
+        "samples.jsonl",
+        "summary.json",
+        *(f"figures/{name}.png" for name in FIGURES),
+        *(
+            f"checkpoints/{stage}/{file}"
+            for stage in STAGES
+            for file in ("model.safetensors", "config.json", "tokenizer.json")
+        ),
+    ):
+        assert (folder / name).stat().st_size > 0, name
+    assert not [path for path in folder.rglob("*") if "tmp" in path.name]
+
+
+def test_the_summary_has_every_key(folders):
+    summary = read_json(folders[0] / "summary.json")
+    top = """task preset seed algorithm threads parameters peak_memory_mib seconds reward_model sft
+policy gold_max gold_axes optimum optimality win_rate""".split()
+    assert set(top) <= set(summary)
+    wanted = {
+        "reward_model": "heldout_accuracy heldout_pairs annotator_ceiling skill",
+        "sft": "gold score eos_rate length",
+        "policy": "gold score kl objective eos_rate length",
+        "optimum": "objective low high draws_per_prompt prompts effective_sample_size",
+        "win_rate": "value low high n judge",
+        "gold_axes": "sft policy",
+        "seconds": "pretrain sft preferences reward_model policy evaluation total",
+    }
+    for name, keys in wanted.items():
+        assert set(keys.split()) <= set(summary[name]), name
+    assert summary["seconds"]["total"] == pytest.approx(
+        sum(v for k, v in summary["seconds"].items() if k != "total")
+    )
+    assert summary["policy"]["objective"] == pytest.approx(
+        summary["policy"]["score"] - 0.05 * summary["policy"]["kl"]
+    )
+    assert sum(summary["gold_axes"]["policy"].values()) == pytest.approx(summary["policy"]["gold"])
+    room = summary["optimum"]["objective"] - summary["sft"]["score"]
+    assert summary["optimality"] == pytest.approx(
+        (summary["policy"]["objective"] - summary["sft"]["score"]) / room
+    )
+
+
+def test_samples_and_metrics_have_their_keys(folders):
+    rows = read_rows(folders[0] / "samples.jsonl")
+    keys = {"prompt", "before", "after", "score_before", "score_after", "gold_before", "gold_after"}
+    assert len(rows) == 6 and all(set(row) == keys for row in rows)
+    assert [row["update"] for row in read_rows(folders[0] / "metrics.jsonl")] == [1, 2]
+
+
+def test_the_configuration_is_written_as_it_was_resolved(folders):
+    config = read_json(folders[0] / "config.json")
+    assert (
+        config["run"]["seed"] == 5
+        and config["ppo"]["num_updates"] == 2
+        and config["ppo"]["lam"] == 0.95
+    )
+    assert set(config["versions"]) == {"format", "python", "torch", "device", "commit", "data"}
+
+
+def test_a_checkpoint_can_be_loaded_into_its_model(folders):
+    from minippo.gpt import GPT, GPTConfig
+
+    tensors, config, tokenizer = load_checkpoint(folders[0] / "checkpoints/policy")
+    model = GPT(GPTConfig(**config))
+    model.load_state_dict(tensors)
+    assert tokenizer["kind"] == "word" and model(torch.tensor([[1, 3]])).isfinite().all()
+
+
+def test_the_screen_shows_a_line_per_stage_and_update_samples_and_the_table(tmp_path, capsys):
+    run(tmp_path / "run", "--seed", "5")
+    out = capsys.readouterr().out
+    lines = out.splitlines()
+    for stage in ("pretrain", "sft", "preferences", "reward_model", "policy", "evaluation"):
+        assert sum(line.startswith(f"{stage} ") and line.endswith(" s") for line in lines) == 1, (
+            stage
+        )
+    assert sum(line.split()[:1] in (["1"], ["2"]) for line in lines) == 2 and "prompt: " in out
+    for word in (
+        "before",
+        "after",
+        "gold (of 3.00)",
+        "KL, nats",
+        "win rate",
+        "EOS rate",
+        "objective",
+        "seconds",
+    ):
+        assert word in out, word
+    assert max(map(len, lines)) <= 160
+
+
+def test_quiet_prints_two_lines(tmp_path, capsys):
+    run(tmp_path / "run", "--quiet")
+    assert len(capsys.readouterr().out.splitlines()) == 2
+
+
+def test_capitals_shows_the_probability_of_both_answers_before_and_after(tmp_path, capsys):
+    folder = run(tmp_path / "run", "--task", "capitals", *CAPITALS)
+    out = capsys.readouterr().out
+    assert "what is the capital of france ? paris 0." in out and "right answer, mean" in out
+    answers = read_json(folder / "summary.json")["answers"]
+    assert len(answers) == 12 and all(
+        0 <= row[key] <= 1
+        for row in answers
+        for key in ("right_before", "rival_before", "right_after", "rival_after")
+    )
+
+
+@pytest.fixture
+def data(tmp_path):
+    folder = tmp_path / "DIR"
+    folder.mkdir()
+    (folder / "corpus.txt").write_text("the sea is wide and the boat is small . " * 40)
+    pairs = [
+        {"prompt": f"say {i} things", "chosen": f"here are {i} of them", "rejected": "no"}
+        for i in range(12)
+    ]
+    (folder / "preferences.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
+    return folder
+
+
+def test_files_runs_on_a_users_own_folder_and_has_null_where_there_is_no_gold(
+    data, tmp_path, capsys
+):
+    folder = run(
+        tmp_path / "run",
+        "--task",
+        "files",
+        "--data",
+        str(data),
+        "--completion_length",
+        "40",
+        "--response_length",
+        "20",
+        "--preference_heldout",
+        "4",
+    )
+    summary = read_json(folder / "summary.json")
+    assert (
+        summary["gold_max"]
+        is summary["gold_axes"]
+        is summary["sft"]["gold"]
+        is summary["policy"]["gold"]
+        is None
+    )
+    assert summary["reward_model"]["annotator_ceiling"] is summary["reward_model"]["skill"] is None
+    assert (
+        summary["reward_model"]["heldout_pairs"] == 4
+        and summary["win_rate"]["judge"] == "reward model"
+    )
+    assert "demonstrations" in capsys.readouterr().out  # what was derived is said
+
+
+def test_texts_longer_than_the_context_are_counted_and_refused_or_cut(data, tmp_path, capsys):
+    arguments = [
+        *TINY,
+        "--task",
+        "files",
+        "--data",
+        str(data),
+        "--completion_length",
+        "12",
+        "--preference_heldout",
+        "4",
+    ]
+    assert main([*arguments, "--out", str(tmp_path / "run")]) == 2
+    assert "--truncate" in capsys.readouterr().err and not (tmp_path / "run").exists()
+    assert main([*arguments, "--truncate", "--out", str(tmp_path / "run")]) == 0
+
+
+def test_training_that_breaks_ends_with_status_1_and_one_line(tmp_path, capsys):
+    arguments = [
+        *TINY,
+        "--pretrain_learning_rate",
+        "1e30",
+        "--pretrain_steps",
+        "40",
+        "--quiet",
+        "--out",
+        str(tmp_path / "run"),
+    ]
+    assert main(arguments) == 1
+    error = capsys.readouterr().err.splitlines()
+    assert len(error) == 1 and error[0].startswith("error: pretrain, step ")
+
+
+def test_a_run_without_room_for_improvement_has_no_optimality_and_ends_well(data, tmp_path):
+    folder = run(
+        tmp_path / "run",
+        "--task",
+        "files",
+        "--data",
+        str(data),
+        "--response_length",
+        "1",
+        # no response of one byte ends: all score the same
+        "--completion_length",
+        "40",
+        "--preference_heldout",
+        "4",
+    )
+    assert read_json(folder / "summary.json")["optimality"] is None
+
+
+def test_an_interrupt_ends_with_status_130_and_says_where_the_run_is(tmp_path, capsys, monkeypatch):
+    def interrupt(*arguments, **settings):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("minippo.commands.train.fine_tune", interrupt)
+    assert main([*TINY, "--quiet", "--out", str(tmp_path / "run")]) == 130
+    assert str(tmp_path / "run") in capsys.readouterr().err
+
+
+def test_stages_draw_from_generators_of_their_own():
+    seeds = {stage_seed(seed, name) for seed in range(50) for name in ("pretrain", "sft", "policy")}
+    assert len(seeds) == 150
+
+
+def test_a_resumed_run_must_find_the_texts_that_it_began_with(data, tmp_path, monkeypatch, capsys):
+    out, append = tmp_path / "run", RunFolder.append_metrics
+
+    def stops(self, row):
+        append(self, row)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "append_metrics", stops)
+        assert (
+            main(
+                [
+                    *TINY,
+                    "--task",
+                    "files",
+                    "--data",
+                    str(data),
+                    "--completion_length",
+                    "40",
+                    "--response_length",
+                    "20",
+                    "--preference_heldout",
+                    "4",
+                    "--out",
+                    str(out),
+                    "--quiet",
+                ]
+            )
+            == 130
+        )
+    pairs = (data / "preferences.jsonl").read_text()
+    (data / "preferences.jsonl").write_text(pairs.replace("a", "e"))
+    capsys.readouterr()
+    assert main(["--resume", "--out", str(out), "--quiet"]) == 2
+    assert capsys.readouterr().err == (
+        f"error: --resume: the files of the run in {out} have changed since it began; put "
+        "them back, or start a new run\n"
+    )
+    (data / "preferences.jsonl").write_text(pairs)
+    assert main(["--resume", "--out", str(out), "--quiet"]) == 0
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_a_run_on_cuda_makes_the_same_files(algorithm, tmp_path):
+    folder = run(tmp_path / "run", "--device", "cuda", "--algorithm", algorithm)
+    assert read_json(folder / "summary.json")["device"].startswith("cuda")

@@ -1,0 +1,138 @@
+"""Comparisons: which pairs there are, what the annotator says, and how texts become tensors."""
+
+import pytest
+import torch
+
+from minippo.commands.config import PreferenceConfig
+from minippo.stages.preferences import (
+    Comparisons,
+    annotate,
+    pair_indices,
+    recorded_comparisons,
+    sample_candidates,
+    simulated_comparisons,
+)
+from minippo.tasks.capitals import Capitals
+from tests.helpers import assert_close, f64, small_gpt
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def test_every_pair_stands_once():
+    first, second = pair_indices(4)
+    assert list(zip(first.tolist(), second.tolist())) == [
+        (0, 1),
+        (0, 2),
+        (0, 3),
+        (1, 2),
+        (1, 3),
+        (2, 3),
+    ]
+
+
+def test_the_annotators_probability_by_hand():
+    _, probabilities = annotate(f64([[3.0, 2.0]]), temperature=0.5, generator=seeded())
+    # sigmoid((3 - 2) / 0.5) = 1 / (1 + exp(-2))
+    assert_close(probabilities, f64([[0.8807970779778823]]))
+
+
+def test_labels_are_drawn_with_the_annotators_probability():
+    gold = f64([[1.0, 0.0]]).expand(20000, 2)
+    labels, probabilities = annotate(gold, temperature=1.0, generator=seeded())
+    assert (labels == 1).double().mean().item() == pytest.approx(
+        probabilities[0, 0].item(), abs=0.01
+    )
+    assert set(labels.flatten().tolist()) == {1, -1}
+
+
+def test_equal_gold_is_not_compared():
+    labels, _ = annotate(f64([[1.0, 1.0, 0.0]]), temperature=0.01, generator=seeded())
+    assert labels.tolist() == [[0, 1, 1]]
+
+
+def test_recorded_pairs_put_the_chosen_answer_first():
+    task = Capitals()
+    pairs = [
+        ("what is the capital of france ?", "paris", "london"),
+        ("what is the capital of italy ?", "rome of italy", "milan"),
+    ]
+    record = recorded_comparisons(task, pairs)
+    for i, (prompt, chosen, rejected) in enumerate(pairs):
+        assert task.tokenizer.decode(record.prompt_tokens[i].tolist()) == prompt
+        assert [task.tokenizer.decode(row) for row in record.response_tokens[i].tolist()] == [
+            chosen,
+            rejected,
+        ]
+    assert record.labels.tolist() == [[1], [1]] and record.probabilities.isnan().all()
+    ends = record.response_tokens[record.response_mask.roll(-1, 2) != record.response_mask]
+    assert task.tokenizer.eos_id in ends  # EOS belongs to a response
+    assert record.response_mask.sum(dim=2).tolist() == [[2, 2], [4, 2]]
+
+
+def test_gold_belongs_to_the_response_it_stands_beside():
+    task = Capitals()
+    prompts = task.evaluation_prompts(5, rng=None)
+    model = small_gpt(vocab_size=task.tokenizer.vocab_size, context_length=32, dtype=torch.float32)
+    torch.nn.init.zeros_(model.wte.weight)  # every word equally likely
+    _, _, tokens, mask, gold = sample_candidates(
+        model,
+        task,
+        prompts,
+        samples=400,
+        response_length=2,
+        temperature=1.0,
+        generator=seeded(),
+        chunk=2,
+    )
+    assert tokens.shape == mask.shape == (5, 400, 2) and gold.shape == (5, 400)
+    right = torch.tensor(
+        [
+            [task.gold(prompt, task.tokenizer.decode(row)) for row in rows]
+            for prompt, rows in zip(prompts, tokens.tolist())
+        ]
+    )
+    assert torch.equal(gold, right.double()) and 0 < gold.sum() < gold.numel()
+
+
+def test_simulated_comparisons_are_the_same_for_the_same_generators():
+    task = Capitals()
+    model = small_gpt(vocab_size=task.tokenizer.vocab_size, context_length=32, dtype=torch.float32)
+    one, two = (
+        simulated_comparisons(
+            model,
+            task,
+            task.evaluation_prompts(12, rng=None),
+            config=PreferenceConfig(preference_samples=3),
+            response_length=3,
+            sampling_temperature=1.0,
+            generator=seeded(1),
+            annotator_generator=seeded(2),
+        )
+        for _ in range(2)
+    )
+    assert all(torch.equal(getattr(one, name), value) for name, value in vars(two).items())
+    assert one.labels.shape == (12, 3)
+
+
+def test_rows_keep_what_belongs_together_and_cut_columns_of_padding():
+    prompt_mask = torch.tensor([[False, True, True], [True, True, True], [False, False, True]])
+    response_mask = torch.tensor(
+        [[[1, 0, 0], [1, 1, 0]], [[1, 1, 1], [1, 0, 0]], [[1, 1, 0], [1, 0, 0]]]
+    ).bool()
+    record = Comparisons(
+        torch.arange(9).view(3, 3),
+        prompt_mask,
+        torch.arange(18).view(3, 2, 3),
+        response_mask,
+        torch.tensor([[1], [-1], [0]]),
+        f64([[0.9], [0.2], [0.5]]),
+    )
+    part = record.rows(torch.tensor([2, 0]))
+    assert part.prompt_tokens.tolist() == [[7, 8], [1, 2]] and part.prompt_mask.tolist() == [
+        [False, True],
+        [True, True],
+    ]
+    assert part.response_tokens.tolist() == [[[12, 13], [15, 16]], [[0, 1], [3, 4]]]
+    assert part.labels.tolist() == [[0], [1]] and part.number_of_pairs() == 1

@@ -1,0 +1,661 @@
+"""minippo.tasks.files.read: good folders are read, bad ones refused in one line, and reading
+changes nothing."""
+
+import json
+import os
+import random
+import tempfile
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from minippo.errors import InputError
+from minippo.tasks.files import lengths, read
+from minippo.tasks.files.lengths import check_lengths
+from minippo.tasks.files.read import FolderData, Source, read_folder
+from minippo.tasks.files.split import split_by_prompt, without_prompts
+
+PAIRS = [("Is it hot?", "Yes, very.", "Go away."), ("And cold?", "No, not at all.", "no")]
+GOOD = json.dumps({"prompt": "q", "chosen": "a", "rejected": "b"})
+
+
+def json_lines(name, items):
+    return "\n".join(
+        json.dumps(dict(zip(read.FIELDS[name], item)), ensure_ascii=False) for item in items
+    )
+
+
+def folder(path, **files):
+    """Write files into a folder; the key corpus_txt stands for corpus.txt."""
+    path.mkdir(exist_ok=True)
+    for key, content in files.items():
+        content = content.encode() if isinstance(content, str) else content
+        (path / key.replace("_", ".")).write_bytes(content)
+    return path
+
+
+def pairs_folder(path, pairs=PAIRS, **files):
+    return folder(path, preferences_jsonl=json_lines("preferences.jsonl", pairs), **files)
+
+
+def refusal(path):
+    with pytest.raises(InputError) as caught:
+        read_folder(path)
+    message = str(caught.value)
+    assert len(message.splitlines()) == 1
+    return message
+
+
+# -- good input
+
+
+def test_a_full_folder_is_read_as_it_stands(tmp_path):
+    path = pairs_folder(
+        tmp_path / "d",
+        corpus_txt="First line.\nSecond line.\n",
+        demonstrations_jsonl=json_lines("demonstrations.jsonl", [("p", "c"), ("p2", " c2 ")]),
+        prompts_jsonl=json_lines("prompts.jsonl", [("x",), ("y",)]),
+    )
+    data = read_folder(path)
+    assert data.corpus == ["First line.\nSecond line.\n"]
+    assert data.demonstrations == [("p", "c"), ("p2", " c2 ")]
+    assert data.preferences == PAIRS
+    assert data.prompts == ["x", "y"]
+    assert data.sources["demonstrations"] == [
+        Source("demonstrations.jsonl", 1),
+        Source("demonstrations.jsonl", 2),
+    ]
+    assert data.notes == [
+        "read corpus.txt (25 bytes), demonstrations.jsonl (2 demonstrations), "
+        "preferences.jsonl (2 pairs), prompts.jsonl (2 prompts)"
+    ]
+
+
+def test_corpus_jsonl_is_a_list_of_documents(tmp_path):
+    data = read_folder(
+        pairs_folder(tmp_path / "d", corpus_jsonl='{"text": "one"}\n\n{"text": "two"}')
+    )
+    assert data.corpus == ["one", "two"]
+    assert data.sources["corpus"] == [Source("corpus.jsonl", 1), Source("corpus.jsonl", 3)]
+
+
+def test_bom_crlf_blank_lines_and_extra_fields_are_fine(tmp_path):
+    extra = '{"prompt": "q2", "chosen": "a", "rejected": "b", "score": [1, {"x": null}], "who": 5}'
+    lines = ["", GOOD, "   ", extra, ""]
+    path = folder(
+        tmp_path / "d",
+        preferences_jsonl=b"\xef\xbb\xbf" + "\r\n".join(lines).encode(),
+        corpus_txt=b"\xef\xbb\xbfone\r\ntwo\r\n",
+    )
+    data = read_folder(path)
+    assert data.preferences == [("q", "a", "b"), ("q2", "a", "b")]
+    assert data.sources["preferences"] == [
+        Source("preferences.jsonl", 2),
+        Source("preferences.jsonl", 4),
+    ]
+    assert data.corpus == ["one\ntwo\n"]
+
+
+def test_any_language_and_odd_line_separators_inside_a_string(tmp_path):
+    pairs = [
+        ("Şehrin ışığı?", "Güneş doğdu, çok güzel.", "ıssız"),
+        ("😀", "👍🏽", "👎"),
+        ("你好吗？", "我很好，谢谢。", "不\u2028好\u0085"),
+    ]
+    path = pairs_folder(tmp_path / "d", pairs)
+    assert read_folder(path).preferences == pairs
+    escaped = "\n".join(
+        json.dumps(dict(zip(("prompt", "chosen", "rejected"), pair))) for pair in pairs
+    )
+    assert read_folder(folder(path, preferences_jsonl=escaped)).preferences == pairs
+
+
+def test_duplicate_keys_long_lines_and_long_numbers_are_fine(tmp_path):
+    long = "word " * 400_000
+    lines = [
+        '{"prompt": 1, "prompt": "q", "chosen": "a", "rejected": "b", "n": ' + "9" * 5000 + "}",
+        json.dumps({"prompt": "q", "chosen": long, "rejected": "b"}),
+    ]
+    data = read_folder(folder(tmp_path / "d", preferences_jsonl="\n".join(lines)))
+    assert data.preferences == [("q", "a", "b"), ("q", long, "b")]
+
+
+def test_what_is_missing_is_derived_and_said(tmp_path):
+    pairs = [("q", "a", "b"), ("q ", "c", "b"), ("r", "a", "b"), ("r", "a", "d")]
+    data = read_folder(pairs_folder(tmp_path / "d", pairs))
+    assert data.demonstrations == [("q", "a"), ("q ", "c"), ("r", "a")]  # the last pair repeats one
+    assert data.prompts == ["q", "r"]
+    assert data.corpus == ["q\na", "q \nc", "r\na"]
+    assert data.sources["prompts"] == [
+        Source("preferences.jsonl", 1),
+        Source("preferences.jsonl", 3),
+    ]
+    assert data.notes[1:] == [
+        "no demonstrations.jsonl: fine-tuning uses the 3 chosen answers",
+        "no prompts.jsonl: the prompts are the 2 different ones of the preferences",
+        "no corpus.txt or corpus.jsonl: pretraining reads the 3 chosen answers with their prompts",
+    ]
+
+
+def test_a_missing_corpus_comes_from_the_demonstrations_there_are(tmp_path):
+    demonstrations = json_lines("demonstrations.jsonl", [("p", "c")])
+    data = read_folder(pairs_folder(tmp_path / "d", demonstrations_jsonl=demonstrations))
+    assert data.corpus == ["p\nc"]
+    assert (
+        data.notes[-1] == "no corpus.txt or corpus.jsonl: pretraining reads the "
+        "1 demonstrations with their prompts"
+    )
+
+
+def test_other_files_are_not_read_and_that_is_said(tmp_path):
+    path = pairs_folder(tmp_path / "d", notes_md=b"\xff", **{f"z{i}_csv": "" for i in range(6)})
+    assert (
+        read_folder(path).notes[-1]
+        == "not read: 'notes.md', 'z0.csv', 'z1.csv', 'z2.csv', 'z3.csv' and 2 more"
+    )
+
+
+def test_a_path_may_be_a_string_or_a_link(tmp_path):
+    path = pairs_folder(tmp_path / "d")
+    (tmp_path / "link").symlink_to(path)
+    assert read_folder(str(path)) == read_folder(tmp_path / "link")
+
+
+def test_reading_changes_nothing_on_disk(tmp_path):
+    path = pairs_folder(tmp_path / "d", corpus_txt="text", other_md="x")
+    path.chmod(0o555)
+
+    def state():
+        return {
+            p.name: (p.read_bytes(), p.stat().st_mtime_ns, p.stat().st_mode) for p in path.iterdir()
+        }
+
+    before = state(), path.stat().st_mtime_ns
+    check_lengths(read_folder(path), prompt_length=5, completion_length=6, truncate=True)
+    assert (state(), path.stat().st_mtime_ns) == before
+    path.chmod(0o755)
+
+
+# -- folders that are refused
+
+
+def test_folder_refusals(tmp_path):
+    missing = tmp_path / "nowhere"
+    assert refusal(missing) == f"--data '{missing}': there is no such folder"
+    (tmp_path / "file").write_text("x")
+    assert refusal(tmp_path / "file") == f"--data '{tmp_path / 'file'}': is not a folder"
+    empty = folder(tmp_path / "empty")
+    assert (
+        refusal(empty)
+        == f"--data '{empty}': the folder is empty; it needs at least preferences.jsonl"
+    )
+    assert "there is no preferences.jsonl in it (found 'corpus.txt')" in refusal(
+        folder(tmp_path / "c", corpus_txt="x")
+    )
+    assert "there is no preferences.jsonl in it (found 'a.csv')" in refusal(
+        folder(tmp_path / "a", a_csv="x")
+    )
+    both = pairs_folder(tmp_path / "both", corpus_txt="x", corpus_jsonl='{"text": "x"}')
+    assert refusal(both).endswith("holds both corpus.txt and corpus.jsonl; keep one of them")
+
+
+def test_odd_folder_names_keep_the_message_on_one_line(tmp_path):
+    assert "'a\\nb\\x1b[0m\\u2028'" in refusal("a\nb\x1b[0m\u2028")
+    assert "can't be read" in refusal("a\0b")
+    path = folder(tmp_path / "line\nbreak")
+    assert "line\\nbreak" in refusal(path)
+    (path / "x\ny").write_text("")
+    assert "found 'x\\ny'" in refusal(path)
+
+
+def test_links_in_a_circle_and_to_nowhere(tmp_path):
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    assert "can't be read (Too many levels of symbolic links)" in refusal(tmp_path / "loop")
+    path = folder(tmp_path / "d")
+    (path / "preferences.jsonl").symlink_to(path / "preferences.jsonl")
+    assert refusal(path) == "preferences.jsonl: can't be read (Too many levels of symbolic links)"
+    (path / "preferences.jsonl").unlink()
+    (path / "preferences.jsonl").symlink_to(tmp_path / "nowhere")
+    assert refusal(path) == "preferences.jsonl: can't be read (No such file or directory)"
+
+
+def test_a_folder_or_a_pipe_in_place_of_a_file(tmp_path):
+    path = pairs_folder(tmp_path / "d")
+    (path / "corpus.txt").mkdir()
+    assert refusal(path) == "corpus.txt: is a folder, a file is expected"
+    (path / "corpus.txt").rmdir()
+    os.mkfifo(path / "corpus.txt")
+    assert refusal(path) == "corpus.txt: is not a regular file"
+
+
+def test_what_the_system_refuses_is_one_line(tmp_path, monkeypatch):
+    path = pairs_folder(tmp_path / "d")
+
+    def denied(*args, **kwargs):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(read, "open", denied, raising=False)  # chmod would not stop root
+    assert refusal(path) == "preferences.jsonl: can't be read (Permission denied)"
+    monkeypatch.setattr(read.os, "listdir", denied)
+    assert refusal(path) == f"--data '{path}': can't be read (Permission denied)"
+
+
+def test_a_file_above_the_cap_is_refused_before_it_is_read(tmp_path):
+    path = pairs_folder(tmp_path / "d")
+    with open(path / "corpus.txt", "wb") as file:
+        file.truncate(256 * 2**20 + 1)  # sparse: takes no space
+    assert refusal(path) == "corpus.txt: has 268435457 bytes, more than the 268435456 that are read"
+
+
+# -- files and lines that are refused
+
+
+@pytest.mark.parametrize(
+    "name, content, message",
+    [
+        ("corpus.txt", b"", "corpus.txt: is empty"),
+        ("corpus.txt", b" \r\n\n", "corpus.txt: holds no text, only blank lines"),
+        (
+            "corpus.txt",
+            b"ok\nbad \xff",
+            "corpus.txt, line 2: byte 0xff at byte offset 7 is not UTF-8; save the file as UTF-8",
+        ),
+        (
+            "corpus.txt",
+            b"\xef\xbb\xbfa\nb\0c",
+            "corpus.txt, line 2: byte 0x00 at byte offset 6 is NUL, which no text holds; save the "
+            "file as UTF-8",
+        ),
+        ("prompts.jsonl", b"", "prompts.jsonl: is empty"),
+        (
+            "prompts.jsonl",
+            b"\xef\xbb\xbf\r\n  \n",
+            "prompts.jsonl: holds no item, only blank lines",
+        ),
+        (
+            "prompts.jsonl",
+            b'{"prompt": "x"}\n{"prompt": "\xc3"}',
+            "prompts.jsonl, line 2: byte 0xc3 at byte offset 28 "
+            "is not UTF-8; save the file as UTF-8",
+        ),
+        (
+            "prompts.jsonl",
+            '{"prompt": "x"}'.encode("utf-16"),
+            "prompts.jsonl, line 1: byte 0xff at byte offset 0 is "
+            "not UTF-8; save the file as UTF-8",
+        ),
+        (
+            "demonstrations.jsonl",
+            b'\n{"prompt": "x"}',
+            "demonstrations.jsonl, line 2, field completion: is missing (found 'prompt')",
+        ),
+    ],
+)
+def test_file_refusals(tmp_path, name, content, message):
+    path = pairs_folder(tmp_path / "d")
+    (path / name).write_bytes(content)
+    assert refusal(path) == message
+
+
+def pair_line(**fields):
+    return json.dumps({"prompt": "q", "chosen": "a", "rejected": "b"} | fields)
+
+
+@pytest.mark.parametrize(
+    "line, message",
+    [
+        (
+            '{"prompt": "q" "chosen"',
+            ": column 16: broken JSON (Expecting ',' delimiter) at '\"chosen\"'",
+        ),
+        ('{"prompt": ', ": column 12: broken JSON (Expecting value) at the end of the line"),
+        (GOOD + GOOD, f": column {len(GOOD) + 1}: broken JSON (Extra data) at '{GOOD[:40]}...'"),
+        (
+            '{"prompt": "a\tb"}',
+            ": column 14: broken JSON (Invalid control character at) at '\\tb\"}'",
+        ),
+        ("[" * 100_000, ": the JSON is nested too deeply"),
+        ('{"a":' * 100_000, ": the JSON is nested too deeply"),
+        (
+            "[1]",
+            ': must be an object like {"prompt": "...", "chosen": '
+            '"...", "rejected": "..."}, got a list',
+        ),
+        (
+            "7",
+            ': must be an object like {"prompt": "...", "chosen": '
+            '"...", "rejected": "..."}, got a number',
+        ),
+        (
+            '"x"',
+            ': must be an object like {"prompt": "...", "chosen": '
+            '"...", "rejected": "..."}, got a string',
+        ),
+        ("{}", ", field prompt: is missing (the object is empty)"),
+        (
+            '{"prompt": "q", "chosen": "a", "rejected\\n": "b"}',
+            ", field rejected: is missing (found 'prompt', 'chosen', 'rejected\\n')",
+        ),
+        (pair_line(chosen=None), ", field chosen: must be a string, got null"),
+        (pair_line(chosen=True), ", field chosen: must be a string, got true"),
+        (pair_line(chosen=3), ", field chosen: must be a string, got a number"),
+        (pair_line(chosen=2.5), ", field chosen: must be a string, got a number"),
+        (pair_line(rejected=["b"]), ", field rejected: must be a string, got a list"),
+        (pair_line(rejected={}), ", field rejected: must be a string, got an object"),
+        (pair_line(prompt=""), ", field prompt: is empty"),
+        (pair_line(prompt=" \n\t"), ", field prompt: is blank"),
+        (pair_line(rejected="a"), ", field rejected: is equal to chosen, so nothing is preferred"),
+        (
+            pair_line(rejected=" a\n"),
+            ", field rejected: is equal to chosen, so nothing is preferred",
+        ),
+        (pair_line(chosen="ab\0"), ", field chosen: holds NUL at character 2, which no text holds"),
+        (
+            pair_line(chosen="a\ud800"),
+            ", field chosen: holds \\ud800, a lone surrogate, which is half a character",
+        ),
+    ],
+)
+def test_line_refusals(tmp_path, line, message):
+    path = folder(tmp_path / "d", preferences_jsonl=f"{GOOD}\r\n\r\n{line}\n")
+    assert refusal(path) == f"preferences.jsonl, line 3{message}"
+
+
+def test_long_content_is_cut_in_a_message(tmp_path):
+    line = json.dumps({"k" * 10_000: 1, **{f"{i}\n\x1b" * 100: 1 for i in range(50)}})
+    message = refusal(folder(tmp_path / "d", preferences_jsonl=line))
+    assert len(message) < 600 and message.endswith("and 46 more)")
+
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=6),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+FIELD_NAMES = st.sampled_from(["prompt", "chosen", "rejected", "completion", "text"])
+JSON_LINES = st.one_of(
+    st.just(GOOD),
+    JSON_VALUES.map(json.dumps),
+    st.text(st.characters(exclude_categories=["Cs"]), max_size=20),
+    st.dictionaries(
+        FIELD_NAMES, JSON_VALUES | st.text(st.characters(), max_size=4), max_size=5
+    ).map(json.dumps),
+    st.sampled_from([GOOD.replace("q", "\\ud800"), '{"prompt":', "\u2028", "\x85", "[" * 3000]),
+)
+CONTENTS = st.binary(max_size=60) | st.lists(JSON_LINES, max_size=5).map(
+    lambda lines: "\n".join(lines).encode()
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    files=st.dictionaries(st.sampled_from(read.READ_FILES), CONTENTS, min_size=1),
+    valid_pairs=st.booleans(),
+)
+def test_whatever_a_folder_holds_the_answer_is_data_or_one_line(files, valid_pairs):
+    with tempfile.TemporaryDirectory() as name:
+        for file, content in (
+            files | ({"preferences.jsonl": GOOD.encode()} if valid_pairs else {})
+        ).items():
+            Path(name, file).write_bytes(content)
+        try:
+            data = check_lengths(
+                read_folder(name), prompt_length=4, completion_length=5, truncate=True
+            )
+        except InputError as error:
+            assert (
+                len(str(error).splitlines()) == 1
+                and str(error).isprintable()
+                and len(str(error)) < 1000
+            )
+        else:
+            assert_whole(data)
+
+
+def assert_whole(data):
+    """Every list is filled, every item is a text with a source, every text can be written."""
+    assert isinstance(data, FolderData)
+    for kind in ("corpus", "demonstrations", "preferences", "prompts"):
+        items = getattr(data, kind)
+        assert items and len(items) == len(data.sources[kind])
+        for item in items:
+            for text in (item,) if isinstance(item, str) else item:
+                assert text.strip() and text.encode()
+    assert all(note.isprintable() for note in data.notes)
+
+
+# -- lengths
+
+ADVICE = "pass --truncate to cut them at a word, or raise --completion_length and --prompt_length"
+
+
+def lengths(path, truncate=False, prompt_length=10, completion_length=10):
+    data = read_folder(path)
+    return check_lengths(
+        data, prompt_length=prompt_length, completion_length=completion_length, truncate=truncate
+    )
+
+
+def test_texts_that_fit_are_left_alone_and_the_eos_counts(tmp_path):
+    # 10, 9 + 1 and 9 + 1 bytes
+    path = pairs_folder(tmp_path / "d", [("0123456789", "ışık 1", "012345678")])
+    data = read_folder(path)
+    data = check_lengths(data, prompt_length=10, completion_length=10, truncate=False)
+    assert data is check_lengths(data, prompt_length=10, completion_length=10, truncate=True)
+    message = "2 of 3 texts are longer .*9 bytes at line 1, field chosen; room for 8 and the EOS"
+    with pytest.raises(InputError, match=message):
+        check_lengths(data, prompt_length=10, completion_length=9, truncate=False)
+
+
+def test_texts_without_room_are_counted_once_and_the_longest_is_named(tmp_path):
+    pairs = [
+        ("q", "a", "b"),
+        ("q", "x" * 612, "b"),
+        ("q", "x" * 13, "b" * 14),
+        ("p" * 11, "a", "b"),
+    ]
+    path = pairs_folder(tmp_path / "d", pairs)
+    with pytest.raises(InputError) as caught:
+        lengths(path)
+    assert str(caught.value) == (
+        "preferences.jsonl: 4 of 12 texts are longer than the context (longest: 612 bytes at line "
+        "2, field chosen; "
+        "room for 9 and the EOS); " + ADVICE
+    )
+
+
+def test_each_file_with_long_texts_is_named(tmp_path):
+    path = pairs_folder(
+        tmp_path / "d",
+        demonstrations_jsonl=json_lines("demonstrations.jsonl", [("p", "c" * 99)]),
+        prompts_jsonl="\n" + json_lines("prompts.jsonl", [("x" * 30,)]),
+    )
+    with pytest.raises(InputError) as caught:
+        lengths(path, completion_length=20)
+    assert str(caught.value) == (
+        "demonstrations.jsonl: 1 of 2 texts is longer than the context (longest: 99 bytes at line "
+        "1, field completion; "
+        "room for 19 and the EOS); prompts.jsonl: 1 of 1 texts is longer than the context "
+        "(longest: 30 bytes at "
+        "line 2, field prompt; room for 10); " + ADVICE
+    )
+
+
+@pytest.mark.parametrize(
+    "text, room, end, front",
+    [
+        ("one two three", 13, "one two three", "one two three"),
+        ("one two three", 12, "one two", "two three"),
+        ("one two three", 9, "one two", "two three"),
+        ("one two three", 7, "one two", "three"),
+        ("one two three", 5, "one", "three"),
+        ("one two three", 4, "one", "hree"),
+        ("  one\n\n two  ", 6, "one", "two"),
+        ("   one   ", 5, "one", "one"),
+        ("unbroken", 4, "unbr", "oken"),
+        ("ğğğğ", 5, "ğğ", "ğğ"),
+        ("你好吗我很好", 7, "你好", "很好"),
+        ("你好 吗", 8, "你好", "吗"),
+        ("a 😀😀", 5, "a", "😀"),
+    ],
+)
+def test_cuts_worked_by_hand(text, room, end, front):
+    assert lengths.cut_end(text, room) == end
+    assert lengths.cut_front(text, room) == front
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    text=st.text(st.sampled_from("ab ğ你😀\n\u3000"), max_size=40).filter(str.strip),
+    room=st.integers(4, 60),
+)
+def test_a_cut_keeps_whole_characters_and_whole_words(text, room):
+    end, front = lengths.cut_end(text, room), lengths.cut_front(text, room)
+    for piece in (end, front):
+        assert piece.strip() and len(piece.encode()) <= room and piece in text
+    if len(text.encode()) > room:
+        words = text.split()
+        assert end.split() == words[: len(end.split())] or (
+            len(end.split()) == 1 and words[0].startswith(end)
+        )
+        assert front.split() == words[-len(front.split()) :] or (
+            len(front.split()) == 1 and words[-1].endswith(front)
+        )
+        fits = " ".join(words).encode() if len(words) == 1 else b""
+        assert not fits or len(fits) > room or end == words[0]
+
+
+def test_truncation_cuts_prompts_in_front_and_answers_at_the_end(tmp_path):
+    pairs = [
+        ("please tell me now", "it is rather late", "go away"),
+        ("q", "same words here", "same words there"),
+        (" me now", "a", "b"),
+    ]
+    data = lengths(
+        pairs_folder(tmp_path / "d", pairs, corpus_txt="long " * 99),
+        truncate=True,
+        completion_length=12,
+    )
+    assert data.preferences == [("me now", "it is", "go away"), (" me now", "a", "b")]
+    assert data.sources["preferences"] == [
+        Source("preferences.jsonl", 1),
+        Source("preferences.jsonl", 3),
+    ]
+    assert data.demonstrations == [("me now", "it is"), ("q", "same words"), (" me now", "a")]
+    assert data.prompts == ["me now", "q"]
+    assert data.corpus == ["long " * 99]
+    assert data.notes[-2:] == [
+        "preferences.jsonl: 4 of 9 texts cut at a word",
+        "preferences.jsonl: 1 of 3 pairs dropped, their answers equal after the cut",
+    ]
+    assert_whole(data)
+    assert data is check_lengths(data, prompt_length=10, completion_length=12, truncate=False)
+
+
+def test_truncation_leaves_its_input_alone(tmp_path):
+    path = pairs_folder(tmp_path / "d")
+    data = read_folder(path)
+    assert check_lengths(data, prompt_length=4, completion_length=5, truncate=True) != data
+    assert data == read_folder(path)
+
+
+def test_length_refusals(tmp_path):
+    path = pairs_folder(tmp_path / "d", [("q", "same words here", "same words there")])
+    with pytest.raises(
+        InputError,
+        match="after --truncate chosen and rejected are equal in all 1 pairs; raise --comp",
+    ):
+        lengths(path, truncate=True, completion_length=12)
+    with pytest.raises(InputError, match="--prompt_length must be at least 4, got 3"):
+        lengths(path, prompt_length=3)
+    with pytest.raises(InputError, match="--completion_length must be at least 5, got 4"):
+        lengths(path, completion_length=4)
+
+
+# -- held-out pairs
+
+
+def split(pairs, heldout_pairs, seed=0):
+    return split_by_prompt(
+        pairs, heldout_pairs=heldout_pairs, generator=torch.Generator().manual_seed(seed)
+    )
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    prompts=st.lists(
+        st.sampled_from(["a", " a", "b", "c", "d\n", "d", "e"]), min_size=2, max_size=30
+    ),
+    heldout_pairs=st.integers(1, 20),
+    seed=st.integers(0, 99),
+)
+def test_a_split_loses_nothing_and_shares_no_prompt(prompts, heldout_pairs, seed):
+    pairs = [(prompt, f"chosen {i}", "rejected") for i, prompt in enumerate(prompts)]
+    different = {prompt.strip() for prompt in prompts}
+    if len(different) < 2:
+        with pytest.raises(
+            InputError, match="field prompt: at least 2 different prompts are needed.*found 1"
+        ):
+            split(pairs, heldout_pairs)
+        return
+    training, held_out = split(pairs, heldout_pairs, seed)
+    assert not {p[0].strip() for p in training} & {p[0].strip() for p in held_out}
+    assert sorted(training + held_out) == sorted(pairs)
+    assert 1 <= len(held_out) <= len(pairs) // 2
+    if len(different) == len(prompts):  # each prompt once: exactly what was asked for, up to half
+        assert len(held_out) == min(heldout_pairs, len(pairs) // 2)
+
+
+def test_a_split_is_random_and_the_seed_decides():
+    pairs = [(f"prompt {i}", "a", "b") for i in range(100)]
+    assert split(pairs, 20, seed=1) == split(pairs, 20, seed=1)
+    assert split(pairs, 20, seed=1) != split(pairs, 20, seed=2)
+    assert split(pairs, 20)[1] != pairs[:20]
+    times = [0] * 100
+    for seed in range(200):
+        for prompt, _, _ in split(pairs, 20, seed)[1]:
+            times[int(prompt.split()[1])] += 1
+    assert min(times) >= 15 and max(times) <= 70  # 40 expected, a standard deviation of 5.7
+
+
+def test_a_split_holds_out_what_was_asked_but_never_more_than_half():
+    pairs = [(f"prompt {random.Random(i).randrange(40)}", f"a{i}", "b") for i in range(200)]
+    _, held_out = split(pairs, 50)
+    assert 50 <= len(held_out) < 70
+    _, held_out = split(pairs, 1000)
+    assert 80 <= len(held_out) <= 100
+    _, held_out = split([("often", "a", str(i)) for i in range(9)] + [("once", "a", "b")], 5)
+    assert held_out == [("once", "a", "b")]
+    with pytest.raises(ValueError, match="heldout_pairs must be at least 1, got 0"):
+        split(pairs, 0)
+
+
+def test_held_out_answers_do_not_come_back_as_training_text(tmp_path):
+    pairs = [(f"prompt {i}", f"chosen {i}", "rejected") for i in range(10)]
+    data = read_folder(pairs_folder(tmp_path / "d", pairs))
+    training, held_out = split(data.preferences, 3)
+    kept = without_prompts(data, held_out)
+    assert kept.preferences == training
+    assert kept.demonstrations == [pair[:2] for pair in training]
+    assert kept.corpus == ["\n".join(pair[:2]) for pair in training]
+    assert kept.prompts == data.prompts
+    assert_whole(kept)
+
+
+def test_a_corpus_of_its_own_is_kept_and_demonstrations_must_remain(tmp_path):
+    path = pairs_folder(
+        tmp_path / "d",
+        corpus_txt="text",
+        demonstrations_jsonl=json_lines("demonstrations.jsonl", [(" " + PAIRS[0][0], "c")]),
+    )
+    data = read_folder(path)
+    assert without_prompts(data, PAIRS[1:]).corpus == ["text"]
+    with pytest.raises(
+        InputError, match="demonstrations.jsonl: every prompt in it is one of the held-out"
+    ):
+        without_prompts(data, PAIRS[:1])
