@@ -43,7 +43,7 @@ Numbers = dict[str, float]
 Surrogate = Callable[[dict[str, Tensor], PPOConfig, Numbers], Tensor]
 
 
-# -- the surrogates, and what one of them learns from an update
+# -- the surrogates, the numbers that they start from, and what one learns from an update
 
 
 def clipped(terms: dict[str, Tensor], config: PPOConfig, numbers: Numbers) -> Tensor:
@@ -56,6 +56,14 @@ def unclipped(terms: dict[str, Tensor], config: PPOConfig, numbers: Numbers) -> 
 
 def kl_penalised(terms: dict[str, Tensor], config: PPOConfig, numbers: Numbers) -> Tensor:
     return kl_penalised_surrogate_loss(**terms, kl_old_coef=numbers["kl_old_coef"])
+
+
+def nothing(config: PPOConfig) -> Numbers:
+    return {}
+
+
+def price(config: PPOConfig) -> Numbers:
+    return {"kl_old_coef": config.kl_old_coef}
 
 
 def keep(numbers: Numbers, kl_old_to_policy: float, config: PPOConfig) -> Numbers:
@@ -85,14 +93,14 @@ class PPOUpdate:
         generator: torch.Generator,
         *,
         surrogate: Surrogate = clipped,
-        numbers: tuple[str, ...] = (),
+        start: Callable[[PPOConfig], Numbers] = nothing,
         learn: Callable[[Numbers, float, PPOConfig], Numbers] = keep,
     ):
         policy, _, critic = models
         assert critic is not None
         self.policy, self.critic, self.config, self.generator = policy, critic, config, generator
         self.surrogate, self.learn = surrogate, learn
-        self.numbers: Numbers = {name: getattr(config, name) for name in numbers}
+        self.numbers: Numbers = start(config)
         self.optimizer = adam(config, policy=policy, critic=critic)
         self.optimizers = [self.optimizer]
 
@@ -190,7 +198,7 @@ PPO_KL = Algorithm(
     name="ppo_kl",
     summary="the same with a fixed price on KL(old || new)",
     weights=gae_weights,
-    update=partial(PPOUpdate, surrogate=kl_penalised, numbers=("kl_old_coef",)),
+    update=partial(PPOUpdate, surrogate=kl_penalised, start=price),
     fields=("kl_old_coef", *FIELDS),
     numbers=("kl_old_coef",),
     silent_diagnostics=("P007",),
@@ -199,7 +207,7 @@ PPO_ADAPTIVE_KL = Algorithm(
     name="ppo_adaptive_kl",
     summary="the same with a price that is adapted to a target",
     weights=gae_weights,
-    update=partial(PPOUpdate, surrogate=kl_penalised, numbers=("kl_old_coef",), learn=adapt),
+    update=partial(PPOUpdate, surrogate=kl_penalised, start=price, learn=adapt),
     fields=("kl_old_coef", "kl_old_target", *FIELDS),
     numbers=("kl_old_coef",),
     silent_diagnostics=("P007",),

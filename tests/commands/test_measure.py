@@ -5,7 +5,8 @@ import json
 import pytest
 
 from minippo.commands.config import resolve
-from minippo.commands.measure import main, table
+from minippo.commands.flags import parse_arguments
+from minippo.commands.measure import has_settings, main, table
 
 
 def summary(seed, seconds=100.0, gold=2.7, answers=None):
@@ -61,12 +62,49 @@ def test_seeds_that_are_done_are_not_run_again(tmp_path, capsys, monkeypatch):
         (tmp_path / f"seed-{seed}/config.json").write_text(
             json.dumps(resolve({"seed": seed}).to_dict() | {"versions": {}})
         )
-    monkeypatch.setattr("subprocess.run", None)  # a call would fail
+    monkeypatch.setattr("subprocess.Popen", None)  # a call would fail
     assert main(["--seeds", "3-4", "--root", str(tmp_path)]) == 0
     assert capsys.readouterr().out == (tmp_path / "table.md").read_text()
-    with pytest.raises(SystemExit):  # the same folders are no answer to another question
-        main(["--seeds", "3-4", "--root", str(tmp_path), "--task", "capitals"])
-    assert "seed-3: holds a run with other settings" in capsys.readouterr().err
+    # the same folders are no answer to another question
+    assert main(["--seeds", "3-4", "--root", str(tmp_path), "--task", "capitals"]) == 2
+    assert "seed-3 holds a run with other settings" in capsys.readouterr().err
+
+
+def test_a_seed_that_was_interrupted_is_resumed(tmp_path, monkeypatch):
+    (tmp_path / "seed-5").mkdir()
+    (tmp_path / "seed-5/config.json").write_text(
+        json.dumps(resolve({"seed": 5}).to_dict() | {"versions": {}})
+    )
+    programs = []
+
+    class Finished:
+        """A train_toy that has ended well."""
+
+        def __init__(self, program):
+            programs.append(program)
+            (tmp_path / "seed-5/summary.json").write_text(json.dumps(summary(5)))
+
+        def wait(self):
+            return 0
+
+    monkeypatch.setattr("subprocess.Popen", Finished)
+    assert main(["--seeds", "5", "--root", str(tmp_path)]) == 0
+    assert programs[0][2:] == [
+        "minippo.train_toy",
+        "--resume",
+        "--out",
+        str(tmp_path / "seed-5"),
+        "--quiet",
+    ]
+
+
+def test_settings_of_a_run_that_starts_from_a_model_do_not_count_its_size(tmp_path, monkeypatch):
+    arguments = ["--task", "files", "--data", "texts", "--start_from", "gpt2"]
+    config = parse_arguments(arguments).config.to_dict()
+    config["model"]["n_layer"] = 12
+    (tmp_path / "config.json").write_text(json.dumps(config | {"versions": {}}))
+    assert has_settings(tmp_path, arguments)
+    assert not has_settings(tmp_path, [*arguments, "--seed", "1"])
 
 
 def test_a_run_that_fails_ends_the_measurement_with_its_status(tmp_path):
@@ -75,6 +113,4 @@ def test_a_run_that_fails_ends_the_measurement_with_its_status(tmp_path):
 
 @pytest.mark.parametrize("seeds", ["a-b", "9-0", "0-3-9", ""])
 def test_seeds_that_are_no_range_are_refused(seeds, tmp_path):
-    with pytest.raises(SystemExit) as exit:
-        main(["--seeds", seeds, "--root", str(tmp_path)])
-    assert exit.value.code == 2
+    assert main(["--seeds", seeds, "--root", str(tmp_path)]) == 2

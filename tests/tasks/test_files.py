@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minippo.errors import InputError
-from minippo.tasks.files import lengths, read
-from minippo.tasks.files.lengths import check_lengths
+from minippo.tasks.files import read
+from minippo.tasks.files.lengths import check_lengths, cut_end, cut_front
 from minippo.tasks.files.read import FolderData, Source, read_folder
 from minippo.tasks.files.split import split_by_prompt, without_prompts
 
@@ -505,8 +505,8 @@ def test_each_file_with_long_texts_is_named(tmp_path):
     ],
 )
 def test_cuts_worked_by_hand(text, room, end, front):
-    assert lengths.cut_end(text, room) == end
-    assert lengths.cut_front(text, room) == front
+    assert cut_end(text, room) == end
+    assert cut_front(text, room) == front
 
 
 @settings(max_examples=300, deadline=None)
@@ -515,7 +515,7 @@ def test_cuts_worked_by_hand(text, room, end, front):
     room=st.integers(4, 60),
 )
 def test_a_cut_keeps_whole_characters_and_whole_words(text, room):
-    end, front = lengths.cut_end(text, room), lengths.cut_front(text, room)
+    end, front = cut_end(text, room), cut_front(text, room)
     for piece in (end, front):
         assert piece.strip() and len(piece.encode()) <= room and piece in text
     if len(text.encode()) > room:
