@@ -52,16 +52,20 @@ def restore_training(
             model.load_state_dict(_below(f"{name}.", tensors))
             _check_finite(f"{name}.", model)
         for number, optimizer in enumerate(optimizers):
-            for index, (_, parameter) in enumerate(named_parameters(optimizer)):
-                prefix = f"optimizer {number}.{index}."
-                averages = _averages(prefix, _below(prefix, tensors), parameter)
-                if averages:
-                    optimizer.state[parameter] = averages
+            _restore_averages(f"optimizer {number}.", tensors, optimizer)
         generator.set_state(tensors["generator"])
     except (KeyError, RuntimeError, TypeError, ValueError) as error:
         raise InputError(
             f"tensors.safetensors: not the state of this training ({first_words(error)})"
         ) from error
+
+
+def _restore_averages(prefix: str, tensors: dict[str, Tensor], optimizer: Optimizer) -> None:
+    for index, (_, parameter) in enumerate(named_parameters(optimizer)):
+        place = f"{prefix}{index}."
+        averages = _averages(place, _below(place, tensors), parameter)
+        if averages:
+            optimizer.state[parameter] = averages
 
 
 def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

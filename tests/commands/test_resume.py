@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import minippo
-from minippo import train_toy
+from minippo.commands.pipeline import as_tuples
 from minippo.commands.train import main
 from minippo.gpt import GPT, GPTConfig
 from minippo.runs import files
@@ -553,5 +553,5 @@ def test_the_random_state_survives_json():
     rng = random.Random(3)
     rng.gauss(0, 1)
     other = random.Random()
-    other.setstate(train_toy.as_tuples(json.loads(json.dumps(rng.getstate()))))
+    other.setstate(as_tuples(json.loads(json.dumps(rng.getstate()))))
     assert [rng.gauss(0, 1) for _ in range(5)] == [other.gauss(0, 1) for _ in range(5)]
