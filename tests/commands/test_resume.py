@@ -52,9 +52,8 @@ def content(folder):
         for name, value in read_json(folder / "summary.json").items()
         if name not in volatile
     }
-    models = {
-        stage: (folder / f"checkpoints/{stage}/model.safetensors").read_bytes() for stage in STAGES
-    }
+    paths = {stage: folder / f"checkpoints/{stage}/model.safetensors" for stage in STAGES}
+    models = {stage: path.read_bytes() for stage, path in paths.items() if path.exists()}
     names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
     pictures = [
         (folder / f"figures/{name}.png").read_bytes() for name in ("clip_cases", "reward_and_kl")

@@ -27,7 +27,7 @@ from tests.exact.test_world import rows_of
 from tests.helpers import assert_close
 from tests.runs.test_figures import png
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 KINDS = ["dense", "outcome-only", "cancelling"]
 every_kind = pytest.mark.parametrize("kind", KINDS)
 NAMES = [

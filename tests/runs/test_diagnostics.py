@@ -18,7 +18,7 @@ from minippo.runs.folder import RunFolder
 from tests.stages.test_policy import BOS, EOS, World
 from tests.commands.test_train import TINY
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 
 
 def even_tokens(tokens, mask):

@@ -12,7 +12,7 @@ import pytest
 
 from minippo.runs import figures
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def png(figure):

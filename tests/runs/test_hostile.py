@@ -41,6 +41,7 @@ from minippo.tasks.files.lengths import check_lengths
 from minippo.tasks.files.read import read_folder
 from minippo.tokenizer import WordTokenizer
 from minippo.commands.train import main
+from minippo.stages.optimise import named_weights
 from minippo.stages.training_state import check_numbers, restore_training, training_tensors
 from tests.hostile import entry, numbers_of_a_state, reseal, safetensors_file
 
@@ -271,10 +272,15 @@ def test_the_numbers_of_a_state_are_those_that_it_needs():
 def training():
     """Two small models, and the optimiser after one step."""
     policy, critic = GPT(SIZE), RewardModel(GPT(SIZE))
-    optimizer = torch.optim.Adam([*policy.parameters(), *critic.parameters()], lr=1e-3)
+    named = named_weights(policy=policy, critic=critic)
+    optimizer = torch.optim.Adam(named, lr=1e-3)
     (policy(torch.tensor([[1, 2]])).sum() + critic(torch.tensor([[1, 2]])).sum()).backward()
     optimizer.step()
-    return dict(policy=policy, critic=critic, optimizers=[optimizer], generator=torch.Generator())
+    return {
+        "models": {"policy": policy, "critic": critic},
+        "optimizers": [optimizer],
+        "generator": torch.Generator(),
+    }
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from minippo.runs import stats
 from minippo.runs.stats import peak_memory_mib, wilson_interval
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def test_half_of_ten_by_hand():
