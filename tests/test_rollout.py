@@ -1,18 +1,22 @@
 """Sampling and the record of a rollout."""
 
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minippo.commands.config import PPOConfig
+from minippo.algorithms.base import PPOConfig
 from minippo.critic_head import Critic
 from minippo.kl import exact_kl
 from minippo.rollout import (
+    Models,
     Responses,
     apply_eos_rule,
     before_actions,
     join,
+    k1_variance,
     make_rollout,
     response_logits,
     response_logprobs,
@@ -207,18 +211,16 @@ def test_the_eos_rule_replaces_or_lowers_the_score_of_what_did_not_end():
     ]
 
 
-def rollout(policy, reference, **settings):
-    config = PPOConfig(**dict(response_length=6) | settings)
+def rollout(policy, reference, *, critic=True, samples_per_prompt=1, **settings):
     return make_rollout(
-        policy=policy,
-        reference=reference,
-        critic=Critic(policy),
-        config=config,
+        Models(policy, reference, Critic(policy) if critic else None),
+        prompts(n=16),
+        config=PPOConfig(**dict(response_length=6) | settings),
         score_function=lambda tokens, mask: mask.sum(dim=1).double(),
-        prompts=prompts(n=16),
         generator=torch.Generator().manual_seed(0),
         eos_id=EOS,
         pad_id=PAD,
+        samples_per_prompt=samples_per_prompt,
     )
 
 
@@ -258,3 +260,38 @@ def test_rows_of_a_rollout_are_the_same_rows_of_every_tensor():
     assert all(
         torch.equal(getattr(part, name), value[[3, 1]]) for name, value in vars(record).items()
     )
+
+
+def test_without_a_critic_there_are_no_values_and_all_else_is_the_same():
+    with_critic, without = (
+        rollout(small_gpt(seed=1), small_gpt(seed=2), critic=critic) for critic in (True, False)
+    )
+    assert without.old_values is None
+    for name, value in vars(without).items():
+        assert name == "old_values" or torch.equal(value, getattr(with_critic, name)), name
+    part = without.rows(torch.tensor([3, 1]))
+    assert part.old_values is None and torch.equal(part.scores, without.scores[[3, 1]])
+
+
+def test_responses_to_one_prompt_are_neighbouring_rows_of_a_rollout():
+    policy, reference = small_gpt(seed=1), small_gpt(seed=2)
+    record = rollout(policy, reference, samples_per_prompt=3)
+    tokens, mask = prompts(n=16)
+    assert len(record) == 48
+    for i in range(48):
+        assert torch.equal(record.prompt_tokens[i], tokens[i // 3])
+        assert torch.equal(record.prompt_mask[i], mask[i // 3])
+    assert_close(record.sample_logprobs, record.old_logprobs)
+    # what is said about a row is about its own prompt and response
+    alone = Responses(*(getattr(record, x)[4:5] for x in vars(Responses(*[None] * 4))))
+    wanted = response_logprobs(response_logits(reference, alone, 1.0), alone)
+    assert_close(record.ref_logprobs[4:5], wanted.detach())
+
+
+def test_the_variance_of_k1_by_hand():
+    """pi = (1/2, 1/2), ref = (1/5, 4/5): d = (log 5/2, log 5/8), so the variance is ((log 5/2 - log
+    5/8) / 2)^2 = (log 2)^2."""
+    logits, ref_logits = (torch.zeros(1, 1, 2, dtype=torch.float64), f64([[[1.0, 4.0]]]).log())
+    assert_close(k1_variance(logits, ref_logits), f64([[math.log(2) ** 2]]))
+    certain = f64([[[0.0, -math.inf]]])
+    assert k1_variance(certain, certain).item() == 0.0

@@ -36,7 +36,7 @@ def test_by_hand():
     # 1: -.5 * .2 + 20
     rewards = shaped_reward.shaped_rewards(
         scores=f64([10.0, 20.0]),
-        logprobs=f64([[-1.0, -3.0, 9.0], [-0.3, 9.0, 9.0]]),
+        old_logprobs=f64([[-1.0, -3.0, 9.0], [-0.3, 9.0, 9.0]]),
         ref_logprobs=f64([[-2.0, -2.0, 0.0], [-0.5, 0.0, 0.0]]),
         response_mask=mask_of_lengths([2, 1], 3),
         kl_coef=0.5,
@@ -48,12 +48,12 @@ def test_by_hand():
 # response
 
 
-@given(ragged_batches("logprobs ref_logprobs"), st.floats(0, 2))
+@given(ragged_batches("old_logprobs ref_logprobs"), st.floats(0, 2))
 def test_the_return_is_score_minus_kl(batch, kl_coef):
     batch = ragged_with_scores(batch)
     mask = batch["response_mask"]
     rewards = shaped_reward.shaped_rewards(**batch, kl_coef=kl_coef)
-    k1 = kl.kl_k1(logprobs=batch["logprobs"], ref_logprobs=batch["ref_logprobs"])
+    k1 = kl.kl_k1(logprobs=batch["old_logprobs"], ref_logprobs=batch["ref_logprobs"])
     assert_close(
         rewards.sum(dim=1), batch["scores"] - kl_coef * torch.where(mask, k1, 0.0).sum(dim=1)
     )
@@ -66,7 +66,7 @@ def test_the_expected_return_is_score_minus_exact_kl():
     log_pi, log_ref = logits.log_softmax(0), ref_logits.log_softmax(0)
     rewards = shaped_reward.shaped_rewards(
         scores=scores,
-        logprobs=log_pi.unsqueeze(1),
+        old_logprobs=log_pi.unsqueeze(1),
         ref_logprobs=log_ref.unsqueeze(1),
         response_mask=mask_of_lengths([1] * 4),
         kl_coef=0.3,
@@ -78,20 +78,20 @@ def test_the_expected_return_is_score_minus_exact_kl():
 # reductions
 
 
-@given(ragged_batches("logprobs ref_logprobs"))
+@given(ragged_batches("old_logprobs ref_logprobs"))
 def test_without_a_penalty_only_the_score_is_left(batch):
     batch = ragged_with_scores(batch)
     mask = batch["response_mask"]
-    wanted = torch.zeros_like(batch["logprobs"])
+    wanted = torch.zeros_like(batch["old_logprobs"])
     for b, length in enumerate(mask.sum(dim=1).tolist()):
         wanted[b, length - 1] = batch["scores"][b]
     assert_close(shaped_reward.shaped_rewards(**batch, kl_coef=0.0), wanted)
-    assert_close(shaped(**batch | {"ref_logprobs": batch["logprobs"]}), wanted)
+    assert_close(shaped(**batch | {"ref_logprobs": batch["old_logprobs"]}), wanted)
 
 
 def test_the_score_reaches_the_first_token_through_the_advantages():
-    batch = ragged_with_scores(batch_of("logprobs", mask_of_lengths([3, 1]), 0))
-    rewards = shaped(**batch, ref_logprobs=batch["logprobs"])
+    batch = ragged_with_scores(batch_of("old_logprobs", mask_of_lengths([3, 1]), 0))
+    rewards = shaped(**batch, ref_logprobs=batch["old_logprobs"])
     values = torch.zeros_like(rewards)
     advantages = gae.gae_advantages(
         rewards=rewards, values=values, response_mask=batch["response_mask"], gamma=1.0, lam=1.0
@@ -103,7 +103,7 @@ def test_the_score_reaches_the_first_token_through_the_advantages():
 
 
 def test_padding_and_layout():
-    batch = ragged_with_scores(batch_of("logprobs ref_logprobs", mask_of_lengths([3, 1, 4], 5), 0))
+    batch = ragged_with_scores(batch_of("old_logprobs ref_logprobs", mask_of_lengths([3, 1, 4], 5), 0))
     check_padding_is_never_read(shaped, batch)
     check_layout_does_not_matter(shaped, batch)
 
@@ -112,12 +112,12 @@ def test_padding_and_layout():
 def test_the_dtype_is_kept(dtype):
     one = torch.ones(1, 2, dtype=dtype)
     assert (
-        shaped(scores=one[0, :1], logprobs=one, ref_logprobs=one, response_mask=one.bool()).dtype
+        shaped(scores=one[0, :1], old_logprobs=one, ref_logprobs=one, response_mask=one.bool()).dtype
         == dtype
     )
     # a reward model of another width
     for scores in (torch.ones(1), torch.ones(1, dtype=torch.float64)):
-        rewards = shaped(scores=scores, logprobs=one, ref_logprobs=one, response_mask=one.bool())
+        rewards = shaped(scores=scores, old_logprobs=one, ref_logprobs=one, response_mask=one.bool())
         assert rewards.dtype == dtype and rewards.tolist() == [[0, 1]]
 
 
@@ -125,13 +125,13 @@ def test_the_dtype_is_kept(dtype):
 
 
 def test_refusals():
-    batch = ragged_with_scores(batch_of("logprobs ref_logprobs", mask_of_lengths([1]), 0))
-    check_common_refusals(shaped, batch, data=["scores", "logprobs", "ref_logprobs"])
+    batch = ragged_with_scores(batch_of("old_logprobs ref_logprobs", mask_of_lengths([1]), 0))
+    check_common_refusals(shaped, batch, data=["scores", "old_logprobs", "ref_logprobs"])
 
 
 @pytest.mark.parametrize("bad", [-0.1, float("inf"), float("nan")])
 def test_refused_kl_coef(bad):
-    batch = ragged_with_scores(batch_of("logprobs ref_logprobs", mask_of_lengths([2]), 0))
+    batch = ragged_with_scores(batch_of("old_logprobs ref_logprobs", mask_of_lengths([2]), 0))
     with pytest.raises(ValueError, match=r"kl_coef: got .*, wanted a number in \[0, inf\)"):
         shaped_reward.shaped_rewards(**batch, kl_coef=bad)
 
@@ -139,11 +139,11 @@ def test_refused_kl_coef(bad):
 # an independent transcription
 
 
-@given(ragged_batches("logprobs ref_logprobs"), st.floats(0, 2))
+@given(ragged_batches("old_logprobs ref_logprobs"), st.floats(0, 2))
 def test_against_numpy(batch, kl_coef):
     batch = ragged_with_scores(batch)
     logprobs, ref_logprobs, mask, scores = (
-        batch[name].numpy() for name in ("logprobs", "ref_logprobs", "response_mask", "scores")
+        batch[name].numpy() for name in ("old_logprobs", "ref_logprobs", "response_mask", "scores")
     )
     wanted = np.zeros(mask.shape)
     for b in range(len(mask)):

@@ -136,8 +136,8 @@ SLIPS = [
     (
         "the KL in the reward is added",
         shaped_reward,
-        "values=-kl_coef * (logprobs",
-        "values=kl_coef * (logprobs",
+        "values=-kl_coef * (old_logprobs",
+        "values=kl_coef * (old_logprobs",
         test_shaped_reward.test_by_hand,
     ),
     (
@@ -938,8 +938,8 @@ SLIPS = [
     (
         "shaped rewards carry gradient",
         shaped_reward,
-        'data={"logprobs": logprobs, "ref_logprobs": ref_logprobs}',
-        'data={"logprobs": logprobs}, ref_logprobs=ref_logprobs',
+        'data={"old_logprobs": old_logprobs, "ref_logprobs": ref_logprobs}',
+        'data={"old_logprobs": old_logprobs}, ref_logprobs=ref_logprobs',
         test_shaped_reward.test_refusals,
     ),
     (

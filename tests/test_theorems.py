@@ -745,7 +745,7 @@ def from_scores_to_loss(
     losses."""
     rewards = shaped_rewards(
         scores=scores,
-        logprobs=old_logprobs,
+        old_logprobs=old_logprobs,
         ref_logprobs=ref_logprobs,
         response_mask=response_mask,
         kl_coef=0.1,

@@ -12,9 +12,9 @@ import torch
 import minippo
 from minippo.algorithms import DEFAULT, readers_of
 from minippo.algorithms import REGISTRY as ALGORITHMS
+from minippo.commands import train
 from minippo.commands.config import FIELDS, PRESETS, resolve
 from minippo.commands.flags import OWN_FLAGS, parse_arguments
-from minippo.commands import train
 from minippo.commands.train import main
 from minippo.errors import InputError, TrainingError
 from minippo.settings import KINDS, kind_of, may_be_none

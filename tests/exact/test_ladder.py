@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from minippo.exact import __main__ as command
+from minippo.exact import tables as command
 from minippo.exact import ladder
 from minippo.exact.estimators import bias_and_variance
 from minippo.exact.figure import BARS, ladder_figure

@@ -9,13 +9,15 @@ import pytest
 import torch
 
 from minippo import rollout
-from minippo import updates
+from minippo.algorithms import DEFAULT, REGISTRY, base
+from minippo.algorithms import ppo as updates
+from minippo.commands.diagnostics import main as diagnose_runs
 from minippo.kl import exact_kl
 from minippo.rollout import sample_responses
 from minippo.runs import diagnostics
 from minippo.runs.diagnostics import DIAGNOSTICS, diagnose_all, never_asked
 from minippo.runs.folder import RunFolder
-from tests.stages.test_policy import BOS, EOS, World
+from tests.worlds import BOS, EOS, Probe
 from tests.commands.test_train import TINY
 
 ROOT = Path(__file__).parent.parent.parent
@@ -38,11 +40,11 @@ def healthy(seed=0, score=even_tokens, **settings):
         cliprange=0.2,
         cliprange_value=0.2,
     )
-    return World(score, prompts=((BOS, 3), (BOS, 4)), seed=seed, **defaults | settings)
+    return Probe(score, prompts=((BOS, 3), (BOS, 4)), seed=seed, **defaults | settings)
 
 
-def codes(rows, **about):
-    silent = never_asked(**dict(algorithm="ppo", num_ppo_epochs=4, num_mini_batches=2) | about)
+def codes(rows, algorithm=DEFAULT, steps=8):
+    silent = never_asked(REGISTRY[algorithm].silent_diagnostics, steps=steps)
     return [finding.code for finding in diagnose_all(rows, silent)]
 
 
@@ -56,7 +58,7 @@ def test_all_are_silent_on_ten_healthy_seeds(seed):
     ["pg", "rtg", "baseline", "gae", "trpo", "ppo_unclipped", "ppo_kl", "ppo_adaptive_kl"],
 )
 def test_all_are_silent_on_the_other_algorithms(algorithm):
-    assert codes(healthy(kl_coef=0.2).train(algorithm=algorithm), algorithm=algorithm) == []
+    assert codes(healthy(kl_coef=0.2).train(algorithm), algorithm) == []
 
 
 # -- each is provoked by its cause
@@ -149,8 +151,7 @@ def test_p007_is_not_asked_where_nothing_can_be_clipped():
     assert (
         codes(
             healthy(num_ppo_epochs=1, num_mini_batches=1).train(),
-            num_ppo_epochs=1,
-            num_mini_batches=1,
+            steps=1,
         )
         == []
     )
@@ -276,9 +277,9 @@ def test_a_run_that_is_over_can_be_asked_again(tmp_path, capsys):
     out = str(tmp_path / "run")
     assert main([*TINY, "--out", out]) == 0
     capsys.readouterr()
-    assert diagnostics.main([out]) == 0
+    assert diagnose_runs([out]) == 0
     assert capsys.readouterr().out.startswith(f"{out}: ")
-    assert diagnostics.main([str(tmp_path)]) == 2
+    assert diagnose_runs([str(tmp_path)]) == 2
     assert capsys.readouterr().err.startswith("error: ") and not list(
         itertools.islice(tmp_path.glob("*.tmp"), 1)
     )

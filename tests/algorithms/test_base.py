@@ -1,0 +1,140 @@
+"""Every algorithm in the trainer: the same first rollout, the same metrics, the same ends."""
+
+import copy
+import itertools
+import math
+
+import pytest
+import torch
+
+from minippo.algorithms import REGISTRY
+from minippo.errors import InputError, TrainingError
+from tests.worlds import BOS, Probe, ragged, weights_of
+
+NAMES = """update episode lr objective/kl objective/kl_policy_to_ref_exact objective/entropy
+objective/non_score_reward objective/scores objective/rlhf_reward objective/gold objective/kl_coef
+objective/kl_se policy/approxkl_avg policy/clipfrac_avg policy/entropy_avg policy/grad_norm
+policy/kl_old_to_policy policy/without_gradient loss/policy_avg val/ratio val/ratio_var
+val/ratio_max_deviation_first val/num_eos_tokens val/eos_rate val/response_length val/score_std
+val/reward_avg sample/logp_gap""".split()
+OF_A_CRITIC = {
+    "loss/value_avg",
+    "val/clipfrac_avg",
+    "val/explained_variance",
+    "val/critic_head_change",
+}
+OWN = {
+    "trpo": {"policy/step_share"},
+    "ppo_kl": {"objective/kl_old_coef"},
+    "ppo_adaptive_kl": {"objective/kl_old_coef"},
+}
+STAGES_1_TO_4 = ("pg", "rtg", "baseline", "gae")
+WITHOUT_CRITIC = ("pg", "rtg")
+
+
+# -- what all have in common
+
+
+def test_all_see_the_same_first_rollout_and_then_go_their_own_ways():
+    firsts, policies = {}, {}
+    for algorithm in REGISTRY:
+        world = ragged(num_updates=1)
+        (step,) = world.updates(algorithm)
+        rollout = step.rollout
+        firsts[algorithm] = {k: x for k, x in vars(rollout).items() if k != "old_values"}
+        policies[algorithm] = weights_of(world.policy)
+    for algorithm in REGISTRY:
+        assert all(torch.equal(x, firsts["ppo"][name]) for name, x in firsts[algorithm].items())
+    same = {
+        ("pg", "rtg"),  # the policy still is the reference: no KL, the only reward is the last
+        ("ppo_kl", "ppo_adaptive_kl"),
+    }  # the price has not been adapted yet
+    for one, other in itertools.combinations(REGISTRY, 2):
+        assert torch.equal(policies[one], policies[other]) == ((one, other) in same), (one, other)
+
+
+@pytest.mark.parametrize("algorithm", REGISTRY)
+def test_the_metrics_are_the_same_for_all(algorithm):
+    of_a_critic = OF_A_CRITIC if REGISTRY[algorithm].has_critic else set()
+    wanted = {*NAMES} | of_a_critic | OWN.get(algorithm, set())
+    none = {"objective/gold", "policy/without_gradient"}
+    none |= {"policy/grad_norm"} if algorithm == "trpo" else set()
+    for row, _, tokens, _ in ragged().updates(algorithm):
+        assert set(row) == wanted
+        assert {name for name, value in row.items() if value is None} == none
+        assert all(math.isfinite(value) for value in row.values() if value is not None)
+        assert row["val/ratio_max_deviation_first"] < 1e-5 and row["policy/kl_old_to_policy"] > 0
+        assert len(tokens["ratios"]) == len(tokens["advantages"]) > 0
+
+
+@pytest.mark.parametrize("algorithm", REGISTRY)
+def test_one_token_is_good_and_every_algorithm_learns_it(algorithm):
+    settings = dict(num_updates=150) if algorithm in STAGES_1_TO_4 else {}
+    if algorithm == "trpo":
+        settings = dict(num_updates=60, max_kl=0.1, damping=1e-3)
+    world = Probe(
+        lambda tokens, mask: (tokens[:, -1] == 4).float() - (tokens[:, -1] == 3).float(), **settings
+    )
+    world.train(algorithm)
+    policy, reference = world.probabilities([BOS])
+    assert reference[4] < 0.5 and policy[4] > 0.95
+
+
+@pytest.mark.parametrize("algorithm", REGISTRY)
+def test_the_same_seed_gives_the_same_bits(algorithm):
+    worlds = [ragged(), ragged()]
+    rows = [world.train(algorithm) for world in worlds]
+    assert rows[0] == rows[1] and torch.equal(*(weights_of(world.policy) for world in worlds))
+
+
+@pytest.mark.parametrize("algorithm", REGISTRY)
+def test_a_score_that_breaks_stops_the_run_and_names_the_update(algorithm):
+    world, scores = ragged(), iter((1.0, math.nan))
+    world.score_function = lambda tokens, mask: tokens[:, -1] * next(scores)
+    with pytest.raises(
+        TrainingError,
+        match="^policy, update 2: scores is nan in 32 of 32 places; look at the reward model$",
+    ):
+        world.train(algorithm)
+
+
+@pytest.mark.parametrize("algorithm", REGISTRY)
+def test_a_loss_that_breaks_stops_the_run_and_names_the_update(algorithm):
+    world = ragged(gamma=1.0)
+    # its square and its sums overflow
+    world.score_function = lambda tokens, mask: torch.full((len(tokens),), 3e38)
+    with pytest.raises(TrainingError, match="^policy, update 1: "):
+        world.train(algorithm)
+
+
+# -- a training that is stopped and taken up again
+
+
+@pytest.mark.parametrize("algorithm", REGISTRY)
+def test_a_training_taken_up_again_goes_on_as_if_it_had_not_been_stopped(algorithm):
+    whole, kept = ragged(num_updates=4), {}
+    rows = []
+    for step in whole.updates(algorithm):
+        rows.append(step.row)
+        kept[step.row["update"]] = copy.deepcopy(step.state())
+    for update in (1, 3):
+        # other weights, another generator: all must come from the state
+        later = ragged(num_updates=4, seed=99)
+        later.reference, later.config = whole.reference, whole.config
+        found = later.train(algorithm, start=kept[update])
+        assert found == rows[update:]
+        for model, wanted in zip(later.models(algorithm), whole.models(algorithm)):
+            assert model is None or torch.equal(weights_of(model), weights_of(wanted))
+
+
+def test_a_state_of_another_training_is_refused():
+    (step,) = ragged(num_updates=1).updates()
+    tensors, numbers = step.state()
+    for broken in (
+        {name: x for name, x in tensors.items() if name != "generator"},
+        {name: x for name, x in tensors.items() if name != "policy.wte.weight"},
+        tensors | {"optimizer 0.0.exp_avg": torch.zeros(3)},
+        tensors | {"critic.head.bias": torch.zeros(9)},
+    ):
+        with pytest.raises(InputError, match="not the state of this training"):
+            ragged(num_updates=1).train(start=(broken, numbers))
