@@ -103,7 +103,9 @@ def test_the_score_reaches_the_first_token_through_the_advantages():
 
 
 def test_padding_and_layout():
-    batch = ragged_with_scores(batch_of("old_logprobs ref_logprobs", mask_of_lengths([3, 1, 4], 5), 0))
+    batch = ragged_with_scores(
+        batch_of("old_logprobs ref_logprobs", mask_of_lengths([3, 1, 4], 5), 0)
+    )
     check_padding_is_never_read(shaped, batch)
     check_layout_does_not_matter(shaped, batch)
 
@@ -112,12 +114,16 @@ def test_padding_and_layout():
 def test_the_dtype_is_kept(dtype):
     one = torch.ones(1, 2, dtype=dtype)
     assert (
-        shaped(scores=one[0, :1], old_logprobs=one, ref_logprobs=one, response_mask=one.bool()).dtype
+        shaped(
+            scores=one[0, :1], old_logprobs=one, ref_logprobs=one, response_mask=one.bool()
+        ).dtype
         == dtype
     )
     # a reward model of another width
     for scores in (torch.ones(1), torch.ones(1, dtype=torch.float64)):
-        rewards = shaped(scores=scores, old_logprobs=one, ref_logprobs=one, response_mask=one.bool())
+        rewards = shaped(
+            scores=scores, old_logprobs=one, ref_logprobs=one, response_mask=one.bool()
+        )
         assert rewards.dtype == dtype and rewards.tolist() == [[0, 1]]
 
 

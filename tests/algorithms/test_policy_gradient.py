@@ -1,23 +1,16 @@
 """Stages 1 to 4 in the trainer: which step is taken, and with which weights."""
 
-import copy
-import itertools
-import math
-from dataclasses import replace
-
 import pytest
 import torch
 
-from minippo.algorithms import DEFAULT, REGISTRY, readers_of
+from minippo.algorithms import REGISTRY
 from minippo.algorithms import policy_gradient as module
 from minippo.algorithms.base import PPOConfig
-from minippo.errors import InputError, TrainingError
 from minippo.policy_gradient import policy_gradient_loss
-from minippo.ppo import adapt_kl_coef
 from minippo.rollout import response_logits, response_logprobs
 from minippo.stages.policy import estimate_advantages
 from tests.helpers import assert_close
-from tests.worlds import BOS, Probe, ragged, weights_of
+from tests.worlds import ragged, weights_of
 
 STAGES_1_TO_4 = ("pg", "rtg", "baseline", "gae")
 WITHOUT_CRITIC = ("pg", "rtg")
@@ -91,5 +84,3 @@ def test_more_passes_of_the_critic_leave_the_policys_first_step_as_it_was():
         world.train("gae")
     assert torch.equal(*(weights_of(world.policy) for world in worlds))
     assert not torch.equal(*(weights_of(world.critic) for world in worlds))
-
-

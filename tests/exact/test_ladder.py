@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from minippo.exact import tables as command
 from minippo.exact import ladder
+from minippo.exact import tables as command
 from minippo.exact.estimators import bias_and_variance
 from minippo.exact.figure import BARS, ladder_figure
 from minippo.exact.oracle import exact_gradient

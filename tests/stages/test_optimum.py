@@ -2,12 +2,20 @@
 
 import itertools
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from minippo.commands.config import PPOConfig
-from minippo.rollout import Responses, apply_eos_rule, join, response_logits, response_logprobs
+from minippo.rollout import (
+    Models,
+    Responses,
+    apply_eos_rule,
+    join,
+    response_logits,
+    response_logprobs,
+)
 from minippo.stages.optimum import (
     Draws,
     best_of_n,
@@ -21,6 +29,7 @@ from tests.helpers import assert_close, f64, small_gpt
 
 PAD, EOS, KL_COEF = 0, 2, 0.5
 CONFIG = PPOConfig(response_length=3, no_eos_score=-1.0)
+TOKENIZER = SimpleNamespace(eos_id=EOS, pad_id=PAD)
 
 
 def score(tokens, mask):
@@ -61,14 +70,12 @@ PROMPTS = (torch.tensor([[1, 3], [1, 4]]), torch.ones(2, 2, dtype=torch.bool))
 def world():
     policy, reference = small_gpt(vocab_size=5, seed=1), small_gpt(vocab_size=5, seed=2)
     draws = draw_from_both(
-        policy,
-        reference,
+        Models(policy, reference, None),
         score,
         PROMPTS,
         draws=20000,
         config=CONFIG,
-        eos_id=EOS,
-        pad_id=PAD,
+        tokenizer=TOKENIZER,
         generator=torch.Generator().manual_seed(0),
     )
     enumerated = [exact(policy, reference, [x[i : i + 1] for x in PROMPTS]) for i in range(2)]
@@ -109,14 +116,12 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says():
     hits = 0
     for seed in range(100):
         draws = draw_from_both(
-            policy,
-            reference,
+            Models(policy, reference, None),
             score,
             PROMPTS,
             draws=200,
             config=CONFIG,
-            eos_id=EOS,
-            pad_id=PAD,
+            tokenizer=TOKENIZER,
             generator=torch.Generator().manual_seed(seed),
         )
         estimate = estimate_optimum(draws, KL_COEF)
@@ -202,14 +207,12 @@ def test_scoring_each_different_response_once_gives_what_scoring_all_gives():
         return score(tokens, mask)
 
     draws = draw_from_both(
-        policy,
-        reference,
+        Models(policy, reference, None),
         counting,
         PROMPTS,
         draws=500,
         config=CONFIG,
-        eos_id=EOS,
-        pad_id=PAD,
+        tokenizer=TOKENIZER,
         generator=torch.Generator().manual_seed(0),
     )
     assert draws.scores.shape == (2, 1000) and max(calls) <= len(every_response()[0])

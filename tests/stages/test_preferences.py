@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from minippo.algorithms.base import PPOConfig
 from minippo.commands.config import PreferenceConfig
 from minippo.stages.preferences import (
     Comparisons,
@@ -81,8 +82,7 @@ def test_gold_belongs_to_the_response_it_stands_beside():
         task,
         prompts,
         samples=400,
-        response_length=2,
-        temperature=1.0,
+        sampling=PPOConfig(response_length=2),
         generator=seeded(),
         chunk=2,
     )
@@ -105,8 +105,7 @@ def test_simulated_comparisons_are_the_same_for_the_same_generators():
             task,
             task.evaluation_prompts(12, rng=None),
             config=PreferenceConfig(preference_samples=3),
-            response_length=3,
-            sampling_temperature=1.0,
+            sampling=PPOConfig(response_length=3),
             generator=seeded(1),
             annotator_generator=seeded(2),
         )
