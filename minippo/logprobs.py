@@ -9,7 +9,7 @@ an ordinary number.
 import torch
 
 from minippo.masked import zero_padding
-from minippo.shapes import check_batch, check_shapes
+from minippo.shapes import check_batch, check_ids, check_shapes
 
 
 def token_logprobs(*, logits, tokens):
@@ -25,11 +25,7 @@ def token_logprobs(*, logits, tokens):
     Raises   ValueError: shapes differ, tokens not int64, a token id outside [0, V).
     """
     check_shapes(logits=(logits, "B T V"), tokens=(tokens, "int64 B T"))
-    low, high = torch.stack(tokens.aminmax()).tolist()
-    if low < 0 or high >= logits.shape[-1]:
-        raise ValueError(
-            f"tokens: got ids from {low} to {high}, wanted ids in [0, {logits.shape[-1]})"
-        )
+    check_ids(logits.shape[-1], tokens=tokens)
     log_pi = torch.log_softmax(logits, dim=-1)
     return log_pi.gather(-1, tokens.unsqueeze(-1)).squeeze(-1)  # [B,T,V] -> [B,T]
 

@@ -19,7 +19,7 @@ from minippo.gpt import GPT, KVCache
 from minippo.kl import exact_kl
 from minippo.logprobs import token_logprobs
 from minippo.masked import zero_padding
-from minippo.shapes import check_mask, is_known_good, remember_as_good
+from minippo.shapes import check_mask, rows_are_as_good
 
 ScoreFunction = Callable[[Tensor, Tensor], Tensor]  # (tokens [B,S], mask [B,S]) -> scores [B]
 
@@ -203,8 +203,8 @@ class Responses:
         """The same record of some rows: a minibatch."""
         columns = {item.name: getattr(self, item.name) for item in fields(self)}
         rows = type(self)(**{name: None if x is None else x[index] for name, x in columns.items()})
-        if is_known_good(self.response_mask):
-            remember_as_good(rows.response_mask)
+        rows_are_as_good(rows.response_mask, self.response_mask)
+        rows_are_as_good(rows.response_tokens, self.response_tokens)
         return rows
 
     def __len__(self):

@@ -94,22 +94,49 @@ def check_mask(**masks):
             )
 
 
-_GOOD_MASKS: dict[int, tuple[weakref.ref[Tensor], int]] = {}
+def check_ids(size: int, **tensors: Tensor) -> None:
+    """Refuse token ids outside [0, size). Ids that have been found good are not read again."""
+    for name, ids in tensors.items():
+        if is_known_good(ids, size):
+            continue
+        low, high = torch.stack(ids.aminmax()).tolist()
+        if low < 0 or high >= size:
+            raise ValueError(f"{name}: got ids from {low} to {high}, wanted ids in [0, {size})")
+        remember_as_good(ids, size)
 
 
-def remember_as_good(mask):
-    """Spare check_mask a mask that is known to pass, such as rows of one that did."""
-    if mask.is_inference():
+# {id of a mask or of token ids: (itself, the version that was read, the size of check_ids)}
+_GOOD: dict[int, tuple[weakref.ref[Tensor], int, int]] = {}
+
+
+def remember_as_good(tensor: Tensor, size: int = 0) -> None:
+    """Spare check_mask a mask that is known to pass, or check_ids token ids below a size."""
+    if tensor.is_inference():
         return  # such a tensor does not say whether it was written into
-    key = id(mask)
-    alive = weakref.ref(mask, lambda _: _GOOD_MASKS.pop(key, None))
-    _GOOD_MASKS[key] = alive, mask._version
+    key = id(tensor)
+    alive = weakref.ref(tensor, lambda _: _GOOD.pop(key, None))
+    _GOOD[key] = alive, tensor._version, size
 
 
-def is_known_good(mask):
-    """Has check_mask passed this very tensor, and has nothing been written into it since?"""
-    alive, version = _GOOD_MASKS.get(id(mask), (lambda: None, 0))
-    return alive() is mask and version == mask._version
+def is_known_good(tensor: Tensor, size: int = 0) -> bool:
+    """Has a check passed this very tensor, and has nothing been written into it since?"""
+    known = _known_size(tensor)
+    return known is not None and known <= size
+
+
+def rows_are_as_good(rows: Tensor, whole: Tensor) -> None:
+    """What is known of a tensor is known of some of its rows."""
+    known = _known_size(whole)
+    if known is not None:
+        remember_as_good(rows, known)
+
+
+def _known_size(tensor: Tensor) -> int | None:
+    """The size that is remembered with a tensor; None without one, or if it was written into."""
+    if id(tensor) not in _GOOD:
+        return None
+    alive, version, size = _GOOD[id(tensor)]
+    return size if alive() is tensor and version == tensor._version else None
 
 
 def check_data(**tensors):

@@ -96,6 +96,32 @@ def test_a_mask_is_refused_by_row(rows, message):
         shapes.check_mask(m=torch.tensor(rows).bool())
 
 
+def test_ids_that_were_found_good_are_known_until_something_is_written():
+    ids = torch.tensor([[0, 4], [1, 2]])
+    shapes.check_ids(5, ids=ids)
+    assert shapes.is_known_good(ids, 5) and shapes.is_known_good(ids, 6)
+    assert not shapes.is_known_good(ids, 4) and not shapes.is_known_good(ids.clone(), 5)
+    with pytest.raises(ValueError, match=r"^ids: got ids from 0 to 4, wanted ids in \[0, 4\)$"):
+        shapes.check_ids(4, ids=ids)
+    ids[0, 0] = -1
+    assert not shapes.is_known_good(ids, 5)
+    with pytest.raises(ValueError, match=r"^ids: got ids from -1 to 4, wanted ids in \[0, 5\)$"):
+        shapes.check_ids(5, ids=ids)
+
+
+def test_rows_are_known_to_be_as_good_as_the_whole():
+    ids, rows = torch.tensor([[0], [4]]), torch.tensor([[4]])
+    shapes.rows_are_as_good(rows, ids)
+    assert not shapes.is_known_good(rows, 5)
+    shapes.check_ids(5, ids=ids)
+    shapes.rows_are_as_good(rows, ids)
+    assert shapes.is_known_good(rows, 5) and not shapes.is_known_good(rows, 4)
+    mask, part = torch.ones(2, 1, dtype=torch.bool), torch.ones(1, 1, dtype=torch.bool)
+    shapes.check_mask(m=mask)
+    shapes.rows_are_as_good(part, mask)
+    assert shapes.is_known_good(part)
+
+
 def test_data_that_requires_grad_is_refused():
     with pytest.raises(ValueError, match="^rewards: got a tensor that requires grad, wanted data"):
         shapes.check_data(rewards=torch.zeros(1, requires_grad=True))

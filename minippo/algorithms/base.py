@@ -201,4 +201,5 @@ def ratios_and_advantages(logprobs: Tensor, batch: Experience) -> dict[str, list
     ratios = token_ratios(
         logprobs=logprobs, old_logprobs=batch.rollout.old_logprobs, response_mask=mask
     )
-    return {"ratios": ratios[mask].tolist(), "advantages": batch.advantages[mask].tolist()}
+    both = torch.stack((ratios, batch.advantages))[:, mask].tolist()  # [2,B,T] -> two lists
+    return {"ratios": both[0], "advantages": both[1]}

@@ -48,6 +48,11 @@ def take_step(
     return numbers[1]
 
 
+def numbers_of(scalars: list[Tensor]) -> list[float]:
+    """The numbers of some scalars, read from the device at once."""
+    return torch.stack(scalars).tolist() if scalars else []
+
+
 def named_weights(**models: nn.Module) -> list[tuple[str, nn.Parameter]]:
     """[("policy.wte.weight", parameter) and so on] of these models, each under its own name."""
     return [

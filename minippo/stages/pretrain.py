@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from minippo.gpt import GPT
 from minippo.settings import Checked, count, positive
-from minippo.stages.optimise import take_step, warmup_then_cosine
+from minippo.stages.optimise import numbers_of, take_step, warmup_then_cosine
 from minippo.tasks.base import Example
 from minippo.tokenizer import pad_right
 
@@ -77,6 +77,6 @@ def train_next_token(
         loss = next_token_loss(model, draw_examples(step), pad_id)
         rate = warmup_then_cosine(step, steps) * learning_rate
         take_step(optimizer, loss, rate, where=f"{stage}, step {step + 1}")
-        losses.append(loss.item())
+        losses.append(loss.detach())
     optimizer.zero_grad()  # the last gradients would be copied with the model
-    return losses
+    return numbers_of(losses)

@@ -15,7 +15,7 @@ from minippo.gpt import KVCache
 from minippo.reward_head import bradley_terry_loss
 from minippo.runs.stats import wilson_interval
 from minippo.settings import Checked, count, positive, setting
-from minippo.stages.optimise import take_step
+from minippo.stages.optimise import numbers_of, take_step
 from minippo.stages.preferences import pair_indices
 from minippo.tokenizer import pad_right
 
@@ -47,7 +47,7 @@ def response_scores(reward_model, comparisons):
 def pair_margins(scores, labels):
     """Score of the preferred minus score of the other, for each pair that was compared, [pairs
     compared]."""
-    first, second = pair_indices(scores.shape[1])
+    first, second = pair_indices(scores.shape[1]).to(scores.device)
     margins = (scores[:, first] - scores[:, second]) * labels  # [N,pairs]
     return margins[labels != 0]
 
@@ -75,9 +75,10 @@ def train_reward_model(reward_model, comparisons, *, config, generator, progress
     ]
     warmup = min(WARMUP_STEPS, max(1, len(batches) // 5))
     for step, index in enumerate(progress(batches)):
-        batch = to_device(comparisons.rows(index), device)
+        batch = comparisons.rows(index)
         if batch.number_of_pairs() == 0:
             continue  # every response of these prompts is as good as every other
+        batch = to_device(batch, device)
         margins = pair_margins(response_scores(reward_model, batch), batch.labels)
         loss = bradley_terry_loss(chosen_scores=margins, rejected_scores=torch.zeros_like(margins))
         share = min(1.0, (step + 1) / warmup) * (1 - step / len(batches))
@@ -87,9 +88,9 @@ def train_reward_model(reward_model, comparisons, *, config, generator, progress
             share * config.reward_learning_rate,
             where=f"reward model, step {step + 1}",
         )
-        losses.append(loss.item())
+        losses.append(loss.detach())
     optimizer.zero_grad()  # the last gradients would be copied with the model
-    return losses
+    return numbers_of(losses)
 
 
 @torch.no_grad()
