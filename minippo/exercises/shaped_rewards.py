@@ -15,7 +15,7 @@ def reference(scores, logprobs, ref_logprobs, response_mask, kl_coef):
     """
     return shaped_rewards(
         scores=scores,
-        logprobs=logprobs.detach(),
+        old_logprobs=logprobs.detach(),
         ref_logprobs=ref_logprobs,
         response_mask=response_mask,
         kl_coef=kl_coef,
