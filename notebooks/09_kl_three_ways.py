@@ -121,18 +121,21 @@ for name, rows in curves.items():
 # %%
 figure, axes = panels(3, height=2.9)
 d = torch.linspace(-2.5, 2.5, 101, dtype=torch.float64)
-places = {"k1": (-2.4, -2.0), "k2": (1.5, 2.3), "k3": (-1.8, 5.0)}
+places = {  # of the names, in each panel
+    "k1": ((-1.3, -2.0), (1.0, 0.97), (0.2, 12)),
+    "k2": ((-2.7, 1.5), (1.0, 1.38), (1.0, 0.4)),
+    "k3": ((-2.0, 5.0), (1.0, 1.03), (1.2, 2.2)),
+}
 for name, (colour, line) in LOOKS.items():
     y = ESTIMATORS[name](logprobs=d, ref_logprobs=torch.zeros_like(d))
     means, stds = zip(*curves[name])
     axes[0].plot(d, y, line, color=colour)
     axes[1].plot(scales, means, line, color=colour)
     axes[2].plot(scales, stds, line, color=colour)
-    name_line(axes[0], *places[name], name, colour)
-    name_line(axes[1], 1.0, means[9] + {"k1": -0.03, "k2": -0.05, "k3": 0.03}[name], name, colour)
-    name_line(axes[2], 0.1, stds[0], name, colour)
+    for panel, place in zip(axes, places[name]):
+        name_line(panel, *place, name, colour)
 axes[0].set(title="value", xlabel="d, nats", ylim=(-2.5, 6))
-axes[1].set(title="mean / KL", xlabel="distance")
+axes[1].set(title="mean / KL", xlabel="distance", ylim=(0.9, None))
 axes[2].set(title="std / KL", xlabel="distance", yscale="log")
 show(
     figure,
@@ -311,11 +314,11 @@ show(
 
 # %% [markdown]
 # Prediction 3: no. $k_1$ reaches the optimum, with 0.002 left. $k_2$ and $k_3$ end at a single
-# response, 0.692 away, with an objective of 4.837 instead of 5.433. $k_2$ and $k_3$ charge a
-# token that has become rare as much as, or more than, one that has become frequent, so what
-# becomes rare is pushed further down. With $k_3$ the logits then run away (docs/qualifications.md
-# has the longer run, which ends in NaN). How far from the optimum they end depends on the world:
-# there are some in which it is little.
+# response, 0.692 away, with an objective of 4.840 where the best policy has 5.428. $k_2$ and
+# $k_3$ charge a token that has become rare as much as, or more than, one that has become
+# frequent, so what becomes rare is pushed further down. With $k_3$ the logits then run away
+# (docs/qualifications.md has the longer run, which ends in NaN). How far from the optimum they
+# end depends on the world: there are some in which it is little.
 #
 # ## What would break this
 #
