@@ -5,16 +5,19 @@
 #
 # Before you run anything, write down three predictions:
 #
-# 1. A batch is taken as one minibatch. At the first step on it every ratio is 1, and with whitened advantages the loss is 0. What is the gradient?
-# 2. cliprange is 0.2. A token with advantage -1 has the ratio 1.5, far outside. Does it still have a gradient?
-# 3. One batch is used for four passes with cliprange 0.2 and a large learning rate. What share of its tokens has a ratio outside 0.8 to 1.2 afterwards?
+# 1. A batch is taken as one minibatch. At the first step on it every ratio is 1, and with
+#    whitened advantages the loss is 0. What is the gradient?
+# 2. The clip's range $\epsilon$ (`cliprange`) is 0.2. A token with advantage -1 has the ratio
+#    1.5, far outside. Does it still have a gradient?
+# 3. One batch is used for four passes with $\epsilon = 0.2$ and a large learning rate. What share
+#    of its tokens has a ratio outside 0.8 to 1.2 afterwards?
 
 # %%
 import functools
 import os
 
-import matplotlib.pyplot as plt
 import torch
+from plots import BLUE, DARK, ORANGE, PALE, name_line, panels, show
 
 from minippo.exact.ladder import reward_functions
 from minippo.exact.oracle import objective, values_and_action_values
@@ -30,13 +33,25 @@ CLIPPED = functools.partial(clipped_surrogate_loss, cliprange=0.2)
 # %% [markdown]
 # ## One token
 #
-# PPO takes several gradient steps on one batch. The **ratio** of a token is its probability now over its probability when it was sampled, exp(logprobs -
-# old_logprobs). It starts at 1. The loss of one token with advantage A is (equation 6.2)
+# PPO takes several gradient steps on one batch. The **ratio** of a token is its probability now
+# over its probability when it was sampled,
 #
-# L = -min(ratio A, clip(ratio, 1 - cliprange, 1 + cliprange) A)
+# $$
+# \rho_t = \frac{\pi_\theta(a_t \mid s_t)}{\pi_{\text{old}}(a_t \mid s_t)} = \exp \left( \log
+# \pi_\theta(a_t \mid s_t) - \log \pi_{\text{old}}(a_t \mid s_t) \right) .
+# $$
 #
-# An advantage above 0 wants the ratio to rise, one below 0 wants it to fall. Both signs, over a range of ratios, from minippo's own loss. The gradient is
-# taken with respect to the token's log-probability.
+# It starts at 1. An advantage above 0 wants the ratio to rise, one below 0 wants it to fall. The
+# clip takes away the reward for going far. The loss is the mean over the real tokens of a
+# minibatch,
+#
+# $$
+# L = -\text{mean}_t \enspace \min \left( \rho_t \hat A_t, \enspace \mathrm{clip}(\rho_t, 1 -
+# \epsilon, 1 + \epsilon) \thinspace \hat A_t \right) . \qquad (6.2)
+# $$
+#
+# Both signs of the advantage, over a range of ratios, from minippo's own loss of a single token.
+# The gradient is taken with respect to the token's log-probability.
 
 
 # %%
@@ -60,30 +75,38 @@ for advantage in (1.0, -1.0):
     print(f"A = {advantage:+.0f}  " + "".join(f"{pull:7.2f}" for pull in pulls))
 
 # %% [markdown]
-# The pull is the gradient with the sign turned, the direction in which a step moves the log-probability. The same for all ratios:
+# The pull is the gradient with the sign turned, the direction in which a step moves the
+# log-probability. The same for all ratios:
 
 # %%
 ratios = torch.linspace(0.4, 1.8, 141).tolist()
-fig, axes = plt.subplots(1, 2, figsize=(7.4, 3.2), dpi=80, layout="constrained", sharex=True)
-for ax, advantage in zip(axes, (1.0, -1.0)):
+figure, axes = panels(2, height=3.3, sharex=True)
+for panel, advantage in zip(axes, (1.0, -1.0)):
     rows = [one_token(ratio, advantage) for ratio in ratios]
-    ax.plot(ratios, [advantage * ratio for ratio in ratios], "k:", label="ratio A, unclipped")
-    ax.plot(ratios, [row[0] for row in rows], "k-", linewidth=2, label="clipped objective")
-    ax.plot(ratios, [row[1] for row in rows], "k--", linewidth=1, label="its pull on log pi")
-    ax.plot([1.0], [advantage], "ko")
-    ax.set(xlabel="ratio", title=f"A = {advantage:+.0f}", xticks=(0.5, 0.8, 1.0, 1.2, 1.5))
-    ax.grid(axis="x")
+    panel.plot(ratios, [advantage * ratio for ratio in ratios], ":", color=ORANGE)
+    panel.plot(ratios, [row[0] for row in rows], "-", color=DARK, linewidth=2)
+    panel.plot(ratios, [row[1] for row in rows], "--", color=BLUE)
+    panel.plot([1.0], [advantage], "o", color=DARK)
+    panel.set(xlabel="ratio", title=f"A = {advantage:+.0f}", xticks=(0.5, 0.8, 1.0, 1.2, 1.5))
+    panel.grid(axis="x", color=PALE)
 axes[0].set_ylabel("value; the dot is the start")
-axes[0].legend(fontsize=8)
-plt.show()
+name_line(axes[0], 1.3, 1.75, "ρ A", ORANGE)
+name_line(axes[0], 1.23, 1.08, "clipped objective")
+name_line(axes[0], 1.2, 0.1, "its pull on log π", BLUE)
+name_line(axes[1], 0.42, -0.28, "ρ A", ORANGE)
+name_line(axes[1], 0.88, -0.72, "clipped objective")
+name_line(axes[1], 0.82, -0.1, "its pull on log π", BLUE)
+show(
+    figure,
+    "Left, A above 0: the objective rises with the ratio and is flat from 1.2 on, where its pull"
+    " drops to 0. Right, A below 0: it is flat up to 0.8 and falls from there; the pull is 0 up to"
+    " 0.8 and below 0 everywhere else, also beyond 1.2. Where it is not 0 the pull is on the line"
+    " of the objective.",
+)
 print("flat parts: A = +1 above ratio 1.2, value", one_token(1.6, 1.0)[0])
 print("            A = -1 below ratio 0.8, value", one_token(0.5, -1.0)[0])
 
 # %% [markdown]
-# *The picture in words: on the left, A above 0, the objective rises with the ratio and is flat from 1.2 on, where its pull drops to 0. On the right, A below
-# 0, it is flat up to 0.8 and falls from there; the pull is 0 up to 0.8 and below 0 everywhere else, also beyond 1.2. Where it is not 0 the pull lies on the
-# objective.*
-#
 # Outside the range there are four cases, two with a gradient and two without:
 #
 # | | ratio below 0.8 | ratio above 1.2 |
@@ -91,12 +114,13 @@ print("            A = -1 below ratio 0.8, value", one_token(0.5, -1.0)[0])
 # | A > 0 | went the wrong way: the ordinary gradient brings it back | far enough: no gradient |
 # | A < 0 | far enough: no gradient | went the wrong way: the ordinary gradient brings it back |
 #
-# Prediction 2: yes, a pull of -1.50, more than at ratio 1. The clip is one-sided for each sign. That is what the minimum does: it takes the clipped value
-# only where that is the worse one.
+# Prediction 2: yes, a pull of -1.50, more than at ratio 1. The clip is one-sided for each sign.
+# That is what the minimum does: it takes the clipped value only where that is the worse one.
 #
 # ## A ratio of 1 is not "no gradient"
 #
-# Here is a batch: a one-layer GPT, a world of three tokens and at most four steps, 64 sampled responses, whitened advantages. Nothing has been trained yet.
+# Here is a batch: a one-layer GPT, a world of three tokens and at most four steps, 64 sampled
+# responses, whitened advantages. Nothing has been trained yet.
 
 
 # %%
@@ -118,7 +142,8 @@ def make_batch(seed, rows, noise=0.0):
 
 
 # %% [markdown]
-# Two losses of this batch, and their gradients to all parameters: PPO's, and that of the policy gradient with the same advantages as weights.
+# Two losses of this batch, and their gradients to all parameters: PPO's, and that of the policy
+# gradient with the same advantages as weights.
 
 # %%
 world, policy, index, data = make_batch(seed=1, rows=64)
@@ -137,14 +162,19 @@ for name, loss in losses.items():
     print(f"{name:<16} value {loss.item() + 0.0:8.4f}   gradient norm {gradient.norm():.6f}")
 
 # %% [markdown]
-# Prediction 1: it is the policy gradient. The value is -mean(A), 0 after whitening, and says nothing. The derivative of the ratio to the log-probability is
-# the ratio itself, 1, so the gradient of -ratio A is -A grad log pi, the same as that of -A log pi. The policy gradient's loss is divided by rows and PPO's
-# by tokens; with that factor put in by hand, above, the two have one gradient and different values.
+# Prediction 1: it is the policy gradient. The value is $-\text{mean}_t \hat A_t$, 0 after
+# whitening, and says nothing. But $\nabla \rho_t = \rho_t \nabla \log \pi_\theta(a_t \mid s_t)$,
+# and $\rho_t = 1$, so the gradient of $-\rho_t \hat A_t$ is
+# $-\hat A_t \nabla \log \pi_\theta(a_t \mid s_t)$, the same as that of
+# $-\hat A_t \log \pi_\theta(a_t \mid s_t)$. The policy gradient's loss is divided by rows and
+# PPO's by tokens; with that factor put in by hand, above, the two have one gradient and different
+# values.
 #
 # ## Ratios after each epoch
 #
-# Now the loop: four epochs (passes over the batch) of four minibatches, Adam, with the clip and without. `clipfrac` is the share of tokens in the two
-# fields "far enough" of the table above: with the clip they have no gradient.
+# Now the loop: four epochs (passes over the batch) of four minibatches, Adam, with the clip and
+# without. `clipfrac` is the share of tokens in the two fields "far enough" of the table above:
+# with the clip they have no gradient.
 
 
 # %%
@@ -165,51 +195,52 @@ def train(batch, loss, learning_rate, epochs=4, parts=4):
     return records
 
 
+def share_outside(ratios):
+    return ((ratios - 1).abs() > 0.2).double().mean().item()
+
+
 # %% [markdown]
 # The learning rate is large for this GPT, so that the ratios have somewhere to go.
 
 # %%
+LOSSES = {"clipped": CLIPPED, "unclipped": unclipped_surrogate_loss}
 runs = {}
-for name, loss in (("clipped", CLIPPED), ("unclipped", unclipped_surrogate_loss)):
+for name, loss in LOSSES.items():
     runs[name] = train(make_batch(seed=1, rows=64), loss, learning_rate=0.003)
     for epoch, row in enumerate(runs[name], start=1):
-        outside = ((row["ratios"] - 1).abs() > 0.2).double().mean()
-        print(
-            f"{name:<10} epoch {epoch}: outside {outside:.2f}"
-            f"   clipfrac {row['policy/clipfrac_avg']:.2f}"
-            f"   ratios {row['ratios'].min():.2f} to {row['ratios'].max():.2f}"
-        )
+        print(f"{name:<10} epoch {epoch}: outside {share_outside(row['ratios']):.2f}", end="   ")
+        print(f"clipfrac {row['policy/clipfrac_avg']:.2f}", end="   ")
+        print(f"ratios {row['ratios'].min():.2f} to {row['ratios'].max():.2f}")
 
 # %% [markdown]
-# The same as a picture: after each epoch, all ratios of the batch, sorted.
+# The same as a figure: after each epoch, all ratios of the batch, sorted.
 
 # %%
-fig, axes = plt.subplots(1, 2, figsize=(7.4, 3.2), dpi=80, layout="constrained", sharey=True)
-for ax, (name, rows) in zip(axes, runs.items()):
-    for epoch, (row, style) in enumerate(zip(rows, (":", "-.", "--", "-")), start=1):
-        ratios = row["ratios"].sort().values
-        ax.plot(torch.linspace(0, 1, len(ratios)), ratios, "k" + style, label=f"epoch {epoch}")
-    ax.axhspan(0.8, 1.2, color="0.85")
-    ax.set(
-        xlabel="share of tokens with a lower ratio",
-        title=name,
-        yscale="log",
-        yticks=(0.4, 0.8, 1.2, 2.0),
-    )
-    ax.set_yticks([], minor=True)
-    ax.set_yticklabels(("0.4", "0.8", "1.2", "2.0"))
-axes[0].set_ylabel("ratio")
-axes[0].legend(fontsize=8)
-plt.show()
+figure, axes = panels(2, height=3.8, sharey=True)
+nudges = (0.94, 0.99, 1.02, 1.07)  # so that names do not overlap
+for panel, (name, rows) in zip(axes, runs.items()):
+    panel.axhspan(0.8, 1.2, color=PALE, alpha=0.6)
+    for epoch, colour, line in zip(range(4), (ORANGE, BLUE, BLUE, DARK), (":", "-.", "--", "-")):
+        ratios = rows[epoch]["ratios"].sort().values
+        panel.plot(torch.linspace(0, 1, len(ratios)), ratios, line, color=colour)
+        name_line(panel, 1, ratios[-1] * nudges[epoch], str(epoch + 1), colour)
+    panel.set(xlabel="share of tokens with a lower ratio", title=name, yscale="log")
+    panel.set_yticks((0.4, 0.8, 1.2, 2.0), ("0.4", "0.8", "1.2", "2.0"))
+    panel.set_yticks([], minor=True)
+axes[0].set_ylabel("ratio after epoch 1, 2, 3, 4")
+show(
+    figure,
+    "Two panels, clipped and unclipped, with the sorted ratios after each of four epochs and a grey"
+    " band from 0.8 to 1.2. In both the curves get steeper from epoch to epoch and leave the band"
+    " at both ends. Without the clip they spread further.",
+)
 
 # %% [markdown]
-# *The picture in words: two panels with the sorted ratios after each of four epochs and a grey band from 0.8 to 1.2. In both the curves get steeper from
-# epoch to epoch and leave the band at both ends. Without the clip they spread further.*
+# Prediction 3: 0.79 of them, and without the clip 0.78. What the clip changes is how far they go:
+# up to 1.65 instead of 2.33.
 #
-# Prediction 3: 0.79 of them, and without the clip 0.78. What the clip changes is how far they go: up to 1.65 instead of 2.33.
-#
-# Why do they go on, when beyond the border a token has no gradient? Take the trained policy, and one step of plain gradient descent on the clipped loss,
-# without any momentum.
+# Why do they go on, when beyond the border a token has no gradient? Take the trained policy, and
+# one step of plain gradient descent on the clipped loss, without any momentum.
 
 # %%
 world, policy, index, data = batch = make_batch(seed=1, rows=64)
@@ -225,71 +256,70 @@ before = logprobs.detach() - data["old_logprobs"]
 after = world.logprobs(policy()).detach()[index] - data["old_logprobs"]
 clipped = mask & (to_logprobs == 0)
 further = clipped & ((after - before) * before > 0)  # away from a log-ratio of 0
-print(
-    f"real tokens {mask.sum()}   without gradient {clipped.sum()}"
-    f"   of these moved further out {further.sum()}"
-)
+print(f"real tokens {mask.sum()}   without gradient {clipped.sum()}", end="   ")
+print(f"of these moved further out {further.sum()}")
 
 # %% [markdown]
-# 117 of 148 tokens had no gradient, and 87 of these moved further out: the others moved the parameters that all share. Adam's momentum comes on top, and so
-# does the length of one step, which nothing limits. The clip takes away a token's own wish to go further. It is not a wall. What keeps ratios near 1 is small
-# steps and few of them:
+# 117 of 148 tokens had no gradient, and 87 of these moved further out: the others moved the
+# parameters that all share. Adam's momentum comes on top, and so does the length of one step,
+# which nothing limits. The clip takes away a token's own wish to go further. It is not a wall.
+# What keeps ratios near 1 is small steps and few of them:
 
 # %%
 for learning_rate in (0.0003, 0.001, 0.003, 0.01):
     line = f"learning rate {learning_rate:<7}"
-    for name, loss in (("clipped", CLIPPED), ("unclipped", unclipped_surrogate_loss)):
+    for name, loss in LOSSES.items():
         ratios = train(make_batch(seed=1, rows=64), loss, learning_rate)[-1]["ratios"]
-        outside = ((ratios - 1).abs() > 0.2).double().mean()
-        line += f"   {name}: outside {outside:.2f}, largest {ratios.max():.2f}"
+        line += f"   {name}: outside {share_outside(ratios):.2f}, largest {ratios.max():.2f}"
     print(line)
 
 # %% [markdown]
-# Why hold the ratios at all? The advantages above are exact. Those of a real batch are noisy, and going far means following the noise as well. Twenty
-# problems, batches of 16 with noise on the scores, ten epochs; the change of J, the true objective:
+# Why hold the ratios at all? The advantages above are exact. Those of a real batch are noisy, and
+# going far means following the noise as well. Twenty problems, batches of 16 with noise on the
+# scores, ten epochs; the change of $J$, the true objective:
 
 # %%
-for name, loss in (("clipped", CLIPPED), ("unclipped", unclipped_surrogate_loss)):
+for name, loss in LOSSES.items():
     changes = []
     for seed in range(4 if FAST else 20):
         batch = make_batch(seed, rows=16, noise=3.0)
-        before = objective(batch[0], batch[1]()).item()
+        start = objective(batch[0], batch[1]()).item()
         train(batch, loss, learning_rate=0.01, epochs=10, parts=2)
-        changes.append(objective(batch[0], batch[1]()).item() - before)
-    print(
-        f"{name:<10} mean {sum(changes) / len(changes):5.2f}   worst {min(changes):5.2f}"
-        f"   best {max(changes):5.2f}"
-        f"   J falls in {sum(x < 0 for x in changes)} of {len(changes)}"
-    )
+        changes.append(objective(batch[0], batch[1]()).item() - start)
+    print(f"{name:<10} mean {sum(changes) / len(changes):5.2f}", end="   ")
+    print(f"worst {min(changes):5.2f}   best {max(changes):5.2f}", end="   ")
+    print(f"J falls in {sum(x < 0 for x in changes)} of {len(changes)}")
 
 # %% [markdown]
-# Here the clip takes away a part of both ends: the best change is 0.39 instead of 1.33, the worst -0.10 instead of -1.64, and J falls in 4 problems instead
-# of 8. The mean is higher without it. This is one batch; in a training the next one is sampled from the policy that is left.
+# Here the clip takes away a part of both ends: the best change is 0.39 instead of 1.33, the worst
+# -0.10 instead of -1.64, and $J$ falls in 4 problems instead of 8. The mean is higher without it.
+# This is one batch; in a training the next one is sampled from the policy that is left.
 #
 # ## What would break this
 #
-# - The clip without the minimum: a token that went the wrong way is left there. With the maximum in place of the minimum it is left there too, and one that
-#   is far enough is pulled further out.
+# - The clip without the minimum: a token that went the wrong way is left there. With the maximum
+#   in place of the minimum it is left there too, and one that is far enough is pulled further
+#   out.
 
 # %%
-for name, combine in (
-    ("min", torch.minimum),
-    ("clip alone", lambda plain, clipped: clipped),
-    ("max", torch.maximum),
-):
-    print(f"{name:<11}", end="")
+combinations = {
+    "min": torch.minimum,
+    "clip alone": lambda plain, clipped: clipped,
+    "max": torch.maximum,
+}
+for name, combine in combinations.items():
+    line = f"{name:<10}"
     for advantage, ratio in ((1.0, 0.5), (1.0, 1.5), (-1.0, 0.5), (-1.0, 1.5)):
         logprob = torch.tensor(ratio).log().requires_grad_()
         r = logprob.exp()
-        (pull,) = torch.autograd.grad(
-            combine(r * advantage, r.clamp(0.8, 1.2) * advantage), logprob
-        )
-        print(f"A {advantage:+.0f}, ratio {ratio}: {pull + 0.0:5.2f}", end="   ")
-    print()
+        goal = combine(r * advantage, r.clamp(0.8, 1.2) * advantage)
+        (pull,) = torch.autograd.grad(goal, logprob)
+        line += f"   A {advantage:+.0f}, ratio {ratio}: {pull + 0.0:5.2f}"
+    print(line)
 
 # %% [markdown]
-# - Recomputing old_logprobs for every minibatch: then every ratio is 1 at every step, the clip never acts and clipfrac is 0, while the policy leaves the one
-#   that sampled.
+# - Recomputing `old_logprobs` for every minibatch: then every ratio is 1 at every step, the clip
+#   never acts and `clipfrac` is 0, while the policy leaves the one that sampled.
 
 
 # %%
@@ -298,38 +328,41 @@ def always_fresh(logprobs, old_logprobs, **rest):
 
 
 ratios = train(make_batch(seed=1, rows=64), always_fresh, learning_rate=0.003)[-1]["ratios"]
-outside = ((ratios - 1).abs() > 0.2).double().mean()
-print(
-    f"ratios to the policy that sampled: {ratios.min():.2f} to {ratios.max():.2f},"
-    f" outside {outside:.2f}"
-)
+print(f"ratios to the policy that sampled: {ratios.min():.2f} to {ratios.max():.2f},", end=" ")
+print(f"outside {share_outside(ratios):.2f}")
 
 # %% [markdown]
-# - Ratios that are not 1 at the first minibatch: dropout in one of the two passes, another temperature. Tokens are then clipped before anything is learned;
-#   docs/diagnostics.md calls it P001.
+# - Ratios that are not 1 at the first minibatch: dropout in one of the two passes, another
+#   temperature. Tokens are then clipped before anything is learned; docs/diagnostics.md calls it
+#   P001.
 #
 # ## Questions
 #
 # <details><summary>1. The policy loss that a training prints stays around 0 for the whole run. Is the training stuck?</summary>
 #
-# No. At ratios of 1 the loss is -mean(A), which whitening makes 0, whatever the gradient. Look at the score, the KL and the ratios.
+# No. At ratios of 1 the loss is $-\text{mean}_t \hat A_t$, which whitening makes 0, whatever the
+# gradient. Look at the score, the KL and the ratios.
 # </details>
 #
 # <details><summary>2. One epoch with a single minibatch per batch: what does the clip do?</summary>
 #
-# Nothing. The only step is taken at ratios of 1, clipfrac is 0, and clipped, unclipped and policy gradient are the same method.
+# Nothing. The only step is taken at ratios of 1, `clipfrac` is 0, and clipped, unclipped and
+# policy gradient are the same method.
 # </details>
 #
 # <details><summary>3. A clipped token has no gradient. Could its gradient come back in the same batch?</summary>
 #
-# Yes. Other tokens move the shared parameters, and its ratio may come back inside the range, or it may be carried past the other border, where its own
-# gradient pulls it back.
+# Yes. Other tokens move the shared parameters, and its ratio may come back inside the range, or
+# it may be carried past the other border, where its own gradient pulls it back.
 # </details>
 #
 # ## Exercise
 #
-# Write the loss of a batch. `logprobs`, `old_logprobs` and `advantages` are [B,T], `response_mask` is [B,T] bool, `cliprange` a number. The padding holds any
-# numbers. Return the scalar of equation (6.2): the mean over the True tokens of the batch, to be minimised, with the gradient to `logprobs`.
+# Write the loss of a batch, (6.2):
+# $L = -\text{mean}_t \min ( \rho_t \hat A_t, \mathrm{clip}(\rho_t, 1 - \epsilon, 1 + \epsilon) \hat A_t )$.
+# `logprobs`, `old_logprobs` and `advantages` are [B,T], `response_mask` is [B,T] bool,
+# `cliprange` is $\epsilon$. The padding holds any numbers. Return a scalar, the mean over the
+# True tokens of the batch, to be minimised, with the gradient to `logprobs`.
 
 
 # %%
@@ -345,8 +378,11 @@ exercise.check(my_clipped_loss)
 # %% [markdown]
 # ## References
 #
-# - Schulman et al. 2017, *Proximal Policy Optimization Algorithms*, arXiv:1707.06347: section 3 has the clipped objective.
-# - Engstrom et al. 2020, *Implementation Matters in Deep Policy Gradients*, arXiv:2005.12729: ratios outside the range, and how much of PPO is not the clip.
-# - `minippo/ppo.py`, docs/stage-6-ppo.md, and docs/qualifications.md, "Clipping keeps the ratio within 1 +- 0.2".
+# - Schulman et al. 2017, *Proximal Policy Optimization Algorithms*, arXiv:1707.06347: section 3
+#   has the clipped objective.
+# - Engstrom et al. 2020, *Implementation Matters in Deep Policy Gradients*, arXiv:2005.12729:
+#   ratios outside the range, and how much of PPO is not the clip.
+# - `minippo/ppo.py`, docs/stage-6-ppo.md, and docs/qualifications.md, "Clipping keeps the ratio
+#   within 1 +- 0.2".
 #
 # Next: [12 The PPO loop and its dashboard](12_ppo_loop_and_dashboard.ipynb).

@@ -56,6 +56,7 @@ def execute(source):
         timeout=SECONDS,
         kernel_name="python3",
         record_timing=False,
+        coalesce_streams=True,  # what a cell prints is one block, however long it takes
         resources={"metadata": {"path": str(FOLDER)}},
     ).execute()
     for number, cell in enumerate(notebook.cells):
