@@ -1,5 +1,5 @@
-"""What README.md and docs/ say about files, equations, functions and tests is so. The code is read,
-not imported."""
+"""What README.md and docs/ say about files, equations, functions and tests is true. The code is
+read, not imported."""
 
 import ast
 import re
@@ -29,11 +29,12 @@ LISTED = (
     "trpo",
     "ppo",
     "shaped_reward",
-    # modules whose public functions all stand in equations.md
+    # modules whose public functions are all in equations.md
     "reward_head",
-    "train_sft",
-    "preferences",
-    "optimum",
+    "stages.optimise",
+    "stages.pretrain",
+    "stages.preferences",
+    "stages.optimum",
 )
 NUMBER = r"\((\d\.\d{1,2})\)"
 
@@ -75,13 +76,25 @@ def numbered_equations(folder):
     return found
 
 
+def source_of(module):
+    """The file of a module that is named as in the tables: "kl", "stages.optimum"."""
+    return ROOT.joinpath("minippo", *module.split(".")).with_suffix(".py")
+
+
+def functions_that_test(folder):
+    """{"file::test": path} of the test files in and below a folder. A file in a folder of its own
+    goes by both of its names: "runs/test_files::test" and "test_files::test"."""
+    return {
+        f"{file}::{name}": path
+        for path in sorted(folder.rglob("test_*.py"))
+        for file in {path.stem, path.relative_to(folder).with_suffix("").as_posix()}
+        for name in functions_of(path)
+        if name.startswith("test_")
+    }
+
+
 EQUATIONS = numbered_equations(ROOT / "minippo")
-TESTS = {
-    f"{path.stem}::{name}"
-    for path in (ROOT / "tests").glob("test_*.py")
-    for name in functions_of(path)
-    if name.startswith("test_")
-}
+TESTS = functions_that_test(ROOT / "tests")
 
 
 # -- what the pages say
@@ -146,10 +159,9 @@ def cited_equations(text, everywhere=False):
 
 
 def named_tests(text):
-    """test_file::test_name, also written with tests/ in front and .py behind the file."""
-    return {
-        f"{file}::{name}" for file, name in re.findall(r"\b(test_\w+)(?:\.py)?::(test_\w+)", text)
-    }
+    """folder/test_file::test_name, also written with tests/ in front and .py behind the file."""
+    found = re.findall(r"(?:\btests/)?((?:\b\w+/)*\btest_\w+)(?:\.py)?::(test_\w+)", text)
+    return {f"{file}::{name}" for file, name in found}
 
 
 def rows_of(text, columns):
@@ -187,7 +199,7 @@ def test_equations_that_are_cited_stand_in_the_code(page):
 
 @pytest.mark.parametrize("page", PAGES)
 def test_tests_that_are_named_exist(page):
-    assert named_tests(PAGES[page].read_text(encoding="utf-8")) - TESTS == set()
+    assert named_tests(PAGES[page].read_text(encoding="utf-8")) - set(TESTS) == set()
 
 
 def test_no_number_is_given_twice():
@@ -206,13 +218,13 @@ def test_every_public_function_stands_in_the_table():
     public = {
         f"{module}.{name}"
         for module in LISTED
-        for name in functions_of(ROOT / "minippo" / f"{module}.py")
+        for name in functions_of(source_of(module))
         if not name.startswith("_")
     }
     table = [row[2].strip("`") for row in NUMBERED] + [row[0].strip("`") for row in UNNUMBERED]
     assert len(table) == len(set(table))
     assert set(table) >= public
-    assert {name for name in set(table) - public if name.split(".")[0] in LISTED} == set()
+    assert {name for name in set(table) - public if name.rpartition(".")[0] in LISTED} == set()
 
 
 @pytest.mark.parametrize("page", [page for page in STAGES if "stage-" in page])
@@ -223,7 +235,7 @@ def test_calls_on_the_pages_of_the_stages_have_their_equation_and_arguments(page
     ):
         module, _, function = carriers[number].rpartition(".")
         assert call.startswith(f"{function}("), (number, call)
-        known = arguments_of(definitions_of(ROOT / "minippo" / f"{module}.py")[function])
+        known = arguments_of(definitions_of(source_of(module))[function])
         assert set(re.findall(r"(\w+)=", call)) <= set(known), (number, call)
         if "..." not in call and "scalar" not in call:
             assert [
@@ -237,8 +249,7 @@ def test_calls_on_the_pages_of_the_stages_have_their_equation_and_arguments(page
 def test_every_row_has_a_test_that_exists_in_a_file_about_the_module(row):
     function, test = (row[2], row[3]) if len(row) == 5 else (row[0], row[2])
     test = test.strip("`")
-    assert test in TESTS
-    source = (ROOT / "tests" / f"{test.split('::')[0]}.py").read_text(encoding="utf-8")
+    source = TESTS[test].read_text(encoding="utf-8")
     assert re.search(rf"\b{function.strip('`').split('.')[-2]}\b", source)
 
 
@@ -276,10 +287,11 @@ def test_a_planted_error_is_found(tmp_path):
         'def f():\n    """Does.\n\n    Equation (9.1)  x\n    Limits see (9.2)\n    """\n'
     )
     assert numbered_equations(tmp_path) == [("9.1", "module.f")]
-    assert named_tests("`test_a::test_b`, tests/test_a.py::test_c[x]") == {
-        "test_a::test_b",
-        "test_a::test_c",
-    }
+    cited = "`test_a::test_b`, tests/test_a.py::test_c[x], tests/sub/test_d.py::test_e"
+    assert named_tests(cited) == {"test_a::test_b", "test_a::test_c", "sub/test_d::test_e"}
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "test_d.py").write_text("def test_e():\n    pass\n")
+    assert set(functions_that_test(tmp_path)) == {"test_d::test_e", "sub/test_d::test_e"}
     assert rows_of("| a | b | c |\n|---|---|---|\n| `x` | y | z |\nno | row | here\n", 3) == [
         ["`x`", "y", "z"]
     ]

@@ -44,7 +44,7 @@ def test_a_score_per_row_minus_a_kl_per_token():
     assert everywhere.tolist() == [[2, 2, 2], [-1, -1, -1]]
     zeros, mask = torch.zeros(2, 3, dtype=torch.float64), mask_of_lengths([3, 3])
     right = shaped_rewards(
-        scores=scores[:, 0], logprobs=zeros, ref_logprobs=zeros, response_mask=mask, kl_coef=0.1
+        scores=scores[:, 0], old_logprobs=zeros, ref_logprobs=zeros, response_mask=mask, kl_coef=0.1
     )
     assert right.tolist() == [[0, 0, 2], [0, 0, -1]]
     # so the return of a response is T times its score
@@ -80,10 +80,12 @@ def test_a_kl_that_is_not_detached_trains_the_policy_through_the_critics_loss():
     rewards = -0.1 * (logprobs - batch["ref_logprobs"])
     (to_policy,) = torch.autograd.grad(((rewards - batch["values"]) ** 2).mean(), logprobs)
     assert rewards.requires_grad and to_policy.abs().min() > 1e-4
-    with pytest.raises(ValueError, match="logprobs: got a tensor that requires grad, wanted data"):
+    with pytest.raises(
+        ValueError, match="old_logprobs: got a tensor that requires grad, wanted data"
+    ):
         shaped_rewards(
             scores=f64([1.0]),
-            logprobs=logprobs,
+            old_logprobs=logprobs,
             ref_logprobs=batch["ref_logprobs"],
             response_mask=batch["response_mask"],
             kl_coef=0.1,
@@ -253,11 +255,11 @@ def test_a_kl_that_is_added_to_the_reward_pays_for_distance():
     scores, mask = f64([0.0]), mask_of_lengths([1])
     for token in range(3):
         pair = {
-            "logprobs": POLICY.log()[token].view(1, 1),
+            "old_logprobs": POLICY.log()[token].view(1, 1),
             "ref_logprobs": REFERENCE.log()[token].view(1, 1),
         }
         right = shaped_rewards(scores=scores, response_mask=mask, kl_coef=0.5, **pair)
-        assert_close(right, -0.5 * (pair["logprobs"] - pair["ref_logprobs"]))
+        assert_close(right, -0.5 * (pair["old_logprobs"] - pair["ref_logprobs"]))
     added = (POLICY * 0.5 * (POLICY / REFERENCE).log()).sum()
     # the policy that has left is paid, the other not
     assert added > 0 and REFERENCE @ torch.zeros(3, dtype=torch.float64) == 0
@@ -422,7 +424,11 @@ def test_a_score_one_slot_after_eos_depends_on_the_other_rows():
         mask = mask_of_lengths([2], width)
         zeros = torch.zeros(1, width, dtype=torch.float64)
         rewards = shaped_rewards(
-            scores=f64([score]), logprobs=zeros, ref_logprobs=zeros, response_mask=mask, kl_coef=0.1
+            scores=f64([score]),
+            old_logprobs=zeros,
+            ref_logprobs=zeros,
+            response_mask=mask,
+            kl_coef=0.1,
         )
         ours = gae.gae_advantages(
             rewards=rewards, values=f64([critic[:width]]), response_mask=mask, gamma=gamma, lam=lam
@@ -436,12 +442,12 @@ def test_an_old_policy_that_is_the_policy_of_now_clips_nothing():
     batch = batch_of("logprobs advantages", mask_of_lengths([2, 3]), 0)
     for moved in (0.0, 1.0):  # however far the policy has come since the samples
         logprobs = (batch["logprobs"] + moved).requires_grad_()
-        terms = dict(
-            logprobs=logprobs,
-            old_logprobs=logprobs.detach(),
-            advantages=batch["advantages"],
-            response_mask=batch["response_mask"],
-        )
+        terms = {
+            "logprobs": logprobs,
+            "old_logprobs": logprobs.detach(),
+            "advantages": batch["advantages"],
+            "response_mask": batch["response_mask"],
+        }
         assert ppo.ppo_diagnostics(**terms, cliprange=0.2)["policy/clipfrac_avg"] == 0
         (gradient,) = torch.autograd.grad(
             ppo.clipped_surrogate_loss(**terms, cliprange=0.2), logprobs

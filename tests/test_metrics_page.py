@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import minippo
+from minippo.algorithms import REGISTRY
 from tests.commands.test_train import run
 
 PAGE = (Path(minippo.__file__).parent.parent / "docs" / "metrics.md").read_text(encoding="utf-8")
@@ -12,7 +13,7 @@ NAMED = set(re.findall(r"`([^`\s]+)`", PAGE))
 BY_NAME = ("seconds", "gold_axes")  # of stages, and of a task's axes
 
 
-def test_every_key_of_a_run_stands_on_the_page(tmp_path):
+def test_every_key_of_a_run_is_on_the_page(tmp_path):
     folder = run(tmp_path / "run", "--quiet")
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert {key for row in rows for key in row} - NAMED == set()
@@ -25,13 +26,25 @@ def test_every_key_of_a_run_stands_on_the_page(tmp_path):
     assert keys - {name.split(".")[-1] for name in NAMED} == set()
 
 
-def test_the_names_in_the_code_are_those_on_the_page():
+NAME = r"(?:objective|policy|loss|val|sample)/\w+"
+
+
+def names_in_the_code():
     """Of all algorithms, also of those that the run above is not of."""
-    source = "".join(
-        (Path(minippo.__file__).parent / name).read_text()
-        for name in ("train_policy.py", "updates.py", "ppo.py", "train_toy.py")
-    )
-    name = r"(?:objective|policy|loss|val|sample)/\w+"
-    assert set(re.findall(f'"({name})"', source)) == set(
-        re.findall(rf"^\| `({name})` \|", PAGE.split("## Other")[0], re.MULTILINE)
-    )
+    package = Path(minippo.__file__).parent
+    files = (package / "stages" / "policy.py", package / "ppo.py")
+    source = "".join(p.read_text() for p in (*files, *(package / "algorithms").glob("*.py")))
+    numbers = {name for algorithm in REGISTRY.values() for name in algorithm.numbers}
+    return set(re.findall(f'"({NAME})"', source)) | {f"objective/{name}" for name in numbers}
+
+
+def test_the_names_in_the_code_are_those_on_the_page():
+    rows = PAGE.split("## Other")[0]
+    assert names_in_the_code() == set(re.findall(rf"^\| `({NAME})` \|", rows, re.MULTILINE))
+
+
+def test_the_renamed_metrics_have_their_new_names_in_the_code():
+    renamed = re.findall(rf"^\| `({NAME})` \| `({NAME})` \|$", PAGE, re.MULTILINE)
+    assert len(renamed) == 3
+    for old, new in renamed:
+        assert old not in names_in_the_code() and new in names_in_the_code()
