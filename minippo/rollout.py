@@ -8,10 +8,10 @@ Shapes: B responses, P prompt positions (left-padded), T response slots, V vocab
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from minippo.critic_head import Critic
 from minippo.errors import TrainingError
@@ -22,6 +22,9 @@ from minippo.masked import zero_padding
 from minippo.shapes import check_mask, is_known_good, remember_as_good
 
 ScoreFunction = Callable[[Tensor, Tensor], Tensor]  # (tokens [B,S], mask [B,S]) -> scores [B]
+
+
+Record = TypeVar("Record", bound="Responses")
 
 
 class Sampling(Protocol):
@@ -39,18 +42,18 @@ class Sampling(Protocol):
 
 @torch.no_grad()
 def sample_responses(
-    model,
-    prompt_tokens,
-    prompt_mask,
+    model: nn.Module,
+    prompt_tokens: Tensor,
+    prompt_mask: Tensor,
     *,
-    response_length,
-    temperature,
-    generator,
-    eos_id,
-    pad_id,
-    samples_per_prompt=1,
-    use_cache=None,
-):
+    response_length: int,
+    temperature: float,
+    generator: torch.Generator,
+    eos_id: int,
+    pad_id: int,
+    samples_per_prompt: int = 1,
+    use_cache: bool | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
     """Draw responses from the model, token by token.
 
     Shapes   prompt_tokens [N,P] int64, prompt_mask [N,P] bool, left-padded, BOS first (see
@@ -109,8 +112,14 @@ def sample_responses(
 
 
 def _check_sampling(
-    model, prompt_mask, response_length, temperature, samples_per_prompt, eos_id, pad_id
-):
+    model: nn.Module,
+    prompt_mask: Tensor,
+    response_length: int,
+    temperature: float,
+    samples_per_prompt: int,
+    eos_id: int,
+    pad_id: int,
+) -> None:
     if response_length < 1 or samples_per_prompt < 1:
         raise ValueError(
             f"response_length and samples_per_prompt must be at least 1, got {response_length} and "
@@ -133,39 +142,43 @@ def _check_sampling(
         )
 
 
-def join(prompt_tokens, prompt_mask, response_tokens, response_mask):
+def join(
+    prompt_tokens: Tensor, prompt_mask: Tensor, response_tokens: Tensor, response_mask: Tensor
+) -> tuple[Tensor, Tensor]:
     """Prompt and response side by side: tokens [B,P+T], mask [B,P+T]."""
     return torch.cat((prompt_tokens, response_tokens), dim=1), torch.cat(
         (prompt_mask, response_mask), dim=1
     )
 
 
-def before_actions(x, prompt_length):
+def before_actions(x: Tensor, prompt_length: int) -> Tensor:
     """[B,P+T,...] -> [B,T,...]: for each response token, what stood at the position before it."""
     return x[:, prompt_length - 1 : -1]
 
 
-def response_logits(policy, batch, temperature):
+def response_logits(policy: GPT, batch: "Responses", temperature: float) -> Tensor:
     """The logits that the tokens of some Responses were chosen from, [B,T,V]; the output layer runs
     on no other position."""
     hidden = before_actions(policy.hidden(*batch.whole()), batch.prompt_tokens.shape[1])  # [B,T,D]
     return policy.logits(hidden) / temperature
 
 
-def response_values(critic, batch):
+def response_values(critic: Critic, batch: "Responses") -> Tensor:
     """V(s_t) before each response token, [B,T]; 0 where the response has ended."""
     values = before_actions(critic(*batch.whole()), batch.prompt_tokens.shape[1])
     return zero_padding(values=values, mask=batch.response_mask)
 
 
-def response_logprobs(logits, batch):
+def response_logprobs(logits: Tensor, batch: "Responses") -> Tensor:
     """log pi(a_t|s_t) of the response tokens, [B,T]; 0 where the response has ended."""
     return zero_padding(
         values=token_logprobs(logits=logits, tokens=batch.response_tokens), mask=batch.response_mask
     )
 
 
-def apply_eos_rule(scores, ended, *, no_eos_score, missing_eos_penalty):
+def apply_eos_rule(
+    scores: Tensor, ended: Tensor, *, no_eos_score: float | None, missing_eos_penalty: float
+) -> Tensor:
     """Scores [B] of responses that did not end get replaced by no_eos_score (unless None), and
     lowered by the penalty."""
     unended = scores - missing_eos_penalty
@@ -174,7 +187,9 @@ def apply_eos_rule(scores, ended, *, no_eos_score, missing_eos_penalty):
     return torch.where(ended, scores, unended)
 
 
-def score_responses(score_function, batch, *, config, eos_id):
+def score_responses(
+    score_function: ScoreFunction, batch: "Responses", *, config: Sampling, eos_id: int
+) -> tuple[Tensor, Tensor]:
     """(scores [B] after the EOS rule, ended [B] bool) of some Responses."""
     ended = (batch.response_tokens == eos_id).any(dim=1)
     scores = apply_eos_rule(
@@ -195,11 +210,11 @@ class Responses:
     response_tokens: Tensor  # [B,T] int64
     response_mask: Tensor  # [B,T] bool
 
-    def whole(self):
+    def whole(self) -> tuple[Tensor, Tensor]:
         """Prompt and response side by side: what the models read."""
         return join(self.prompt_tokens, self.prompt_mask, self.response_tokens, self.response_mask)
 
-    def rows(self, index):
+    def rows(self: Record, index: Tensor) -> Record:
         """The same record of some rows: a minibatch."""
         columns = {item.name: getattr(self, item.name) for item in fields(self)}
         rows = type(self)(**{name: None if x is None else x[index] for name, x in columns.items()})
@@ -207,7 +222,7 @@ class Responses:
             remember_as_good(rows.response_mask)
         return rows
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.prompt_tokens)
 
 
@@ -289,7 +304,7 @@ def make_rollout(
     )
 
 
-def k1_variance(logits, ref_logits):
+def k1_variance(logits: Tensor, ref_logits: Tensor) -> Tensor:
     """sum_v pi_v (d_v - KL)^2 with d = log pi - log pi_ref, [B,T,V] -> [B,T]; tokens without
     probability do not count."""
     pi = logits.softmax(dim=-1)

@@ -2,13 +2,16 @@
 mistakes apart."""
 
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 TOLERANCE = 1e-4  # of answers in float32; the cases are made in float64
+Case = dict[str, Any]  # the arguments of one call
+Answer = Callable[..., Any]  # what a student has written returns anything
 MISTAKE_NAMES = (
     "shift",
     "mask",
@@ -45,7 +48,7 @@ class Mistake(NamedTuple):
 
     name: str
     message: str
-    function: Callable
+    function: Callable[..., Tensor]
 
 
 class Verdict(NamedTuple):
@@ -62,7 +65,7 @@ class Outcome(NamedTuple):
     that has one."""
 
     value: torch.Tensor
-    gradients: dict
+    gradients: dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -75,18 +78,18 @@ class Exercise:
     """
 
     name: str
-    reference: Callable
-    cases: Callable
-    mistakes: tuple
-    gradient_of: tuple = ()
+    reference: Callable[..., Tensor]
+    cases: Callable[[], list[Case]]
+    mistakes: tuple[Mistake, ...]
+    gradient_of: tuple[str, ...] = ()
 
-    def check(self, answer):
+    def check(self, answer: Answer) -> Verdict:
         """Print what is wrong with an answer, or that nothing is; returns the Verdict."""
         verdict = self.verdict(answer)
         print(f"{'passed' if verdict.passed else 'not yet'}: {verdict.message}")
         return verdict
 
-    def verdict(self, answer):
+    def verdict(self, answer: Answer) -> Verdict:
         cases = self.cases()
         wanted = [run(self.reference, case, self.gradient_of) for case in cases]
         got = []
@@ -145,7 +148,7 @@ class Exercise:
         return Verdict(False, None, otherwise)
 
 
-def run(function, case, gradient_of):
+def run(function: Answer, case: Case, gradient_of: Sequence[str]) -> Outcome | str:
     """The Outcome of a function on a case; a text where what it returned is no tensor."""
     arguments = {
         name: value.clone().requires_grad_(name in gradient_of)
@@ -177,27 +180,27 @@ def run(function, case, gradient_of):
     return Outcome(value.detach(), gradients)
 
 
-def mask_of_lengths(lengths, width):
+def mask_of_lengths(lengths: Sequence[int], width: int) -> Tensor:
     """[B] lengths -> [B,width] bool, row b True in its first lengths[b] slots: what the cases call
     response_mask."""
     return torch.arange(width) < torch.tensor(lengths)[:, None]
 
 
-def close(a, b):
+def close(a: Tensor, b: Tensor) -> bool:
     return a.shape == b.shape and torch.allclose(
         a.double(), b.double(), rtol=TOLERANCE, atol=TOLERANCE, equal_nan=True
     )
 
 
-def same_values(one, other):
+def same_values(one: Outcome, other: Outcome) -> bool:
     return close(one.value, other.value)
 
 
-def same_gradients(one, other):
+def same_gradients(one: Outcome, other: Outcome) -> bool:
     return all(close(one.gradients[name], other.gradients[name]) for name in one.gradients)
 
 
-def first_difference(got, wanted):
+def first_difference(got: Sequence[Outcome], wanted: Sequence[Outcome]) -> str:
     """Where an answer first differs, with both numbers."""
     for number, (one, right) in enumerate(zip(got, wanted), start=1):
         pairs = [("the result", one.value, right.value)]

@@ -6,13 +6,18 @@ samples. Score, KL and objective come from the many draws of minippo.optimum, si
 differences count there.
 """
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+from torch import Tensor
 
-from minippo.rollout import Responses, sample_responses, score_responses
+from minippo.gpt import GPT
+from minippo.rollout import Responses, Sampling, ScoreFunction, sample_responses, score_responses
 from minippo.runs.stats import wilson_interval
 from minippo.settings import Checked, count
+from minippo.tasks.base import Task
 
 
 @dataclass(frozen=True)
@@ -36,15 +41,23 @@ class Answers:
     scores: list
     axes: list  # gold axes as dicts, or None
 
-    def gold(self):
+    def gold(self) -> list[float | None]:
         """The gold scores, None each where the task has no rule."""
         return [None if axes is None else sum(axes.values()) for axes in self.axes]
 
 
 @torch.no_grad()
 def answer(
-    model, task, prompts, prompt_tensors, *, score_function, config, generator, rows_at_once=256
-):
+    model: GPT,
+    task: Task,
+    prompts: Sequence[str],
+    prompt_tensors: Sequence[Tensor],
+    *,
+    score_function: ScoreFunction,
+    config: Sampling,
+    generator: torch.Generator,
+    rows_at_once: int = 256,
+) -> Answers:
     """The model's Answers to prompts (texts, and as tensors). The scores are those after the EOS
     rule."""
     tokenizer, parts = task.tokenizer, []
@@ -74,7 +87,7 @@ def answer(
     )
 
 
-def win_rate(before, after, *, has_gold):
+def win_rate(before: Answers, after: Answers, *, has_gold: bool) -> dict[str, Any]:
     """How often the response after beats the one before, ties half, with its Wilson 95 %
     interval."""
     old, new = (answers.gold() if has_gold else answers.scores for answers in (before, after))
@@ -89,7 +102,7 @@ def win_rate(before, after, *, has_gold):
     }
 
 
-def gold_report(answers):
+def gold_report(answers: Answers) -> tuple[float, dict[str, float]] | tuple[None, None]:
     """(mean gold score, mean of each axis), or (None, None) where the task has no rule."""
     if answers.axes[0] is None:
         return None, None
@@ -97,6 +110,6 @@ def gold_report(answers):
     return mean(answers.gold()), axes
 
 
-def mean(numbers):
+def mean(numbers: Iterable[float]) -> float:
     numbers = list(numbers)
     return sum(numbers) / len(numbers)
