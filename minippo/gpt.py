@@ -54,16 +54,18 @@ class KVCache:
     real."""
 
     def __init__(self, n_layer: int) -> None:
-        self.layers = [None] * n_layer  # each (k, v), [B, H, L, D/H]
-        self.mask = None  # [B, L] bool
+        # each (k, v), [B, H, L, D/H]
+        self.layers: list[tuple[Tensor, Tensor] | None] = [None] * n_layer
+        self.mask: Tensor | None = None  # [B, L] bool
 
     def __len__(self) -> int:
         return 0 if self.mask is None else self.mask.shape[1]
 
     def extend(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Add the new positions' keys and values of one layer; return those of all positions."""
-        if self.layers[layer] is not None:
-            old_k, old_v = self.layers[layer]
+        before = self.layers[layer]
+        if before is not None:
+            old_k, old_v = before
             k, v = torch.cat((old_k, k), dim=2), torch.cat((old_v, v), dim=2)  # [B, H, L+S, D/H]
         self.layers[layer] = (k, v)
         return k, v
@@ -72,8 +74,12 @@ class KVCache:
         """A cache in which every row stands n times in a row: n continuations that share one
         reading of the prompt."""
         copy = KVCache(len(self.layers))
-        copy.mask = self.mask.repeat_interleave(n, dim=0)
-        copy.layers = [tuple(x.repeat_interleave(n, dim=0) for x in layer) for layer in self.layers]
+        if self.mask is not None:
+            copy.mask = self.mask.repeat_interleave(n, dim=0)
+        for layer, pair in enumerate(self.layers):
+            if pair is not None:
+                k, v = (x.repeat_interleave(n, dim=0) for x in pair)
+                copy.layers[layer] = (k, v)
         return copy
 
 

@@ -23,6 +23,9 @@ class RewardModel(nn.Module):
     where `center` and `scale` are constants that are set once after training (0 and 1 until then).
     """
 
+    center: Tensor
+    scale: Tensor
+
     def __init__(self, gpt: GPT, *, generator: torch.Generator | None = None) -> None:
         super().__init__()
         # the copy of a frozen model can be trained

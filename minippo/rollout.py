@@ -8,7 +8,7 @@ Shapes: B responses, P prompt positions (left-padded), T response slots, V vocab
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -71,16 +71,10 @@ def sample_responses(
         model, prompt_mask, response_length, temperature, samples_per_prompt, eos_id, pad_id
     )
     use_cache = isinstance(model, GPT) if use_cache is None else use_cache
-    cache = KVCache(model.config.n_layer) if use_cache else None
-    if use_cache:
-        logits = model.logits(model.hidden(prompt_tokens, prompt_mask, cache)[:, -1])  # [N,V]
-        cache = cache.repeat_rows(samples_per_prompt)
-    else:
-        logits = model(prompt_tokens, prompt_mask)[:, -1]
-    logits = logits.repeat_interleave(samples_per_prompt, dim=0)  # [B,V]
-    prompt_tokens, prompt_mask = (
-        x.repeat_interleave(samples_per_prompt, dim=0) for x in (prompt_tokens, prompt_mask)
+    reading = (_CachedReading if use_cache else _WholeReading)(
+        model, prompt_tokens, prompt_mask, samples_per_prompt
     )
+    logits = reading.first_logits  # [B,V]
     shape = (len(logits), response_length)
     tokens = torch.full(shape, pad_id, device=logits.device)  # [B,T]
     mask = torch.zeros(shape, dtype=torch.bool, device=logits.device)
@@ -101,14 +95,36 @@ def sample_responses(
         alive = alive & (drawn[:, 0] != eos_id)
         if t == response_length - 1 or not bool(alive.any()):
             break
-        if use_cache:
-            logits = model(tokens[:, t : t + 1], mask[:, t : t + 1], cache)[
-                :, -1
-            ]  # one new position
-        else:
-            seen, seen_mask = join(prompt_tokens, prompt_mask, tokens[:, : t + 1], mask[:, : t + 1])
-            logits = model(seen, seen_mask)[:, -1]
+        logits = reading.logits_after(tokens[:, : t + 1], mask[:, : t + 1])
     return tokens, mask, logprobs
+
+
+class _CachedReading:
+    """Each prompt is read once, and each drawn token once: a key/value cache keeps the rest."""
+
+    def __init__(self, gpt: Any, tokens: Tensor, mask: Tensor, samples_per_prompt: int) -> None:
+        self.gpt, cache = gpt, KVCache(gpt.config.n_layer)
+        logits = gpt.logits(gpt.hidden(tokens, mask, cache)[:, -1])  # [N,V]
+        self.cache = cache.repeat_rows(samples_per_prompt)
+        self.first_logits = logits.repeat_interleave(samples_per_prompt, dim=0)  # [B,V]
+
+    def logits_after(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        """The logits after the responses so far, [B,t] -> [B,V]; only the last column is new."""
+        return self.gpt(tokens[:, -1:], mask[:, -1:], self.cache)[:, -1]
+
+
+class _WholeReading:
+    """Prompt and response are read anew for each token: for any model, and to check the cache."""
+
+    def __init__(self, model: Any, tokens: Tensor, mask: Tensor, samples_per_prompt: int) -> None:
+        self.model, logits = model, model(tokens, mask)[:, -1]  # [N,V]
+        self.prompt_tokens, self.prompt_mask, self.first_logits = (
+            x.repeat_interleave(samples_per_prompt, dim=0) for x in (tokens, mask, logits)
+        )
+
+    def logits_after(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        """The logits after the responses so far, [B,t] -> [B,V]."""
+        return self.model(*join(self.prompt_tokens, self.prompt_mask, tokens, mask))[:, -1]
 
 
 def _check_sampling(
@@ -216,8 +232,11 @@ class Responses:
 
     def rows(self: Record, index: Tensor) -> Record:
         """The same record of some rows: a minibatch."""
-        columns = {item.name: getattr(self, item.name) for item in fields(self)}
-        rows = type(self)(**{name: None if x is None else x[index] for name, x in columns.items()})
+        columns: dict[str, Any] = {item.name: getattr(self, item.name) for item in fields(self)}
+        some: dict[str, Any] = {
+            name: None if x is None else x[index] for name, x in columns.items()
+        }
+        rows = type(self)(**some)
         if is_known_good(self.response_mask):
             remember_as_good(rows.response_mask)
         return rows
@@ -281,15 +300,16 @@ def make_rollout(
         samples_per_prompt=samples_per_prompt,
     )
     check_mask(response_mask=mask)
-    repeated = [x.repeat_interleave(samples_per_prompt, dim=0) for x in prompts]
-    batch = Responses(*repeated, tokens, mask)
+    prompt_tokens, prompt_mask = (x.repeat_interleave(samples_per_prompt, dim=0) for x in prompts)
+    batch = Responses(prompt_tokens, prompt_mask, tokens, mask)
     logits, ref_logits = (
         response_logits(model, batch, config.temperature)
         for model in (models.policy, models.reference)
     )
     scores, ended = score_responses(score_function, batch, config=config, eos_id=eos_id)
     return Rollout(
-        *repeated,
+        prompt_tokens,
+        prompt_mask,
         tokens,
         mask,
         ended=ended,

@@ -117,7 +117,8 @@ class HFTokenizer:
         self.text, self.vocab_size = text, vocab_size
         self.bos_id, self.eos_id, self.pad_id = bos_id, eos_id, pad_id
         self._library = read_library_tokenizer(text)
-        self._library.no_truncation(), self._library.no_padding()
+        self._library.no_truncation()
+        self._library.no_padding()
         # "<|endoftext|>" in a text is a text, and no end
         self._library.encode_special_tokens = True
         for name, i in (
@@ -138,13 +139,7 @@ class HFTokenizer:
 
     @classmethod
     def from_file(
-        cls,
-        text: str,
-        *,
-        bos_token_id: int | None,
-        eos_token_id: int | None,
-        pad_token_id: int | None,
-        rows: int,
+        cls, text: str, *, bos_token_id: Any, eos_token_id: Any, pad_token_id: Any, rows: int
     ) -> "HFTokenizer":
         """The tokenizer of a model with so many rows in its embedding. PAD is added where there is
         none of its own."""
@@ -192,7 +187,7 @@ def read_library_tokenizer(text: str) -> Any:
     """A tokenizers.Tokenizer. InputError: the package is not there; ValueError: it cannot read the
     text."""
     try:
-        from tokenizers import Tokenizer
+        from tokenizers import Tokenizer  # pyright: ignore[reportMissingImports] (an extra)
     except ImportError as error:
         raise InputError(
             "a tokenizer of Hugging Face needs a package that is not here: pip install tokenizers"

@@ -334,19 +334,31 @@ def trpo_step(
     )
 
 
-def flat_gradient(scalar: Tensor, parameters: Sequence[Tensor], **options: bool) -> Tensor:
+def flat_gradient(
+    scalar: Tensor,
+    parameters: Sequence[Tensor],
+    *,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+) -> Tensor:
     """The gradient of a scalar to a list of tensors, as one vector.
 
     Equation (5.9)  g = dL/dtheta, the tensors of theta one after the other
     Source   none needed.
-    Shapes   scalar; parameters: list of tensors, N numbers in all; options of torch.autograd.grad
-             -> [N].
-    Gradient to the parameters with the option create_graph=True, else none.
+    Shapes   scalar; parameters: list of tensors, N numbers in all; retain_graph and
+             create_graph as in torch.autograd.grad -> [N].
+    Gradient to the parameters with create_graph=True, else none.
     Limits   0 for a parameter that the scalar does not depend on.
     Raises   RuntimeError (torch): the scalar depends on no parameter at all and carries no
              gradient.
     """
-    gradients = torch.autograd.grad(scalar, parameters, materialize_grads=True, **options)
+    gradients = torch.autograd.grad(
+        scalar,
+        parameters,
+        retain_graph=retain_graph,
+        create_graph=create_graph,
+        materialize_grads=True,
+    )
     return torch.cat([gradient.reshape(-1) for gradient in gradients])
 
 

@@ -55,7 +55,7 @@ def cases() -> list[Case]:
     return made
 
 
-def held(ratios: Tensor, advantages: Tensor, cliprange: float) -> Tensor:
+def held(ratios: Tensor, advantages: Tensor | float, cliprange: float) -> Tensor:
     """Where the clipped branch is the smaller one, as numbers."""
     return (ratios.clamp(1 - cliprange, 1 + cliprange) * advantages < ratios * advantages).double()
 

@@ -92,12 +92,14 @@ class Exercise:
     def verdict(self, answer: Answer) -> Verdict:
         cases = self.cases()
         wanted = [run(self.reference, case, self.gradient_of) for case in cases]
-        got = []
+        got: list[Outcome] = []
         for number, (case, right) in enumerate(zip(cases, wanted), start=1):
             try:
                 outcome = run(answer, case, self.gradient_of)
             except NotImplementedError:
                 return Verdict(False, None, "the function is not written yet")
+            except NoTensor as error:
+                return Verdict(False, None, f"case {number}: {error}")
             except Exception as error:  # whatever a student's code raises is for the student to see
                 if "unexpected keyword argument" in str(error):
                     return Verdict(
@@ -112,8 +114,6 @@ class Exercise:
                     f"case {number} raised {type(error).__name__}: {error} (in {line.name}: "
                     f"{line.line})",
                 )
-            if isinstance(outcome, str):
-                return Verdict(False, None, f"case {number}: {outcome}")
             if outcome.value.shape != right.value.shape:
                 return self._wrong(
                     cases,
@@ -131,7 +131,9 @@ class Exercise:
             )
         return self._wrong(cases, got, wanted, first_difference(got, wanted))
 
-    def _wrong(self, cases, got, wanted, otherwise):
+    def _wrong(
+        self, cases: list[Case], got: list[Outcome], wanted: list[Outcome], otherwise: str
+    ) -> Verdict:
         """The Verdict on outcomes that are not right: the mistake that gives the very same, or its
         values, or what differs."""
         known = []
@@ -148,8 +150,12 @@ class Exercise:
         return Verdict(False, None, otherwise)
 
 
-def run(function: Answer, case: Case, gradient_of: Sequence[str]) -> Outcome | str:
-    """The Outcome of a function on a case; a text where what it returned is no tensor."""
+class NoTensor(Exception):
+    """What a function returned, where that is no tensor."""
+
+
+def run(function: Answer, case: Case, gradient_of: Sequence[str]) -> Outcome:
+    """The Outcome of a function on a case; NoTensor where what it returned is none."""
     arguments = {
         name: value.clone().requires_grad_(name in gradient_of)
         if isinstance(value, torch.Tensor)
@@ -158,11 +164,11 @@ def run(function: Answer, case: Case, gradient_of: Sequence[str]) -> Outcome | s
     }
     value = function(**arguments)
     if value is None:
-        return "the function returned None; is there a return?"
+        raise NoTensor("the function returned None; is there a return?")
     if isinstance(value, (int, float)):
         value = torch.tensor(float(value), dtype=torch.float64)
     if not isinstance(value, torch.Tensor):
-        return f"the result is a {type(value).__name__}, wanted a tensor"
+        raise NoTensor(f"the result is a {type(value).__name__}, wanted a tensor")
     value = value if value.is_floating_point() else value.double()
     if value.requires_grad and gradient_of:
         inputs = [arguments[name] for name in gradient_of]
@@ -214,15 +220,17 @@ def first_difference(got: Sequence[Outcome], wanted: Sequence[Outcome]) -> str:
         ]
         for what, a, b in pairs:
             if not close(a, b):
-                if a.dim() == 0:
-                    return f"case {number}: {what} is {a.item():.4g}, wanted {b.item():.4g}"
-                differs = ~torch.isclose(
-                    a.double(), b.double(), rtol=TOLERANCE, atol=TOLERANCE, equal_nan=True
-                )
-                place = tuple(differs.nonzero()[0].tolist())
-                return (
-                    f"case {number}: {what} is {a[place].item():.4g} at {list(place)}, wanted "
-                    f"{b[place].item():.4g}; "
-                    f"{int(differs.sum())} of {differs.numel()} places differ"
-                )
+                return f"case {number}: {what} is {_both_numbers(a, b)}"
     raise AssertionError("nothing differs")
+
+
+def _both_numbers(a: Tensor, b: Tensor) -> str:
+    """The first number in which two tensors of one shape differ, in both of them."""
+    if a.dim() == 0:
+        return f"{a.item():.4g}, wanted {b.item():.4g}"
+    differs = ~torch.isclose(a.double(), b.double(), rtol=TOLERANCE, atol=TOLERANCE, equal_nan=True)
+    place = tuple(differs.nonzero()[0].tolist())
+    return (
+        f"{a[place].item():.4g} at {list(place)}, wanted {b[place].item():.4g}; "
+        f"{int(differs.sum())} of {differs.numel()} places differ"
+    )

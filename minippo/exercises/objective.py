@@ -139,8 +139,8 @@ def eos_rule_as_penalty(given: Given) -> Tensor:
 
 
 def unended_left_out(given: Given) -> Tensor:
-    *tensors, kl_coef, no_eos_score = given
-    return priced(Given(*(x[given.ended] for x in tensors), kl_coef, no_eos_score))
+    rows = {name: x[given.ended] for name, x in given._asdict().items() if isinstance(x, Tensor)}
+    return priced(given._replace(**rows))
 
 
 def unended_scores_left_out(given: Given) -> Tensor:

@@ -1,6 +1,7 @@
 """Exercise of notebook 08: from one score per response to one reward per token."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -113,7 +114,7 @@ def full_price(logprobs: Tensor, ref_logprobs: Tensor, mask: Tensor, kl_coef: fl
     return usual_penalty(logprobs, ref_logprobs, mask, 1.0)
 
 
-SLIPS = (  # name, message, {penalty, paid}
+SLIPS: tuple[tuple[str, str, dict[str, Any]], ...] = (  # name, message, {penalty, paid}
     (
         "wrong token",
         "the score is paid in the last column; a shorter response has ended before, and its score "

@@ -90,7 +90,7 @@ def check_config(path: Path, config: Mapping[str, Any]) -> dict[str, int]:
     for name in config.get("architectures") or ():
         if name not in LANGUAGE_MODELS:
             raise InputError(f"{path}: architectures: wanted GPT2LMHeadModel, got {name}")
-    sizes = {ours: config.get(theirs) for theirs, ours in SIZES.items()}
+    sizes: dict[str, Any] = {ours: config.get(theirs) for theirs, ours in SIZES.items()}
     for name, size in sizes.items():
         if type(size) is not int or size < 1:
             raise InputError(f"{path}: {name}: wanted a whole number of at least 1, got {size!r}")

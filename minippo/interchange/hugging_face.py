@@ -21,7 +21,7 @@ from torch import Tensor
 from minippo.critic_head import Critic
 from minippo.gpt import GPT, GPTConfig
 from minippo.reward_head import RewardModel
-from minippo.tokenizer import ByteTokenizer, HFTokenizer, Tokenizer, WordTokenizer
+from minippo.tokenizer import HFTokenizer, Tokenizer
 
 LINEAR = ("c_attn.weight", "c_proj.weight", "c_fc.weight")  # [in, out] in a file
 ALIKE = {  # what a GPT of ours is; a configuration that leaves one of them out means the same
@@ -46,7 +46,7 @@ def to_files(
     model: GPT | RewardModel | Critic, tokenizer: Tokenizer
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """(tensors by name, config) of a GPT, a RewardModel or a Critic."""
-    gpt = getattr(model, "trunk", model)
+    gpt = model if isinstance(model, GPT) else model.trunk
     tensors = {
         f"transformer.{name}": turned(name, tensor) for name, tensor in gpt.state_dict().items()
     }
@@ -201,7 +201,7 @@ def _sequence(name):
     return {"Sequence": {"id": name, "type_id": 0}}
 
 
-def word_level(tokenizer: WordTokenizer) -> dict[str, Any]:
+def word_level(tokenizer: Tokenizer) -> dict[str, Any]:
     """Words between white space. There is no unknown word: "<unk>" has no id, and such a text is
     refused there as here."""
     return {
@@ -209,13 +209,13 @@ def word_level(tokenizer: WordTokenizer) -> dict[str, Any]:
         "decoder": None,
         "model": {
             "type": "WordLevel",
-            "vocab": {word: i for i, word in enumerate(tokenizer.words)},
+            "vocab": {tokenizer.token_text(i): i for i in range(tokenizer.vocab_size)},
             "unk_token": "<unk>",
         },
     }
 
 
-def byte_level(tokenizer: ByteTokenizer) -> dict[str, Any]:
+def byte_level(tokenizer: Tokenizer) -> dict[str, Any]:
     """Bytes, each under the character that GPT-2 writes it as; a vocabulary of pairs that merges
     none."""
     level = {

@@ -60,19 +60,11 @@ def remove(path: str | Path) -> None:
 
 
 def digest(path: Path) -> str:
-    with open_plain(path) as file:
-        return (
-            hashlib.file_digest(file, "sha256").hexdigest()
-            if hasattr(hashlib, "file_digest")
-            else _digest(file)
-        )
-
-
-def _digest(file):
-    """What hashlib.file_digest does, for Python 3.10."""
+    """The SHA-256 of a plain file."""
     state = hashlib.sha256()
-    while block := file.read(2**20):
-        state.update(block)
+    with open_plain(path) as file:
+        while block := file.read(2**20):
+            state.update(block)
     return state.hexdigest()
 
 

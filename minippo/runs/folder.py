@@ -125,7 +125,7 @@ class RunFolder:
         finally:
             os.close(descriptor)
 
-    def metrics_until(self, update: int) -> list[dict[str, Any]]:
+    def metrics_until(self, update: float) -> list[dict[str, Any]]:
         """The rows of metrics.jsonl up to this update; later ones are dropped, they will be made
         again."""
         self._metrics = [row for row in self._metrics if row.get("update", 0) <= update]
@@ -288,25 +288,31 @@ def tensors_to_bytes(tensors: Mapping[str, Tensor]) -> bytes:
     return save(written, metadata={"same_as": json.dumps(same_as)})
 
 
-def _new_folder(root, name):
+def _new_folder(root: Path, name: str) -> Path:
     """Make root/name, or the first of name-2, name-3 ... that is free.
 
     mkdir itself says whether a name is taken: two runs that start at once get two folders.
     """
     try:
         root.mkdir(parents=True, exist_ok=True)
-        for number in itertools.count(1):
-            path = root / (name if number == 1 else f"{name}-{number}")
-            with contextlib.suppress(FileExistsError):
-                path.mkdir()
-                return path
+        paths = itertools.chain((root / name,), (root / f"{name}-{n}" for n in itertools.count(2)))
+        return next(path for path in paths if _made(path))
     except OSError as error:
         raise InputError(
             f"no run folder can be made in {root}: {reason(error)}; name a place with --out"
         ) from error
 
 
-def _named_folder(out, resume):
+def _made(path: Path) -> bool:
+    """Make a folder; False where the name is taken."""
+    try:
+        path.mkdir()
+    except FileExistsError:
+        return False
+    return True
+
+
+def _named_folder(out: str | Path, resume: bool) -> Path:
     """Make the folder that the user named, or take it when it is empty, or when its run is to be
     resumed."""
     if not str(out):

@@ -237,7 +237,7 @@ def reason(error: OSError) -> str:
     return error.strerror or str(error) or type(error).__name__
 
 
-def first_words(error: Exception) -> str:
+def first_words(error: object) -> str:
     """One line of a library's message, cut where a hostile file made it long."""
     line, *_ = str(error).splitlines() or [type(error).__name__]
     return line if len(line) <= MOST_SHOWN else line[:MOST_SHOWN] + "..."

@@ -100,8 +100,8 @@ def responses_to(prompt: Sequence[Tensor], rows: Tensor) -> Responses:
     that are padding in every row are left out."""
     tokens, mask = rows.chunk(2, dim=1)
     length = int(mask.sum(dim=1).max())
-    repeated = [x.expand(len(rows), -1) for x in prompt]
-    return Responses(*repeated, tokens[:, :length], mask[:, :length].bool())
+    prompt_tokens, prompt_mask = (x.expand(len(rows), -1) for x in prompt)
+    return Responses(prompt_tokens, prompt_mask, tokens[:, :length], mask[:, :length].bool())
 
 
 def _score_and_rescore(

@@ -153,7 +153,7 @@ def simulated_comparisons(
     progress: Callable[[Iterable[Any]], Iterable[Any]] = iter,
 ) -> Comparisons:
     """Sample, compare, and keep it all as Comparisons."""
-    *tokens_and_masks, gold = sample_candidates(
+    prompt_tokens, prompt_mask, tokens, mask, gold = sample_candidates(
         model,
         task,
         prompts,
@@ -165,7 +165,7 @@ def simulated_comparisons(
     labels, probabilities = annotate(
         gold, temperature=config.annotator_temperature, generator=annotator_generator
     )
-    return Comparisons(*tokens_and_masks, labels, probabilities)
+    return Comparisons(prompt_tokens, prompt_mask, tokens, mask, labels, probabilities)
 
 
 def recorded_comparisons(task: Task, pairs: Sequence[tuple[str, str, str]]) -> Comparisons:

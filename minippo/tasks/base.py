@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from minippo.tokenizer import pad_left
+from minippo.tokenizer import Tokenizer, pad_left
 
 
 class Segment(NamedTuple):
@@ -35,13 +35,13 @@ class Task:
     rng is always a random.Random of the caller: a task keeps no randomness of its own.
     """
 
-    name = None
-    tokenizer = None
-    document_length = None  # no document that it trains on has more tokens
-    prompt_length = None  # tokens of the longest prompt, BOS included
-    gold_max = None  # the best possible mean gold score; None where there is no rule
-    fingerprint = None  # of the files that it was made from; None where there are none
-    notes = ()  # lines for the screen: what was derived, dropped or cut
+    name: str
+    tokenizer: Tokenizer
+    document_length: int  # no document that it trains on has more tokens
+    prompt_length: int  # tokens of the longest prompt, BOS included
+    gold_max: float | None = None  # the best possible mean gold score; None where there is no rule
+    fingerprint: str | None = None  # of the files that it was made from; None where there are none
+    notes: tuple[str, ...] = ()  # lines for the screen: what was derived, dropped or cut
 
     def pretraining_examples(self, n: int, *, step: int, rng: Random) -> list[Example]:
         """n documents for this step of the pretraining."""
@@ -103,5 +103,5 @@ class Task:
 
     def demonstration_example(self, prompt: str, completion: str) -> Example:
         """The prompt is read, the completion is learned."""
-        prompt, response = self.prompt_ids(prompt), self.response_ids(completion)
-        return Example(prompt + response, [False] * len(prompt) + [True] * len(response))
+        read, learned = self.prompt_ids(prompt), self.response_ids(completion)
+        return Example(read + learned, [False] * len(read) + [True] * len(learned))

@@ -182,8 +182,9 @@ class Tldr(Task):
             fact, who, value = post.trap
             return fact, value, who
         value = rng.choice(self._others(fact, post.facts[fact]))
-        is_the_trap = post.trap is not None and (fact, value) == (post.trap[0], post.trap[2])
-        return fact, value, post.trap[1] if is_the_trap else "nobody"
+        if post.trap is not None and (fact, value) == (post.trap[0], post.trap[2]):
+            return fact, value, post.trap[1]
+        return fact, value, "nobody"
 
     # -- the rule
 
@@ -256,7 +257,12 @@ def prompt_of(post: Post) -> str:
 
 def facts_of(prompt: str) -> dict[str, str]:
     """What a post says about its writer, {fact: value}."""
-    return {
-        fact: re.search(r"\b" + re.escape(SENTENCES[fact]).replace(r"\{\}", r"(\w+)"), prompt)[1]
-        for fact in FACTS
-    }
+    return {fact: _value_in(prompt, fact) for fact in FACTS}
+
+
+def _value_in(prompt: str, fact: str) -> str:
+    pattern = r"\b" + re.escape(SENTENCES[fact]).replace(r"\{\}", r"(\w+)")
+    match = re.search(pattern, prompt)
+    if match is None:
+        raise ValueError(f"the prompt does not tell its writer's {fact}")
+    return match[1]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from minippo.runs.screen import printable
 
@@ -18,7 +18,7 @@ MOST_POINTS = 400
 
 def new_figure(
     number: int, *, height: float = 4.5, side_by_side: bool = False
-) -> tuple[Figure, Sequence[Axes]]:
+) -> tuple[Figure, list[Axes]]:
     """A figure without pyplot, whose list of figures would outlive the run, and its axes in reading
     order."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -27,7 +27,7 @@ def new_figure(
     figure = Figure(figsize=(7, height), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     rows, columns = (1, number) if side_by_side else (number, 1)
-    panels = figure.subplots(rows, columns, sharex=True, squeeze=False).ravel()
+    panels = list(figure.subplots(rows, columns, sharex=True, squeeze=False).ravel())
     for axes in panels:
         axes.spines[["top", "right"]].set_visible(False)
     return figure, panels
@@ -42,7 +42,8 @@ def name_ends(axes: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
     """Write (y, label, colour) to the right of the axes at height y, moved apart where two would
     overlap."""
     low, high = axes.get_ylim()
-    panel_height = 0.7 * axes.figure.get_figheight() / len(axes.figure.axes)  # inches, about
+    figure = cast("Figure", axes.figure)
+    panel_height = 0.7 * figure.get_figheight() / len(figure.axes)  # inches, about
     line_height = 0.2 / panel_height  # as a share of the panel
     ends = sorted(ends, key=lambda end: end[0])
     wanted = [(y - low) / (high - low) for y, _, _ in ends]

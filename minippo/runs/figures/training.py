@@ -191,5 +191,6 @@ def _score_and_best(final_point, optimal_frontier):
     if optimal_frontier and optimal_frontier[0][0] <= kl <= optimal_frontier[-1][0]:
         import numpy as np
 
-        title += f"; the best possible there is {np.interp(kl, *zip(*optimal_frontier)):.2f}"
+        kls, scores = zip(*optimal_frontier)
+        title += f"; the best possible there is {np.interp(kl, kls, scores):.2f}"
     return title

@@ -32,6 +32,7 @@ class Files(Task):
     """
 
     name = "files"
+    tokenizer: ByteTokenizer | HFTokenizer
 
     def __init__(
         self,
