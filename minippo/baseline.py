@@ -42,6 +42,7 @@ the far end.
 """
 
 import torch
+from torch import Tensor
 
 from minippo.masked import masked_mean, zero_padding
 from minippo.policy_gradient import trajectory_returns
@@ -49,7 +50,9 @@ from minippo.reward_to_go import rewards_to_go
 from minippo.shapes import check_batch, check_data, check_range, check_shapes
 
 
-def baseline_advantages(*, rewards, values, response_mask, gamma):
+def baseline_advantages(
+    *, rewards: Tensor, values: Tensor, response_mask: Tensor, gamma: float
+) -> Tensor:
     """Reward-to-go minus a baseline: the Monte Carlo estimate of the advantage, when values is V.
 
     Equation (3.1)  w_t = G_t - b(s_t),  b = values
@@ -67,7 +70,7 @@ def baseline_advantages(*, rewards, values, response_mask, gamma):
     return zero_padding(values=returns_to_go - values, mask=response_mask)
 
 
-def value_loss(*, values, value_targets, response_mask):
+def value_loss(*, values: Tensor, value_targets: Tensor, response_mask: Tensor) -> Tensor:
     """Squared error of the critic; the mean over True tokens.
 
     Equation (3.2)  L = 1/2 mean_{True t} (V(s_t) - y_t)^2,  y_t = value_targets
@@ -84,7 +87,7 @@ def value_loss(*, values, value_targets, response_mask):
     return 0.5 * masked_mean(values=errors**2, mask=response_mask)
 
 
-def batch_mean_baseline(*, rewards, response_mask, gamma):
+def batch_mean_baseline(*, rewards: Tensor, response_mask: Tensor, gamma: float) -> Tensor:
     """The mean return of the batch, on every token.
 
     Equation (3.3)  b = 1/B sum_i R(tau_i)
@@ -101,7 +104,7 @@ def batch_mean_baseline(*, rewards, response_mask, gamma):
     return zero_padding(values=returns[:, 0].mean().expand_as(returns), mask=response_mask)
 
 
-def leave_one_out_baseline(*, rewards, response_mask, gamma):
+def leave_one_out_baseline(*, rewards: Tensor, response_mask: Tensor, gamma: float) -> Tensor:
     """The mean return of the other rows, on every token of a row.
 
     Equation (3.4)  b_i = 1/(B-1) sum_{j != i} R(tau_j)
@@ -125,7 +128,9 @@ def leave_one_out_baseline(*, rewards, response_mask, gamma):
     return zero_padding(values=others.expand_as(returns), mask=response_mask)
 
 
-def next_moving_average(*, moving_average, rewards, response_mask, gamma, decay):
+def next_moving_average(
+    *, moving_average: float, rewards: Tensor, response_mask: Tensor, gamma: float, decay: float
+) -> float:
     """The mean return of the batches so far, recent ones weighing more: a number, the baseline of
     the next batch.
 
@@ -144,7 +149,7 @@ def next_moving_average(*, moving_average, rewards, response_mask, gamma, decay)
     return decay * moving_average + (1 - decay) * returns[:, 0].mean().item()
 
 
-def optimal_constant_baseline(*, returns, squared_norms):
+def optimal_constant_baseline(*, returns: Tensor, squared_norms: Tensor) -> Tensor:
     """The constant that makes the variance of whole-return policy gradients least.
 
     Equation (3.6)  b = sum_i n_i R(tau_i) / sum_i n_i,  n_i = |grad_theta log p(tau_i)|^2

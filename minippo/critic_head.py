@@ -9,7 +9,10 @@ make of it.
 import copy
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+
+from minippo.gpt import GPT
+from minippo.reward_head import RewardModel
 
 
 class Critic(nn.Module):
@@ -19,7 +22,7 @@ class Critic(nn.Module):
     trunk says.
     """
 
-    def __init__(self, gpt):
+    def __init__(self, gpt: GPT) -> None:
         super().__init__()
         # the copy of a frozen model can be trained
         self.trunk = copy.deepcopy(gpt).requires_grad_(True)
@@ -30,7 +33,7 @@ class Critic(nn.Module):
         nn.init.zeros_(self.head.bias)
 
     @classmethod
-    def from_reward_model(cls, reward_model):
+    def from_reward_model(cls, reward_model: RewardModel) -> "Critic":
         """A critic that starts as a copy of the reward model: trunk, head, centring and scale."""
         critic = cls(reward_model.trunk)
         with torch.no_grad():
@@ -40,6 +43,6 @@ class Critic(nn.Module):
             )
         return critic
 
-    def forward(self, tokens, mask=None):
+    def forward(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
         values = self.head(self.trunk.hidden(tokens, mask)).squeeze(-1)  # [B, S]
         return values if mask is None else torch.where(mask, values, 0.0)

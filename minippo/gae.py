@@ -36,12 +36,13 @@ The next stage, trpo, measures steps by how much the policy changes.
 """
 
 import torch
+from torch import Tensor
 
 from minippo.masked import zero_padding
 from minippo.shapes import check_batch, check_count, check_range
 
 
-def td_residuals(*, rewards, values, response_mask, gamma):
+def td_residuals(*, rewards: Tensor, values: Tensor, response_mask: Tensor, gamma: float) -> Tensor:
     """One-step surprise: what came plus what is now expected, minus what was expected.
 
     Equation (4.1)  delta_t = r_t + gamma V(s_{t+1}) - V(s_t),  V(s_end) = 0
@@ -61,7 +62,9 @@ def td_residuals(*, rewards, values, response_mask, gamma):
     return zero_padding(values=rewards + gamma * _next(values) - values, mask=response_mask)
 
 
-def n_step_advantages(*, rewards, values, response_mask, gamma, n):
+def n_step_advantages(
+    *, rewards: Tensor, values: Tensor, response_mask: Tensor, gamma: float, n: int
+) -> Tensor:
     """Advantage from n rewards, then the critic.
 
     Equation (4.2)  A_t^(n) = sum_{l<n} gamma^l delta_{t+l}
@@ -82,7 +85,9 @@ def n_step_advantages(*, rewards, values, response_mask, gamma, n):
     return advantages
 
 
-def gae_advantages(*, rewards, values, response_mask, gamma, lam):
+def gae_advantages(
+    *, rewards: Tensor, values: Tensor, response_mask: Tensor, gamma: float, lam: float
+) -> Tensor:
     """Generalised advantage estimate for every response token.
 
     Equation (4.3)  A_t = delta_t + gamma lam A_{t+1},  A_end = 0
@@ -105,7 +110,7 @@ def gae_advantages(*, rewards, values, response_mask, gamma, lam):
     return advantages
 
 
-def value_targets(*, advantages, values, response_mask):
+def value_targets(*, advantages: Tensor, values: Tensor, response_mask: Tensor) -> Tensor:
     """What the critic should have said: its own value plus the advantage that was found.
 
     Equation (4.4)  y_t = A_t + V(s_t)
@@ -120,6 +125,6 @@ def value_targets(*, advantages, values, response_mask):
     return zero_padding(values=advantages + values, mask=response_mask)
 
 
-def _next(x):
+def _next(x: Tensor) -> Tensor:
     """The entry of slot t+1 in slot t, and 0 in the last slot."""
     return torch.cat([x[:, 1:], torch.zeros_like(x[:, :1])], dim=1)

@@ -19,7 +19,7 @@ import math
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 
@@ -35,7 +35,7 @@ class GPTConfig:
     n_embd: int
     dropout: float = 0.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("vocab_size", "context_length", "n_layer", "n_head", "n_embd"):
             if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
                 raise ValueError(
@@ -53,41 +53,49 @@ class KVCache:
     """Keys and values of the tokens read so far, one pair per layer, and which of those tokens are
     real."""
 
-    def __init__(self, n_layer):
-        self.layers = [None] * n_layer  # each (k, v), [B, H, L, D/H]
-        self.mask = None  # [B, L] bool
+    def __init__(self, n_layer: int) -> None:
+        # each (k, v), [B, H, L, D/H]
+        self.layers: list[tuple[Tensor, Tensor] | None] = [None] * n_layer
+        self.mask: Tensor | None = None  # [B, L] bool
 
-    def __len__(self):
+    def __len__(self) -> int:
         return 0 if self.mask is None else self.mask.shape[1]
 
-    def extend(self, layer, k, v):
+    def extend(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Add the new positions' keys and values of one layer; return those of all positions."""
-        if self.layers[layer] is not None:
-            old_k, old_v = self.layers[layer]
+        before = self.layers[layer]
+        if before is not None:
+            old_k, old_v = before
             k, v = torch.cat((old_k, k), dim=2), torch.cat((old_v, v), dim=2)  # [B, H, L+S, D/H]
         self.layers[layer] = (k, v)
         return k, v
 
-    def repeat_rows(self, n):
+    def repeat_rows(self, n: int) -> "KVCache":
         """A cache in which every row stands n times in a row: n continuations that share one
         reading of the prompt."""
         copy = KVCache(len(self.layers))
-        copy.mask = self.mask.repeat_interleave(n, dim=0)
-        copy.layers = [tuple(x.repeat_interleave(n, dim=0) for x in layer) for layer in self.layers]
+        if self.mask is not None:
+            copy.mask = self.mask.repeat_interleave(n, dim=0)
+        for layer, pair in enumerate(self.layers):
+            if pair is not None:
+                k, v = (x.repeat_interleave(n, dim=0) for x in pair)
+                copy.layers[layer] = (k, v)
         return copy
 
 
 class Attention(nn.Module):
     """Causal self-attention with several heads."""
 
-    def __init__(self, config):
+    def __init__(self, config: GPTConfig) -> None:
         super().__init__()
         self.n_head, self.dropout = config.n_head, config.dropout
         self.c_attn = nn.Linear(config.n_embd, 3 * config.n_embd)
         self.c_proj = nn.Linear(config.n_embd, config.n_embd)
         self.resid_dropout = nn.Dropout(config.dropout)
 
-    def forward(self, x, allowed, cache, layer):
+    def forward(
+        self, x: Tensor, allowed: Tensor | None, cache: KVCache | None, layer: int
+    ) -> Tensor:
         B, S, D = x.shape
         q, k, v = (
             part.view(B, S, self.n_head, D // self.n_head).transpose(1, 2)  # [B, H, S, D/H]
@@ -110,27 +118,29 @@ class Attention(nn.Module):
 class MLP(nn.Module):
     """Two linear layers with a GELU between them, four times as wide inside."""
 
-    def __init__(self, config):
+    def __init__(self, config: GPTConfig) -> None:
         super().__init__()
         self.c_fc = nn.Linear(config.n_embd, 4 * config.n_embd)
         self.c_proj = nn.Linear(4 * config.n_embd, config.n_embd)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return self.dropout(self.c_proj(F.gelu(self.c_fc(x), approximate="tanh")))
 
 
 class Block(nn.Module):
     """Attention, then the MLP, each reading a normalised copy of the stream and adding to it."""
 
-    def __init__(self, config):
+    def __init__(self, config: GPTConfig) -> None:
         super().__init__()
         self.ln_1 = nn.LayerNorm(config.n_embd, eps=1e-5)
         self.attn = Attention(config)
         self.ln_2 = nn.LayerNorm(config.n_embd, eps=1e-5)
         self.mlp = MLP(config)
 
-    def forward(self, x, allowed, cache, layer):
+    def forward(
+        self, x: Tensor, allowed: Tensor | None, cache: KVCache | None, layer: int
+    ) -> Tensor:
         x = x + self.attn(self.ln_1(x), allowed, cache, layer)
         return x + self.mlp(self.ln_2(x))
 
@@ -141,7 +151,7 @@ class GPT(nn.Module):
     Pass a `generator` to make the initial weights; without one, torch's global generator is used.
     """
 
-    def __init__(self, config, *, generator=None):
+    def __init__(self, config: GPTConfig, *, generator: torch.Generator | None = None) -> None:
         super().__init__()
         self.config = config
         self.wte = nn.Embedding(config.vocab_size, config.n_embd)
@@ -151,7 +161,7 @@ class GPT(nn.Module):
         self.ln_f = nn.LayerNorm(config.n_embd, eps=1e-5)
         self._init_weights(generator)
 
-    def _init_weights(self, generator):
+    def _init_weights(self, generator: torch.Generator | None) -> None:
         """Normal, biases 0; what writes into the stream is scaled down by sqrt(2 n_layer), as in
         GPT-2.
 
@@ -172,14 +182,18 @@ class GPT(nn.Module):
                 )
                 nn.init.normal_(parameter, std=std * scale, generator=generator)
 
-    def forward(self, tokens, mask=None, cache=None):
+    def forward(
+        self, tokens: Tensor, mask: Tensor | None = None, cache: KVCache | None = None
+    ) -> Tensor:
         return self.logits(self.hidden(tokens, mask, cache))
 
-    def logits(self, hidden):
+    def logits(self, hidden: Tensor) -> Tensor:
         """[..., D] -> [..., V]; the output layer is the token embedding, transposed."""
         return hidden @ self.wte.weight.T
 
-    def hidden(self, tokens, mask=None, cache=None):
+    def hidden(
+        self, tokens: Tensor, mask: Tensor | None = None, cache: KVCache | None = None
+    ) -> Tensor:
         """The stream after the last LayerNorm, [B, S, D]: what the heads read.
 
         With a cache, `tokens` and `mask` are the new positions only, and the cache is extended in
@@ -192,7 +206,9 @@ class GPT(nn.Module):
             x = block(x, allowed, cache, layer)
         return self.ln_f(x)
 
-    def _positions_and_allowed(self, tokens, mask, cache):
+    def _positions_and_allowed(
+        self, tokens: Tensor, mask: Tensor | None, cache: KVCache | None
+    ) -> tuple[Tensor, Tensor | None]:
         """Which position each new token takes, [B, S] or [S], and which tokens it may read, [B, 1,
         S, L+S] or None."""
         B, S = tokens.shape
@@ -211,7 +227,7 @@ class GPT(nn.Module):
         itself = columns[L:, None] == columns  # a pad reads itself: no empty softmax
         return positions, ((causal & mask[:, None, :]) | itself)[:, None]
 
-    def _check(self, tokens, mask, cache):
+    def _check(self, tokens: Tensor, mask: Tensor | None, cache: KVCache | None) -> None:
         if tokens.dim() != 2 or tokens.numel() == 0:
             raise ValueError(f"tokens must be [B, S] and not empty, got shape {list(tokens.shape)}")
         if mask is not None and (mask.shape != tokens.shape or mask.dtype != torch.bool):

@@ -7,11 +7,12 @@ gradients, used as a loss, are another matter: see each Gradient line.
 """
 
 import torch
+from torch import Tensor
 
 from minippo.shapes import check_data, check_shapes
 
 
-def kl_k1(*, logprobs, ref_logprobs):
+def kl_k1(*, logprobs: Tensor, ref_logprobs: Tensor) -> Tensor:
     """The plain estimator of KL(policy || reference) from samples of the policy.
 
     Equation (0.10)  k1 = d,  d = log pi(a_t|s_t) - log pi_ref(a_t|s_t)
@@ -26,7 +27,7 @@ def kl_k1(*, logprobs, ref_logprobs):
     return _log_ratios(logprobs, ref_logprobs)
 
 
-def kl_k2(*, logprobs, ref_logprobs):
+def kl_k2(*, logprobs: Tensor, ref_logprobs: Tensor) -> Tensor:
     """Half the squared log-ratio, over samples of the policy: close to KL(policy || reference) when
     that is small.
 
@@ -42,7 +43,7 @@ def kl_k2(*, logprobs, ref_logprobs):
     return _log_ratios(logprobs, ref_logprobs) ** 2 / 2
 
 
-def kl_k3(*, logprobs, ref_logprobs):
+def kl_k3(*, logprobs: Tensor, ref_logprobs: Tensor) -> Tensor:
     """An estimator of KL(policy || reference) from samples of the policy that is never negative.
 
     Equation (0.12)  k3 = exp(-d) - 1 + d
@@ -59,7 +60,7 @@ def kl_k3(*, logprobs, ref_logprobs):
     return torch.expm1(-d) + d  # expm1 keeps the digits that exp(-d) - 1 would lose near d = 0
 
 
-def exact_kl(*, logits, ref_logits):
+def exact_kl(*, logits: Tensor, ref_logits: Tensor) -> Tensor:
     """KL(policy || reference) at every position, summed over the vocabulary.
 
     Equation (0.13)  KL_t = sum_v pi_v (log pi_v - log pi_ref_v), with 0 log 0 = 0
@@ -80,7 +81,7 @@ def exact_kl(*, logits, ref_logits):
     return (pi * d).sum(dim=-1)  # [B,T,V] -> [B,T]
 
 
-def _log_ratios(logprobs, ref_logprobs):
+def _log_ratios(logprobs: Tensor, ref_logprobs: Tensor) -> Tensor:
     check_shapes(logprobs=(logprobs, "..."), ref_logprobs=(ref_logprobs, "..."))
     check_data(ref_logprobs=ref_logprobs)
     return logprobs - ref_logprobs

@@ -7,12 +7,13 @@ an ordinary number.
 """
 
 import torch
+from torch import Tensor
 
 from minippo.masked import zero_padding
 from minippo.shapes import check_batch, check_ids, check_shapes
 
 
-def token_logprobs(*, logits, tokens):
+def token_logprobs(*, logits: Tensor, tokens: Tensor) -> Tensor:
     """Log-probability of each chosen token.
 
     Equation (0.7)  log pi(a_t|s_t) = z_t[a_t] - log sum_v exp(z_t[v])
@@ -30,7 +31,7 @@ def token_logprobs(*, logits, tokens):
     return log_pi.gather(-1, tokens.unsqueeze(-1)).squeeze(-1)  # [B,T,V] -> [B,T]
 
 
-def token_entropy(*, logits):
+def token_entropy(*, logits: Tensor) -> Tensor:
     """Entropy of the next-token distribution at every position, in nats.
 
     Equation (0.8)  H(pi(.|s_t)) = -sum_v pi_v log pi_v, with 0 log 0 = 0
@@ -48,7 +49,7 @@ def token_entropy(*, logits):
     return -(pi * finite_log_pi).sum(dim=-1)  # [B,T,V] -> [B,T]
 
 
-def token_ratios(*, logprobs, old_logprobs, response_mask):
+def token_ratios(*, logprobs: Tensor, old_logprobs: Tensor, response_mask: Tensor) -> Tensor:
     """How much more likely each token has become since it was sampled.
 
     Equation (0.9)  ratio_t = pi(a_t|s_t) / pi_old(a_t|s_t) = exp(log pi - log pi_old)

@@ -8,13 +8,14 @@ its value is right.
 """
 
 import torch
+from torch import Tensor
 
 from minippo.shapes import check_shapes, is_known_good
 
 MINIMUM_STD = 1e-8  # below this the numbers are one number plus rounding
 
 
-def zero_padding(*, values, mask):
+def zero_padding(*, values: Tensor, mask: Tensor) -> Tensor:
     """The values where the mask is True, and exactly 0 elsewhere.
 
     Equation (0.1)  y_i = x_i if m_i else 0
@@ -28,7 +29,7 @@ def zero_padding(*, values, mask):
     return torch.where(mask, values, torch.zeros_like(values))
 
 
-def masked_sum(*, values, mask):
+def masked_sum(*, values: Tensor, mask: Tensor) -> Tensor:
     """The sum over the True positions.
 
     Equation (0.2)  sum_i m_i x_i
@@ -41,7 +42,7 @@ def masked_sum(*, values, mask):
     return zero_padding(values=values, mask=mask).sum()
 
 
-def masked_mean(*, values, mask):
+def masked_mean(*, values: Tensor, mask: Tensor) -> Tensor:
     """The mean over the True positions, one mean for the whole tensor.
 
     Equation (0.3)  sum_i m_i x_i / sum_i m_i
@@ -54,7 +55,7 @@ def masked_mean(*, values, mask):
     return masked_sum(values=values, mask=mask) / mask.sum()
 
 
-def masked_variance(*, values, mask):
+def masked_variance(*, values: Tensor, mask: Tensor) -> Tensor:
     """The biased variance over the True positions.
 
     Equation (0.4)  sum_i m_i (x_i - mean)^2 / sum_i m_i
@@ -68,7 +69,7 @@ def masked_variance(*, values, mask):
     return (_centred(values, mask) ** 2).sum() / mask.sum()
 
 
-def whiten(*, values, mask):
+def whiten(*, values: Tensor, mask: Tensor) -> Tensor:
     """Shift and scale the True positions to mean 0 and standard deviation 1.
 
     Equation (0.5)  y_i = (x_i - mean) / std, the biased std of (0.4)
@@ -88,7 +89,7 @@ def whiten(*, values, mask):
     return _centred(values, mask) / std
 
 
-def scale_to_unit_std(*, values, mask):
+def scale_to_unit_std(*, values: Tensor, mask: Tensor) -> Tensor:
     """Scale the True positions to standard deviation 1 and keep their mean.
 
     Equation (0.6)  y_i = (x_i - mean) / std + mean
@@ -104,14 +105,14 @@ def scale_to_unit_std(*, values, mask):
     return zero_padding(values=shifted, mask=mask)
 
 
-def _centred(values, mask):
+def _centred(values: Tensor, mask: Tensor) -> Tensor:
     """x - mean where True, 0 elsewhere. The mean is taken out twice because the first one is
     rounded."""
     once = zero_padding(values=values - masked_mean(values=values, mask=mask), mask=mask)
     return zero_padding(values=once - masked_mean(values=once, mask=mask), mask=mask)
 
 
-def _check(values, mask):
+def _check(values: Tensor, mask: Tensor) -> None:
     check_shapes(values=(values, "..."), mask=(mask, "bool ..."))
     if not is_known_good(mask) and not mask.any():
         raise ValueError("mask: got no True at all, wanted at least one")

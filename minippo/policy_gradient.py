@@ -45,11 +45,13 @@ through (data is a tensor that must not require grad); Limits, the special cases
 refused.
 """
 
+from torch import Tensor
+
 from minippo.masked import zero_padding
 from minippo.shapes import check_batch, check_range
 
 
-def trajectory_returns(*, rewards, response_mask, gamma):
+def trajectory_returns(*, rewards: Tensor, response_mask: Tensor, gamma: float) -> Tensor:
     """The return of the whole response, written on each of its tokens: the weights of this stage.
 
     Equation (1.1)  w_t = R(tau) = sum_{k>=0} gamma^k r_k, the same at every True t
@@ -68,7 +70,7 @@ def trajectory_returns(*, rewards, response_mask, gamma):
     return zero_padding(values=returns.expand_as(rewards), mask=response_mask)  # [B,1] -> [B,T]
 
 
-def policy_gradient_loss(*, logprobs, weights, response_mask):
+def policy_gradient_loss(*, logprobs: Tensor, weights: Tensor, response_mask: Tensor) -> Tensor:
     """The loss of stages 1 to 4: its gradient is minus the policy gradient; sum over t, mean over
     b.
 

@@ -49,6 +49,7 @@ steps.
 """
 
 import torch
+from torch import Tensor
 
 from minippo.logprobs import token_ratios
 from minippo.masked import MINIMUM_STD, masked_mean, masked_variance, zero_padding
@@ -56,7 +57,9 @@ from minippo.shapes import check_batch, check_range
 from minippo.trpo import sampled_kl, surrogate_loss
 
 
-def unclipped_surrogate_loss(*, logprobs, old_logprobs, advantages, response_mask):
+def unclipped_surrogate_loss(
+    *, logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, response_mask: Tensor
+) -> Tensor:
     """The ratio-weighted policy loss with nothing to hold it: surrogate_loss of stage 5, by its
     name in PPO.
 
@@ -77,7 +80,14 @@ def unclipped_surrogate_loss(*, logprobs, old_logprobs, advantages, response_mas
     )
 
 
-def clipped_surrogate_loss(*, logprobs, old_logprobs, advantages, response_mask, cliprange):
+def clipped_surrogate_loss(
+    *,
+    logprobs: Tensor,
+    old_logprobs: Tensor,
+    advantages: Tensor,
+    response_mask: Tensor,
+    cliprange: float,
+) -> Tensor:
     """PPO's policy loss; the mean over True tokens.
 
     Equation (6.2)  L = -mean_{True t} min(ratio_t A_t, clip(ratio_t, 1 - cliprange, 1 + cliprange)
@@ -99,7 +109,14 @@ def clipped_surrogate_loss(*, logprobs, old_logprobs, advantages, response_mask,
     return -masked_mean(values=objective, mask=response_mask)
 
 
-def kl_penalised_surrogate_loss(*, logprobs, old_logprobs, advantages, response_mask, kl_old_coef):
+def kl_penalised_surrogate_loss(
+    *,
+    logprobs: Tensor,
+    old_logprobs: Tensor,
+    advantages: Tensor,
+    response_mask: Tensor,
+    kl_old_coef: float,
+) -> Tensor:
     """The surrogate with a price on leaving the old policy; the mean over True tokens.
 
     Equation (6.3)  L = mean_{True t} ( -ratio_t A_t + kl_old_coef (log pi_old - log pi) )
@@ -127,7 +144,7 @@ def kl_penalised_surrogate_loss(*, logprobs, old_logprobs, advantages, response_
     )
 
 
-def adapt_kl_coef(*, kl_coef, kl, target):
+def adapt_kl_coef(*, kl_coef: float, kl: float, target: float) -> float:
     """The next coefficient of the KL penalty, after an update that moved the policy by `kl`.
 
     Equation (6.4)  kl > 1.5 target: 2 kl_coef;  kl < target / 1.5: kl_coef / 2;  otherwise kl_coef
@@ -147,7 +164,14 @@ def adapt_kl_coef(*, kl_coef, kl, target):
     return kl_coef
 
 
-def clipped_value_loss(*, values, old_values, value_targets, response_mask, cliprange_value):
+def clipped_value_loss(
+    *,
+    values: Tensor,
+    old_values: Tensor,
+    value_targets: Tensor,
+    response_mask: Tensor,
+    cliprange_value: float,
+) -> Tensor:
     """Squared error of a critic that is not rewarded for moving far in one batch; the mean over
     True tokens.
 
@@ -173,7 +197,14 @@ def clipped_value_loss(*, values, old_values, value_targets, response_mask, clip
 
 
 @torch.no_grad()
-def ratio_statistics(*, logprobs, old_logprobs, advantages, response_mask, cliprange):
+def ratio_statistics(
+    *,
+    logprobs: Tensor,
+    old_logprobs: Tensor,
+    advantages: Tensor,
+    response_mask: Tensor,
+    cliprange: float,
+) -> dict[str, Tensor]:
     """What the ratios of a batch look like, as scalars that a log can read later.
 
     Equation (6.6)  policy/approxkl_avg  = 1/2 mean (log ratio)^2
@@ -205,7 +236,14 @@ def ratio_statistics(*, logprobs, old_logprobs, advantages, response_mask, clipr
     }
 
 
-def ppo_diagnostics(*, logprobs, old_logprobs, advantages, response_mask, cliprange):
+def ppo_diagnostics(
+    *,
+    logprobs: Tensor,
+    old_logprobs: Tensor,
+    advantages: Tensor,
+    response_mask: Tensor,
+    cliprange: float,
+) -> dict[str, float]:
     """ratio_statistics as numbers: each of its scalars read from the device.
 
     Equation see (6.6)
@@ -229,7 +267,14 @@ def ppo_diagnostics(*, logprobs, old_logprobs, advantages, response_mask, clipra
 
 
 @torch.no_grad()
-def clipped_value_fraction(*, values, old_values, value_targets, response_mask, cliprange_value):
+def clipped_value_fraction(
+    *,
+    values: Tensor,
+    old_values: Tensor,
+    value_targets: Tensor,
+    response_mask: Tensor,
+    cliprange_value: float,
+) -> Tensor:
     """The share of tokens at which the clipped error of the critic is the larger one.
 
     Equation (6.8)  share of True tokens with (V_clip - y)^2 > (V - y)^2, V_clip as in (6.5)
@@ -248,7 +293,14 @@ def clipped_value_fraction(*, values, old_values, value_targets, response_mask, 
 
 
 @torch.no_grad()
-def value_diagnostics(*, values, old_values, value_targets, response_mask, cliprange_value):
+def value_diagnostics(
+    *,
+    values: Tensor,
+    old_values: Tensor,
+    value_targets: Tensor,
+    response_mask: Tensor,
+    cliprange_value: float,
+) -> dict[str, float]:
     """What the critic of a batch looks like, as numbers for a log.
 
     Equation (6.7)  val/clipfrac_avg        = the share of (6.8)
@@ -278,13 +330,21 @@ def value_diagnostics(*, values, old_values, value_targets, response_mask, clipr
     return {"val/clipfrac_avg": fraction.item(), "val/explained_variance": explained}
 
 
-def _ratios(logprobs, old_logprobs, advantages, response_mask):
+def _ratios(
+    logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, response_mask: Tensor
+) -> Tensor:
     """The ratios after a look at the advantages; 0 in the padding, and no gradient passes there."""
     check_batch(response_mask, data={"advantages": advantages}, logprobs=logprobs)
     return token_ratios(logprobs=logprobs, old_logprobs=old_logprobs, response_mask=response_mask)
 
 
-def _value_errors(values, old_values, value_targets, response_mask, cliprange_value):
+def _value_errors(
+    values: Tensor,
+    old_values: Tensor,
+    value_targets: Tensor,
+    response_mask: Tensor,
+    cliprange_value: float,
+) -> tuple[Tensor, Tensor]:
     """V - y and V_clip - y, both 0 in the padding; y = value_targets."""
     check_range("(0, inf]", cliprange_value=cliprange_value)
     check_batch(

@@ -9,9 +9,10 @@ and mean little.
 import copy
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
+from minippo.gpt import GPT, KVCache
 from minippo.shapes import check_dtype, check_shape
 
 
@@ -22,7 +23,10 @@ class RewardModel(nn.Module):
     where `center` and `scale` are constants that are set once after training (0 and 1 until then).
     """
 
-    def __init__(self, gpt, *, generator=None):
+    center: Tensor
+    scale: Tensor
+
+    def __init__(self, gpt: GPT, *, generator: torch.Generator | None = None) -> None:
         super().__init__()
         # the copy of a frozen model can be trained
         self.trunk = copy.deepcopy(gpt).requires_grad_(True)
@@ -34,21 +38,23 @@ class RewardModel(nn.Module):
         self.register_buffer("center", self.head.bias.new_zeros(()))
         self.register_buffer("scale", self.head.bias.new_ones(()))
 
-    def forward(self, tokens, mask=None, cache=None):
+    def forward(
+        self, tokens: Tensor, mask: Tensor | None = None, cache: KVCache | None = None
+    ) -> Tensor:
         hidden = self.trunk.hidden(tokens, mask, cache)  # [B, S, D]
         return self.score(hidden[torch.arange(len(tokens)), last_real_token(tokens, mask)])  # [B]
 
-    def per_token(self, tokens, mask=None):
+    def per_token(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
         """The head at every position, [B, S]; 0 at pads."""
         scores = self.score(self.trunk.hidden(tokens, mask))
         return scores if mask is None else torch.where(mask, scores, 0.0)
 
-    def score(self, hidden):
+    def score(self, hidden: Tensor) -> Tensor:
         """[..., D] -> [...]."""
         return (self.head(hidden).squeeze(-1) - self.center) / self.scale
 
 
-def last_real_token(tokens, mask):
+def last_real_token(tokens: Tensor, mask: Tensor | None) -> Tensor:
     """The index of each row's last True, [B]; the last column where there is no mask."""
     if mask is None:
         return torch.full((len(tokens),), tokens.shape[1] - 1, device=tokens.device)
@@ -57,7 +63,7 @@ def last_real_token(tokens, mask):
     return (mask * torch.arange(1, mask.shape[1] + 1, device=mask.device)).argmax(dim=1)
 
 
-def bradley_terry_loss(*, chosen_scores, rejected_scores):
+def bradley_terry_loss(*, chosen_scores: Tensor, rejected_scores: Tensor) -> Tensor:
     """How badly the scores explain that people chose what they chose.
 
     Equation (0.14) L = -mean_n log sigmoid(chosen_n - rejected_n)

@@ -34,12 +34,13 @@ what was to be expected.
 """
 
 import torch
+from torch import Tensor
 
 from minippo.masked import zero_padding
 from minippo.shapes import check_batch, check_range
 
 
-def rewards_to_go(*, rewards, response_mask, gamma):
+def rewards_to_go(*, rewards: Tensor, response_mask: Tensor, gamma: float) -> Tensor:
     """The return from each token on.
 
     Equation (2.1)  G_t = sum_{k>=t} gamma^(k-t) r_k = r_t + gamma G_{t+1},  G_end = 0

@@ -8,10 +8,10 @@ Shapes: B responses, P prompt positions (left-padded), T response slots, V vocab
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from minippo.critic_head import Critic
 from minippo.errors import TrainingError
@@ -22,6 +22,9 @@ from minippo.masked import zero_padding
 from minippo.shapes import check_mask, rows_are_as_good
 
 ScoreFunction = Callable[[Tensor, Tensor], Tensor]  # (tokens [B,S], mask [B,S]) -> scores [B]
+
+
+Record = TypeVar("Record", bound="Responses")
 
 
 class Sampling(Protocol):
@@ -39,18 +42,18 @@ class Sampling(Protocol):
 
 @torch.no_grad()
 def sample_responses(
-    model,
-    prompt_tokens,
-    prompt_mask,
+    model: nn.Module,
+    prompt_tokens: Tensor,
+    prompt_mask: Tensor,
     *,
-    response_length,
-    temperature,
-    generator,
-    eos_id,
-    pad_id,
-    samples_per_prompt=1,
-    use_cache=None,
-):
+    response_length: int,
+    temperature: float,
+    generator: torch.Generator,
+    eos_id: int,
+    pad_id: int,
+    samples_per_prompt: int = 1,
+    use_cache: bool | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
     """Draw responses from the model, token by token.
 
     Shapes   prompt_tokens [N,P] int64, prompt_mask [N,P] bool, left-padded, BOS first (see
@@ -68,16 +71,10 @@ def sample_responses(
         model, prompt_mask, response_length, temperature, samples_per_prompt, eos_id, pad_id
     )
     use_cache = isinstance(model, GPT) if use_cache is None else use_cache
-    cache = KVCache(model.config.n_layer) if use_cache else None
-    if use_cache:
-        logits = model.logits(model.hidden(prompt_tokens, prompt_mask, cache)[:, -1])  # [N,V]
-        cache = cache.repeat_rows(samples_per_prompt)
-    else:
-        logits = model(prompt_tokens, prompt_mask)[:, -1]
-    logits = logits.repeat_interleave(samples_per_prompt, dim=0)  # [B,V]
-    prompt_tokens, prompt_mask = (
-        x.repeat_interleave(samples_per_prompt, dim=0) for x in (prompt_tokens, prompt_mask)
+    reading = (_CachedReading if use_cache else _WholeReading)(
+        model, prompt_tokens, prompt_mask, samples_per_prompt
     )
+    logits = reading.first_logits  # [B,V]
     shape = (len(logits), response_length)
     tokens = torch.full(shape, pad_id, device=logits.device)  # [B,T]
     mask = torch.zeros(shape, dtype=torch.bool, device=logits.device)
@@ -98,19 +95,47 @@ def sample_responses(
         alive = alive & (drawn[:, 0] != eos_id)
         if t == response_length - 1 or not bool(alive.any()):
             break
-        if use_cache:
-            logits = model(tokens[:, t : t + 1], mask[:, t : t + 1], cache)[
-                :, -1
-            ]  # one new position
-        else:
-            seen, seen_mask = join(prompt_tokens, prompt_mask, tokens[:, : t + 1], mask[:, : t + 1])
-            logits = model(seen, seen_mask)[:, -1]
+        logits = reading.logits_after(tokens[:, : t + 1], mask[:, : t + 1])
     return tokens, mask, logprobs
 
 
+class _CachedReading:
+    """Each prompt is read once, and each drawn token once: a key/value cache keeps the rest."""
+
+    def __init__(self, gpt: Any, tokens: Tensor, mask: Tensor, samples_per_prompt: int) -> None:
+        self.gpt, cache = gpt, KVCache(gpt.config.n_layer)
+        logits = gpt.logits(gpt.hidden(tokens, mask, cache)[:, -1])  # [N,V]
+        self.cache = cache.repeat_rows(samples_per_prompt)
+        self.first_logits = logits.repeat_interleave(samples_per_prompt, dim=0)  # [B,V]
+
+    def logits_after(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        """The logits after the responses so far, [B,t] -> [B,V]; only the last column is new."""
+        return self.gpt(tokens[:, -1:], mask[:, -1:], self.cache)[:, -1]
+
+
+class _WholeReading:
+    """Prompt and response are read anew for each token: for any model, and to check the cache."""
+
+    def __init__(self, model: Any, tokens: Tensor, mask: Tensor, samples_per_prompt: int) -> None:
+        self.model, logits = model, model(tokens, mask)[:, -1]  # [N,V]
+        self.prompt_tokens, self.prompt_mask, self.first_logits = (
+            x.repeat_interleave(samples_per_prompt, dim=0) for x in (tokens, mask, logits)
+        )
+
+    def logits_after(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        """The logits after the responses so far, [B,t] -> [B,V]."""
+        return self.model(*join(self.prompt_tokens, self.prompt_mask, tokens, mask))[:, -1]
+
+
 def _check_sampling(
-    model, prompt_mask, response_length, temperature, samples_per_prompt, eos_id, pad_id
-):
+    model: nn.Module,
+    prompt_mask: Tensor,
+    response_length: int,
+    temperature: float,
+    samples_per_prompt: int,
+    eos_id: int,
+    pad_id: int,
+) -> None:
     if response_length < 1 or samples_per_prompt < 1:
         raise ValueError(
             f"response_length and samples_per_prompt must be at least 1, got {response_length} and "
@@ -133,39 +158,43 @@ def _check_sampling(
         )
 
 
-def join(prompt_tokens, prompt_mask, response_tokens, response_mask):
+def join(
+    prompt_tokens: Tensor, prompt_mask: Tensor, response_tokens: Tensor, response_mask: Tensor
+) -> tuple[Tensor, Tensor]:
     """Prompt and response side by side: tokens [B,P+T], mask [B,P+T]."""
     return torch.cat((prompt_tokens, response_tokens), dim=1), torch.cat(
         (prompt_mask, response_mask), dim=1
     )
 
 
-def before_actions(x, prompt_length):
+def before_actions(x: Tensor, prompt_length: int) -> Tensor:
     """[B,P+T,...] -> [B,T,...]: for each response token, what stood at the position before it."""
     return x[:, prompt_length - 1 : -1]
 
 
-def response_logits(policy, batch, temperature):
+def response_logits(policy: GPT, batch: "Responses", temperature: float) -> Tensor:
     """The logits that the tokens of some Responses were chosen from, [B,T,V]; the output layer runs
     on no other position."""
     hidden = before_actions(policy.hidden(*batch.whole()), batch.prompt_tokens.shape[1])  # [B,T,D]
     return policy.logits(hidden) / temperature
 
 
-def response_values(critic, batch):
+def response_values(critic: Critic, batch: "Responses") -> Tensor:
     """V(s_t) before each response token, [B,T]; 0 where the response has ended."""
     values = before_actions(critic(*batch.whole()), batch.prompt_tokens.shape[1])
     return zero_padding(values=values, mask=batch.response_mask)
 
 
-def response_logprobs(logits, batch):
+def response_logprobs(logits: Tensor, batch: "Responses") -> Tensor:
     """log pi(a_t|s_t) of the response tokens, [B,T]; 0 where the response has ended."""
     return zero_padding(
         values=token_logprobs(logits=logits, tokens=batch.response_tokens), mask=batch.response_mask
     )
 
 
-def apply_eos_rule(scores, ended, *, no_eos_score, missing_eos_penalty):
+def apply_eos_rule(
+    scores: Tensor, ended: Tensor, *, no_eos_score: float | None, missing_eos_penalty: float
+) -> Tensor:
     """Scores [B] of responses that did not end get replaced by no_eos_score (unless None), and
     lowered by the penalty."""
     unended = scores - missing_eos_penalty
@@ -174,7 +203,9 @@ def apply_eos_rule(scores, ended, *, no_eos_score, missing_eos_penalty):
     return torch.where(ended, scores, unended)
 
 
-def score_responses(score_function, batch, *, config, eos_id):
+def score_responses(
+    score_function: ScoreFunction, batch: "Responses", *, config: Sampling, eos_id: int
+) -> tuple[Tensor, Tensor]:
     """(scores [B] after the EOS rule, ended [B] bool) of some Responses."""
     ended = (batch.response_tokens == eos_id).any(dim=1)
     scores = apply_eos_rule(
@@ -195,19 +226,22 @@ class Responses:
     response_tokens: Tensor  # [B,T] int64
     response_mask: Tensor  # [B,T] bool
 
-    def whole(self):
+    def whole(self) -> tuple[Tensor, Tensor]:
         """Prompt and response side by side: what the models read."""
         return join(self.prompt_tokens, self.prompt_mask, self.response_tokens, self.response_mask)
 
-    def rows(self, index):
+    def rows(self: Record, index: Tensor) -> Record:
         """The same record of some rows: a minibatch."""
-        columns = {item.name: getattr(self, item.name) for item in fields(self)}
-        rows = type(self)(**{name: None if x is None else x[index] for name, x in columns.items()})
+        columns: dict[str, Any] = {item.name: getattr(self, item.name) for item in fields(self)}
+        some: dict[str, Any] = {
+            name: None if x is None else x[index] for name, x in columns.items()
+        }
+        rows = type(self)(**some)
         rows_are_as_good(rows.response_mask, self.response_mask)
         rows_are_as_good(rows.response_tokens, self.response_tokens)
         return rows
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.prompt_tokens)
 
 
@@ -266,15 +300,16 @@ def make_rollout(
         samples_per_prompt=samples_per_prompt,
     )
     check_mask(response_mask=mask)
-    repeated = [x.repeat_interleave(samples_per_prompt, dim=0) for x in prompts]
-    batch = Responses(*repeated, tokens, mask)
+    prompt_tokens, prompt_mask = (x.repeat_interleave(samples_per_prompt, dim=0) for x in prompts)
+    batch = Responses(prompt_tokens, prompt_mask, tokens, mask)
     logits, ref_logits = (
         response_logits(model, batch, config.temperature)
         for model in (models.policy, models.reference)
     )
     scores, ended = score_responses(score_function, batch, config=config, eos_id=eos_id)
     return Rollout(
-        *repeated,
+        prompt_tokens,
+        prompt_mask,
         tokens,
         mask,
         ended=ended,
@@ -289,7 +324,7 @@ def make_rollout(
     )
 
 
-def k1_variance(logits, ref_logits):
+def k1_variance(logits: Tensor, ref_logits: Tensor) -> Tensor:
     """sum_v pi_v (d_v - KL)^2 with d = log pi - log pi_ref, [B,T,V] -> [B,T]; tokens without
     probability do not count."""
     pi = logits.softmax(dim=-1)

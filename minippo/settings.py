@@ -40,8 +40,8 @@ class Checked:
     names the field."""
 
     def __post_init__(self) -> None:
-        # pyright: ignore[reportArgumentType] (subclasses are dataclasses)
-        for item in fields(self):
+        # the subclasses are dataclasses
+        for item in fields(self):  # pyright: ignore[reportArgumentType]
             check_value(item, getattr(self, item.name))
 
 

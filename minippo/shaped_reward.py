@@ -6,11 +6,20 @@ the sum over the response is the quantity that is maximised: score - kl_coef * (
 of the whole response.
 """
 
+from torch import Tensor
+
 from minippo.masked import zero_padding
 from minippo.shapes import check_batch, check_data, check_range, check_shapes
 
 
-def shaped_rewards(*, scores, old_logprobs, ref_logprobs, response_mask, kl_coef):
+def shaped_rewards(
+    *,
+    scores: Tensor,
+    old_logprobs: Tensor,
+    ref_logprobs: Tensor,
+    response_mask: Tensor,
+    kl_coef: float,
+) -> Tensor:
     """Reward of every token: the KL penalty everywhere, the score on the last True slot.
 
     Equation (7.1)  r_t = -kl_coef (log pi(a_t|s_t) - log pi_ref(a_t|s_t)) + [t is the last True

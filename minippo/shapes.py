@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 
-def check_shapes(**arguments):
+def check_shapes(**arguments: tuple[Tensor, str]) -> None:
     """Refuse tensors whose dtype or shape is not the one that was announced, and empty ones.
 
     Each argument is a pair (tensor, wanted). `wanted` is a list of dimension names such as "B T"; a
@@ -31,7 +31,9 @@ def check_shapes(**arguments):
             )
 
 
-def check_shape(name, tensor, wanted, known=None):
+def check_shape(
+    name: str, tensor: Tensor, wanted: str, known: dict[str, tuple[object, str]] | None = None
+) -> None:
     """The same for one tensor, which may be empty; `known` maps a dimension to (its size, the
     argument that set it)."""
     known = {} if known is None else known
@@ -52,7 +54,7 @@ def check_shape(name, tensor, wanted, known=None):
     raise ValueError(f"{name}: got shape {shape}, wanted [{', '.join(words)}]{where}")
 
 
-def check_dtype(wanted, **tensors):
+def check_dtype(wanted: str, **tensors: Tensor) -> None:
     """Refuse what is not a tensor of the wanted dtype: "float" (any width), "bool" or "int64"."""
     for name, tensor in tensors.items():
         if not isinstance(tensor, torch.Tensor):
@@ -66,7 +68,7 @@ def check_dtype(wanted, **tensors):
             raise ValueError(f"{name}: got dtype {tensor.dtype}, wanted {wanted}")
 
 
-def check_mask(**masks):
+def check_mask(**masks: Tensor) -> None:
     """Refuse a response mask unless every row is Trues from t=0 on, at least one, and then only
     Falses.
 
@@ -139,7 +141,7 @@ def _known_size(tensor: Tensor) -> int | None:
     return size if alive() is tensor and version == tensor._version else None
 
 
-def check_data(**tensors):
+def check_data(**tensors: Tensor) -> None:
     """Refuse data that requires grad: a loss would then train through what it should take as
     given."""
     for name, tensor in tensors.items():
@@ -149,7 +151,7 @@ def check_data(**tensors):
             )
 
 
-def check_batch(response_mask, *, data, **current):
+def check_batch(response_mask: Tensor, *, data: dict[str, Tensor], **current: Tensor) -> None:
     """The guard of a function on responses: a mask and float tensors of its shape [B,T]; `data`
     must not require grad."""
     tensors = {name: (tensor, "B T") for name, tensor in {**current, **data}.items()}
@@ -158,7 +160,7 @@ def check_batch(response_mask, *, data, **current):
     check_data(**data)
 
 
-def check_range(interval, **scalars):
+def check_range(interval: str, **scalars: float) -> None:
     """Refuse numbers outside an interval written as in mathematics: "[0, 1]", "(0, inf]". NaN is in
     no interval."""
     low, high = (float(end) for end in interval[1:-1].split(","))
@@ -171,7 +173,7 @@ def check_range(interval, **scalars):
             raise ValueError(f"{name}: got {value}, wanted a number in {interval}")
 
 
-def check_count(**counts):
+def check_count(**counts: int) -> None:
     """Refuse what is not a whole number of at least 1."""
     for name, value in counts.items():
         if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:

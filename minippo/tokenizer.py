@@ -8,10 +8,11 @@ for the other. PAD is neither.
 """
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
+from torch import Tensor
 
 from minippo.errors import InputError
 
@@ -36,7 +37,7 @@ class WordTokenizer:
 
     PAD, BOS, EOS = "<pad>", "<bos>", "<eos>"
 
-    def __init__(self, words):
+    def __init__(self, words: Sequence[str]) -> None:
         if isinstance(words, str) or not all(isinstance(word, str) for word in words):
             raise ValueError("words: wanted a list of texts")
         if len(set(words)) != len(words):
@@ -50,22 +51,22 @@ class WordTokenizer:
         self.pad_id, self.bos_id, self.eos_id = 0, 1, 2
         self.vocab_size = len(self.words)
 
-    def encode(self, text):
+    def encode(self, text: str) -> list[int]:
         """'a baker' -> [17, 4]. A word that is not in the list is refused by name."""
         try:
             return [self.ids[word] for word in text.split()]
         except KeyError as unknown:
             raise ValueError(f"the word {unknown} is not in this tokenizer's list") from None
 
-    def decode(self, ids):
+    def decode(self, ids: Iterable[int]) -> str:
         """[17, 4] -> 'a baker'; PAD, BOS and EOS are left out."""
         return " ".join(self.words[i] for i in ids if i > 2)
 
-    def token_text(self, token_id):
+    def token_text(self, token_id: int) -> str:
         """What one token looks like in a figure."""
         return self.words[token_id]
 
-    def to_dict(self):
+    def to_dict(self) -> dict[str, Any]:
         return {"kind": "word", "words": self.words[3:]}
 
 
@@ -74,28 +75,28 @@ class ByteTokenizer:
 
     unit = "bytes"
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.pad_id, self.bos_id, self.eos_id = 256, 257, 258
         self.vocab_size = 259
 
-    def encode(self, text):
+    def encode(self, text: str) -> list[int]:
         return list(text.encode("utf-8"))
 
-    def encode_long(self, text):
+    def encode_long(self, text: str) -> Sequence[int]:
         """The same ids in a sequence that takes a byte for each: a corpus may be long."""
         return text.encode("utf-8")
 
-    def decode(self, ids):
+    def decode(self, ids: Iterable[int]) -> str:
         """Bytes that are not UTF-8 become the replacement character; PAD, BOS and EOS are left
         out."""
         return bytes(i for i in ids if i < 256).decode("utf-8", errors="replace")
 
-    def token_text(self, token_id):
+    def token_text(self, token_id: int) -> str:
         if token_id >= 256:
             return ("<pad>", "<bos>", "<eos>")[token_id - 256]
         return chr(token_id) if 33 <= token_id < 127 else f"{token_id:02x}"
 
-    def to_dict(self):
+    def to_dict(self) -> dict[str, Any]:
         return {"kind": "byte"}
 
 
@@ -110,11 +111,14 @@ class HFTokenizer:
     PAD = "<pad>"
     unit = "tokens"
 
-    def __init__(self, text, *, bos_id, eos_id, pad_id, vocab_size):
+    def __init__(
+        self, text: str, *, bos_id: int, eos_id: int, pad_id: int, vocab_size: int
+    ) -> None:
         self.text, self.vocab_size = text, vocab_size
         self.bos_id, self.eos_id, self.pad_id = bos_id, eos_id, pad_id
         self._library = read_library_tokenizer(text)
-        self._library.no_truncation(), self._library.no_padding()
+        self._library.no_truncation()
+        self._library.no_padding()
         # "<|endoftext|>" in a text is a text, and no end
         self._library.encode_special_tokens = True
         for name, i in (
@@ -134,7 +138,9 @@ class HFTokenizer:
             raise ValueError(f"pad_token_id: {pad_id} has another use already")
 
     @classmethod
-    def from_file(cls, text, *, bos_token_id, eos_token_id, pad_token_id, rows):
+    def from_file(
+        cls, text: str, *, bos_token_id: Any, eos_token_id: Any, pad_token_id: Any, rows: int
+    ) -> "HFTokenizer":
         """The tokenizer of a model with so many rows in its embedding. PAD is added where there is
         none of its own."""
         library = read_library_tokenizer(text)
@@ -149,26 +155,26 @@ class HFTokenizer:
             vocab_size=max(rows, library.get_vocab_size()),
         )
 
-    def encode(self, text):
+    def encode(self, text: str) -> list[int]:
         return self._library.encode(text, add_special_tokens=False).ids
 
-    def encode_long(self, text):
+    def encode_long(self, text: str) -> Sequence[int]:
         """The same ids in a sequence that takes four bytes for each: a corpus may be long."""
         return array("I", self.encode(text))
 
-    def decode(self, ids):
+    def decode(self, ids: Iterable[int]) -> str:
         """PAD, BOS and EOS are left out, and so are ids to spare."""
         special = (self.pad_id, self.bos_id, self.eos_id)
         return self._library.decode([i for i in ids if i not in special], skip_special_tokens=False)
 
-    def token_text(self, token_id):
+    def token_text(self, token_id: int) -> str:
         """As it stands in a text; what a font may not have, as an escape. An unescaped $ would
         begin a formula."""
         if token_id in (self.pad_id, self.bos_id, self.eos_id):
             return self._library.id_to_token(token_id)
         return ascii(self.decode([token_id]))[1:-1].replace("$", r"\$")
 
-    def to_dict(self):
+    def to_dict(self) -> dict[str, Any]:
         return {
             "kind": "hf",
             "json": self.text,
@@ -177,11 +183,11 @@ class HFTokenizer:
         }
 
 
-def read_library_tokenizer(text):
+def read_library_tokenizer(text: str) -> Any:
     """A tokenizers.Tokenizer. InputError: the package is not there; ValueError: it cannot read the
     text."""
     try:
-        from tokenizers import Tokenizer
+        from tokenizers import Tokenizer  # pyright: ignore[reportMissingImports] (an extra)
     except ImportError as error:
         raise InputError(
             "a tokenizer of Hugging Face needs a package that is not here: pip install tokenizers"
@@ -194,7 +200,7 @@ def read_library_tokenizer(text):
         ) from error
 
 
-def tokenizer_from_dict(description):
+def tokenizer_from_dict(description: Mapping[str, Any]) -> Tokenizer:
     """The tokenizer that `to_dict` described."""
     if description.get("kind") == "word":
         return WordTokenizer(description["words"])
@@ -210,18 +216,18 @@ def tokenizer_from_dict(description):
     )
 
 
-def pad_left(rows, pad_id):
+def pad_left(rows: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:
     """Lists of ids -> (tokens [B, longest] int64, mask bool), pads on the left: prompts, which end
     at one column."""
     return _pad(rows, pad_id, on_the_left=True)
 
 
-def pad_right(rows, pad_id):
+def pad_right(rows: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:
     """The same with the pads on the right: responses and documents, which begin at one column."""
     return _pad(rows, pad_id, on_the_left=False)
 
 
-def _pad(rows, pad_id, on_the_left):
+def _pad(rows: Sequence[Sequence[int]], pad_id: int, on_the_left: bool) -> tuple[Tensor, Tensor]:
     length = max(len(row) for row in rows)
     tokens = torch.full((len(rows), length), pad_id)
     mask = torch.zeros(len(rows), length, dtype=torch.bool)

@@ -57,7 +57,10 @@ What is still wrong. Second derivatives, a linear solver and a line search for o
 The next stage, ppo, gets most of it with ordinary gradients.
 """
 
+from collections.abc import Callable, Iterable, Sequence
+
 import torch
+from torch import Tensor
 
 from minippo.logprobs import token_ratios
 from minippo.masked import masked_mean, zero_padding
@@ -71,7 +74,9 @@ from minippo.shapes import (
 )
 
 
-def surrogate_loss(*, logprobs, old_logprobs, advantages, response_mask):
+def surrogate_loss(
+    *, logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, response_mask: Tensor
+) -> Tensor:
     """The policy loss of a policy near the one that sampled; the mean over True tokens.
 
     Equation (5.1)  L = -mean_{True t} ratio_t A_t,  ratio_t = exp(log pi - log pi_old)
@@ -90,7 +95,7 @@ def surrogate_loss(*, logprobs, old_logprobs, advantages, response_mask):
     return -masked_mean(values=ratios * advantages, mask=response_mask)
 
 
-def mean_kl(*, logits, old_logits, response_mask):
+def mean_kl(*, logits: Tensor, old_logits: Tensor, response_mask: Tensor) -> Tensor:
     """KL(old || new), exact at every visited state; the mean over True tokens.
 
     Equation (5.2)  mean_{True t} sum_v pi_old(v|s_t) (log pi_old(v|s_t) - log pi(v|s_t)), with 0
@@ -119,7 +124,7 @@ def mean_kl(*, logits, old_logits, response_mask):
     return masked_mean(values=kl, mask=response_mask)
 
 
-def sampled_kl(*, logprobs, old_logprobs, response_mask):
+def sampled_kl(*, logprobs: Tensor, old_logprobs: Tensor, response_mask: Tensor) -> Tensor:
     """KL(old || new) from the tokens that the old policy sampled, for stage 6; the mean over True
     tokens.
 
@@ -137,7 +142,9 @@ def sampled_kl(*, logprobs, old_logprobs, response_mask):
     return masked_mean(values=old_logprobs - logprobs, mask=response_mask)
 
 
-def fisher_vector_product(*, kl_gradient, parameters, vector, damping):
+def fisher_vector_product(
+    *, kl_gradient: Tensor, parameters: Sequence[Tensor], vector: Tensor, damping: float
+) -> Tensor:
     """F v + damping v, without F.
 
     Equation (5.4)  F v = d/dtheta (dKL/dtheta . v)
@@ -158,7 +165,9 @@ def fisher_vector_product(*, kl_gradient, parameters, vector, damping):
     return flat_gradient(kl_gradient @ vector, parameters, retain_graph=True) + damping * vector
 
 
-def conjugate_gradient(matvec, b, *, iterations, tolerance):
+def conjugate_gradient(
+    matvec: Callable[[Tensor], Tensor], b: Tensor, *, iterations: int, tolerance: float
+) -> Tensor:
     """Solve F x = b for a symmetric positive definite F, given only its products with vectors.
 
     Equation (5.5)  x = 0, r = p = b; then  alpha = r.r / p.F p,  x += alpha p,  r' = r - alpha F p,
@@ -195,7 +204,14 @@ def conjugate_gradient(matvec, b, *, iterations, tolerance):
     return x
 
 
-def natural_gradient_step(*, gradient, matvec, delta, iterations, tolerance):
+def natural_gradient_step(
+    *,
+    gradient: Tensor,
+    matvec: Callable[[Tensor], Tensor],
+    delta: float,
+    iterations: int,
+    tolerance: float,
+) -> Tensor:
     """The step that lowers the loss most within the bound on the KL, as far as F x = g is solved.
 
     Equation (5.6)  s = -sqrt(2 delta / x.F x) x,  F x = g
@@ -224,7 +240,16 @@ def natural_gradient_step(*, gradient, matvec, delta, iterations, tolerance):
 
 
 @torch.no_grad()
-def line_search(*, loss, kl, parameters, step, delta, backtracks, shrink=0.5):
+def line_search(
+    *,
+    loss: Callable[[], Tensor],
+    kl: Callable[[], Tensor],
+    parameters: Iterable[Tensor],
+    step: Tensor,
+    delta: float,
+    backtracks: int,
+    shrink: float = 0.5,
+) -> float:
     """Move the parameters along a step, shortened until it helps; returns the share of the step
     that was taken.
 
@@ -262,8 +287,16 @@ def line_search(*, loss, kl, parameters, step, delta, backtracks, shrink=0.5):
 
 
 def trpo_step(
-    *, loss, kl, parameters, delta, damping, iterations=10, tolerance=1e-10, backtracks=10
-):
+    *,
+    loss: Callable[[], Tensor],
+    kl: Callable[[], Tensor],
+    parameters: Iterable[Tensor],
+    delta: float,
+    damping: float,
+    iterations: int = 10,
+    tolerance: float = 1e-10,
+    backtracks: int = 10,
+) -> float:
     """One step of trust region policy optimisation, in place; returns the share of the full step
     that was taken.
 
@@ -288,7 +321,7 @@ def trpo_step(
                 f"{name}: got {value.item():.3g}, wanted a finite number with a finite gradient"
             )
 
-    def matvec(vector):
+    def matvec(vector: Tensor) -> Tensor:
         return fisher_vector_product(
             kl_gradient=kl_gradient, parameters=parameters, vector=vector, damping=damping
         )
@@ -301,23 +334,35 @@ def trpo_step(
     )
 
 
-def flat_gradient(scalar, parameters, **options):
+def flat_gradient(
+    scalar: Tensor,
+    parameters: Sequence[Tensor],
+    *,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+) -> Tensor:
     """The gradient of a scalar to a list of tensors, as one vector.
 
     Equation (5.9)  g = dL/dtheta, the tensors of theta one after the other
     Source   none needed.
-    Shapes   scalar; parameters: list of tensors, N numbers in all; options of torch.autograd.grad
-             -> [N].
-    Gradient to the parameters with the option create_graph=True, else none.
+    Shapes   scalar; parameters: list of tensors, N numbers in all; retain_graph and
+             create_graph as in torch.autograd.grad -> [N].
+    Gradient to the parameters with create_graph=True, else none.
     Limits   0 for a parameter that the scalar does not depend on.
     Raises   RuntimeError (torch): the scalar depends on no parameter at all and carries no
              gradient.
     """
-    gradients = torch.autograd.grad(scalar, parameters, materialize_grads=True, **options)
+    gradients = torch.autograd.grad(
+        scalar,
+        parameters,
+        retain_graph=retain_graph,
+        create_graph=create_graph,
+        materialize_grads=True,
+    )
     return torch.cat([gradient.reshape(-1) for gradient in gradients])
 
 
-def _pieces(name, vector, parameters):
+def _pieces(name: str, vector: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:
     """A vector [N] in pieces of the parameters' shapes."""
     sizes = [parameter.numel() for parameter in parameters]
     if vector.shape != (sum(sizes),):

@@ -143,6 +143,13 @@ class Algorithm:
 # -- what several updates are made of
 
 
+def of_the_critic(tensor: Tensor | None) -> Tensor:
+    """What a critic has said, for an algorithm that has one."""
+    if tensor is None:
+        raise ValueError("the algorithm needs a critic, and this rollout was made without one")
+    return tensor
+
+
 def adam(config: PPOConfig, **models: torch.nn.Module) -> Optimizer:
     """One optimiser for these models; its parameters are named "policy.wte.weight" and so on.
 
@@ -181,7 +188,7 @@ def step_statistics(
     }
 
 
-def mean_of_steps(steps: list[dict[str, Tensor]]) -> dict[str, float]:
+def mean_of_steps(steps: list[dict[str, Tensor]]) -> dict[str, float | None]:
     """The mean of each number over the steps, read from the device once."""
     table = torch.stack([torch.stack([x.detach() for x in step.values()]) for step in steps])
     columns = zip(*table.double().tolist(), strict=True)

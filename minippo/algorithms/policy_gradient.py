@@ -25,6 +25,7 @@ from minippo.algorithms.base import (
     adam,
     mean_of_steps,
     minibatches,
+    of_the_critic,
     step_statistics,
     tokens_after,
 )
@@ -57,13 +58,17 @@ def returns_to_go(
 
 def minus_values(rewards: Tensor, values: Tensor | None, mask: Tensor, config: PPOConfig) -> Tensor:
     return baseline_advantages(
-        rewards=rewards, values=values, response_mask=mask, gamma=config.gamma
+        rewards=rewards, values=of_the_critic(values), response_mask=mask, gamma=config.gamma
     )
 
 
 def gae_weights(rewards: Tensor, values: Tensor | None, mask: Tensor, config: PPOConfig) -> Tensor:
     return gae_advantages(
-        rewards=rewards, values=values, response_mask=mask, gamma=config.gamma, lam=config.lam
+        rewards=rewards,
+        values=of_the_critic(values),
+        response_mask=mask,
+        gamma=config.gamma,
+        lam=config.lam,
     )
 
 
@@ -88,7 +93,7 @@ class CriticPasses:
             for rollout, _, targets in minibatches(experience, config, self.generator):
                 loss = value_loss(
                     values=response_values(self.critic, rollout),
-                    value_targets=targets,
+                    value_targets=of_the_critic(targets),
                     response_mask=rollout.response_mask,
                 )
                 take_step(

@@ -10,8 +10,9 @@ one that was interrupted is resumed. A folder with other settings is refused.
 
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from minippo.commands.flags import parse_arguments
 from minippo.commands.wrapper import Parser, command
@@ -19,7 +20,8 @@ from minippo.errors import InputError, Interrupted
 from minippo.runs.files import write_text_whole
 from minippo.runs.read import read_json
 
-COLUMNS = (  # header, how to get it from a summary, which of two values is the worse one, decimals
+# header, how to get it from a summary, which of two values is the worse one, decimals
+COLUMNS: tuple[tuple[str, Callable[[Any], Any], Callable[..., Any], int], ...] = (
     ("seconds", lambda s: s["seconds"]["total"], max, 0),
     ("in loops", lambda s: s["seconds_in_matmul_loops"], max, 0),
     ("MiB", lambda s: s["peak_memory_mib"], max, 0),
@@ -74,7 +76,7 @@ def has_settings(out: Path, arguments: Sequence[str]) -> bool:
     """Was the run in this folder made with these arguments?"""
     try:
         found = read_json(out / "config.json")
-        wanted = parse_arguments(arguments).config.to_dict()
+        wanted: dict[str, Any] = parse_arguments(arguments).config.to_dict()
     except InputError:
         return False
     found.pop("versions", None)

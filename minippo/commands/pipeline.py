@@ -303,9 +303,10 @@ def enough(prompts: Sequence[str], n: int) -> list[str]:
 def mean_gold(task: Task, rollout: Rollout) -> float:
     """The mean gold score of a rollout's responses."""
     decode = task.tokenizer.decode
-    return mean(
+    found = [
         task.gold(decode(prompt), decode(response))
         for prompt, response in zip(
             rollout.prompt_tokens.tolist(), rollout.response_tokens.tolist()
         )
-    )
+    ]
+    return mean(gold for gold in found if gold is not None)

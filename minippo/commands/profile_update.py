@@ -10,7 +10,7 @@ to record every operation.
 import copy
 import random
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -65,7 +65,7 @@ def profile_updates(run: str, updates: int) -> tuple[Times, Times, float]:
         total = time.perf_counter() - begin
     with profile(activities=[ProfilerActivity.CPU]) as record:
         trainer.train_policy(models, world, **settings)
-    kinds = Counter()
+    kinds: dict[str, float] = defaultdict(float)
     for event in record.key_averages():
         kinds[kind_of_operation(event.key)] += event.self_cpu_time_total / 1e6
     parts["prompts, metrics and the loop around"] = total - sum(parts.values())
@@ -101,7 +101,7 @@ def run_config(run: str, updates: int) -> Config:
 
 
 @contextmanager
-def timed_parts(algorithm: str) -> Iterator[Counter[str]]:
+def timed_parts(algorithm: str) -> Iterator[dict[str, float]]:
     """While it is open, the parts of an update are timed; gives {part: seconds}."""
     make_update = REGISTRY[algorithm].update
     update = getattr(make_update, "func", make_update)  # the class below a partial
@@ -110,7 +110,7 @@ def timed_parts(algorithm: str) -> Iterator[Counter[str]]:
         (trainer, "estimate_advantages", "rewards and advantages"),
         (update, "__call__", "update: forward, backward, step"),
     )
-    seconds: Counter[str] = Counter()
+    seconds: dict[str, float] = defaultdict(float)
 
     def timed(part: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def call(*arguments: Any, **settings: Any) -> Any:

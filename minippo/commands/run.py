@@ -116,7 +116,7 @@ class Run:
 
     def save(self, stage: str, model: nn.Module, **info: Any) -> None:
         """Write the checkpoint of a stage."""
-        trunk = getattr(model, "trunk", model)
+        trunk: Any = getattr(model, "trunk", model)
         with self.writing():
             self.folder.save_checkpoint(
                 stage,

@@ -151,7 +151,7 @@ def watched_answers(run: Run, sft: GPT, policy: GPT) -> list[dict[str, Any]] | N
     none is watched."""
     rows = []
     for prompt, right, rival in run.task.answers_to_watch():
-        row = {"prompt": prompt, "right": right, "rival": rival}
+        row: dict[str, Any] = {"prompt": prompt, "right": right, "rival": rival}
         for when, model in (("before", sft), ("after", policy)):
             for kind, text in (("right", right), ("rival", rival)):
                 row[f"{kind}_{when}"] = response_probability(run, model, prompt, text)

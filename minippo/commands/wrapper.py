@@ -20,12 +20,17 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
-from typing import IO, Any, NoReturn
+from typing import IO, Any, NoReturn, Protocol
 
 from minippo.errors import InputError, Interrupted, TrainingError
 
 OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "not enough memory")  # torch's own words
-Main = Callable[[Sequence[str] | None], int]
+
+
+class Main(Protocol):
+    """The main function of a command."""
+
+    def __call__(self, arguments: Sequence[str] | None = None) -> int: ...
 
 
 class Parser(argparse.ArgumentParser):

@@ -8,9 +8,11 @@ all batches of 2 or 3, with probability p(tau_1) p(tau_2) ...
 """
 
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor, nn
 
 from minippo.exact.oracle import (
     reach_probabilities,
@@ -18,6 +20,7 @@ from minippo.exact.oracle import (
     score_vectors,
     values_and_action_values,
 )
+from minippo.exact.world import World
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,14 @@ class Batch:
     response_mask: torch.Tensor
 
 
-def gradient_samples(world, policy, loss, *, values=None, size=1):
+def gradient_samples(
+    world: World,
+    policy: nn.Module,
+    loss: Callable[[Batch], Tensor],
+    *,
+    values: Tensor | None = None,
+    size: int = 1,
+) -> tuple[Tensor, Tensor]:
     """(probabilities [n], gradients [n,D]) of -grad loss(batch) for every batch of `size`
     responses.
 
@@ -59,7 +69,7 @@ def gradient_samples(world, policy, loss, *, values=None, size=1):
     return torch.stack(weights), torch.stack(gradients)
 
 
-def mean_and_covariance(probabilities, samples):
+def mean_and_covariance(probabilities: Tensor, samples: Tensor) -> tuple[Tensor, Tensor]:
     """Exact mean [D] and covariance [D,D] of samples [n,D] that come with these probabilities
     [n]."""
     mean = probabilities @ samples
@@ -67,7 +77,15 @@ def mean_and_covariance(probabilities, samples):
     return mean, (probabilities.unsqueeze(1) * centred).T @ centred
 
 
-def bias_and_variance(world, policy, loss, exact, *, values=None, size=1):
+def bias_and_variance(
+    world: World,
+    policy: nn.Module,
+    loss: Callable[[Batch], Tensor],
+    exact: Tensor,
+    *,
+    values: Tensor | None = None,
+    size: int = 1,
+) -> tuple[float, float]:
     """(max abs difference of the mean from the exact gradient, total variance per trajectory) of an
     estimator.
 
@@ -80,7 +98,9 @@ def bias_and_variance(world, policy, loss, exact, *, values=None, size=1):
     return (mean - exact).abs().max().item(), size * covariance.trace().item()
 
 
-def advantage_errors(world, logits, estimates, gamma=1.0):
+def advantage_errors(
+    world: World, logits: Tensor, estimates: Tensor, gamma: float = 1.0
+) -> dict[str, float]:
     """How far estimates [N,T] of the advantage are from A = Q - V, over all (state, token) as the
     policy visits them.
 
@@ -96,7 +116,7 @@ def advantage_errors(world, logits, estimates, gamma=1.0):
     pi = torch.softmax(logits, dim=-1)
     visits = reach_probabilities(world, logits).unsqueeze(1) * pi  # [K,V] d(s) pi(a|s)
 
-    def given_state_and_token(x):
+    def given_state_and_token(x: Tensor) -> Tensor:
         """Conditional mean of x [N,T], [K,V]."""
         cell = (world.state_index * world.vocab_size + world.response_tokens)[world.response_mask]
         mass = (probabilities.unsqueeze(1) * x)[world.response_mask]

@@ -5,7 +5,15 @@ Readable without colour: the kinds of reward differ in lightness and hatching, t
 and marker.
 """
 
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
 from minippo.runs.figures.style import BLUE, DARK, ORANGE, PALE
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 BARS = {
     "policy gradient": "policy\ngradient",
@@ -18,7 +26,10 @@ BARS = {
 LOOKS = {"dense": (DARK, None), "outcome-only": (PALE, None), "cancelling": ("white", "////")}
 
 
-def ladder_figure(gradients, advantages):
+def ladder_figure(
+    gradients: Mapping[str, list[dict[str, Any]]],
+    advantages: Mapping[str, Mapping[str, list[dict[str, Any]]]],
+) -> Figure:
     """A matplotlib Figure from the two tables of minippo.exact.ladder."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

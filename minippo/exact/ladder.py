@@ -11,8 +11,11 @@ All numbers are drawn once, normal with mean 1 and standard deviation 1.
 """
 
 import random
+from collections.abc import Callable
+from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from minippo.baseline import (
     baseline_advantages,
@@ -20,28 +23,31 @@ from minippo.baseline import (
     leave_one_out_baseline,
     optimal_constant_baseline,
 )
-from minippo.exact.estimators import advantage_errors, bias_and_variance, gradient_samples
+from minippo.exact.estimators import Batch, advantage_errors, bias_and_variance, gradient_samples
 from minippo.exact.oracle import exact_gradient, reach_probabilities, values_and_action_values
-from minippo.exact.world import EOS, TabularPolicy, World
+from minippo.exact.world import EOS, Reward, TabularPolicy, World
 from minippo.gae import gae_advantages
 from minippo.policy_gradient import policy_gradient_loss, trajectory_returns
 from minippo.ppo import clipped_surrogate_loss
 from minippo.reward_to_go import rewards_to_go
 from minippo.trpo import surrogate_loss
 
+Weights = Callable[[Batch], Tensor]  # what each token is worth, [B,T]
+Loss = Callable[[Batch], Tensor]
+
 RESPONSE_LENGTH = 4
 LAMBDAS = (0.0, 0.25, 0.5, 0.75, 0.9, 0.95, 1.0)
 WRONG_BY = 1.0  # standard deviation of what is added to the values of the wrong critic
 
 
-def reward_functions(seed):
+def reward_functions(seed: int) -> dict[str, Reward]:
     """{kind: reward(prompt, tokens)}: the same numbers for the same seed, wherever a response
     stands in a list."""
 
-    def number(*key):
+    def number(*key: object) -> float:
         return random.Random(f"{seed} {key}").gauss(1, 1)
 
-    def is_last(tokens):
+    def is_last(tokens: tuple[int, ...]) -> bool:
         return tokens[-1] == EOS or len(tokens) == RESPONSE_LENGTH
 
     return {
@@ -54,7 +60,7 @@ def reward_functions(seed):
     }
 
 
-def make_world(reward, seed):
+def make_world(reward: Reward, seed: int) -> tuple[World, TabularPolicy, Tensor, Tensor]:
     """(World, TabularPolicy, exact V [K], wrong V [K])."""
     generator = torch.Generator().manual_seed(seed)
     world = World(reward, response_length=RESPONSE_LENGTH)
@@ -71,37 +77,37 @@ def make_world(reward, seed):
 # -- the weights of each stage, of a Batch
 
 
-def whole_returns(batch):
+def whole_returns(batch: Batch) -> Tensor:
     return trajectory_returns(rewards=batch.rewards, response_mask=batch.response_mask, gamma=1.0)
 
 
-def to_go(batch):
+def to_go(batch: Batch) -> Tensor:
     return rewards_to_go(rewards=batch.rewards, response_mask=batch.response_mask, gamma=1.0)
 
 
-def minus_batch_mean(batch):
+def minus_batch_mean(batch: Batch) -> Tensor:
     mean = batch_mean_baseline(rewards=batch.rewards, response_mask=batch.response_mask, gamma=1.0)
     return whole_returns(batch) - mean
 
 
-def minus_leave_one_out(batch):
+def minus_leave_one_out(batch: Batch) -> Tensor:
     others = leave_one_out_baseline(
         rewards=batch.rewards, response_mask=batch.response_mask, gamma=1.0
     )
     return whole_returns(batch) - others
 
 
-def minus_constant(constant):
+def minus_constant(constant: Tensor | float) -> Weights:
     return lambda batch: whole_returns(batch) - constant
 
 
-def minus_values(batch):
+def minus_values(batch: Batch) -> Tensor:
     return baseline_advantages(
         rewards=batch.rewards, values=batch.values, response_mask=batch.response_mask, gamma=1.0
     )
 
 
-def gae(lam):
+def gae(lam: float) -> Weights:
     return lambda batch: gae_advantages(
         rewards=batch.rewards,
         values=batch.values,
@@ -114,25 +120,25 @@ def gae(lam):
 # -- the losses
 
 
-def weighted(weights):
+def weighted(weights: Weights) -> Loss:
     """Stages 1 to 4: one loss, with these weights."""
     return lambda batch: policy_gradient_loss(
         logprobs=batch.logprobs, weights=weights(batch), response_mask=batch.response_mask
     )
 
 
-def ratio_loss(loss, weights, **options):
+def ratio_loss(loss: Callable[..., Tensor], weights: Weights, **options: float) -> Loss:
     """Stages 5 and 6 at theta_old, summed over tokens like the others: times (number of True
     tokens) / B."""
 
-    def summed(batch):
+    def summed(batch: Batch) -> Tensor:
         tokens_per_row = batch.response_mask.sum() / len(batch.response_mask)
         return tokens_per_row * mean_over_tokens(loss, weights, **options)(batch)
 
     return summed
 
 
-def mean_over_tokens(loss, weights, **options):
+def mean_over_tokens(loss: Callable[..., Tensor], weights: Weights, **options: float) -> Loss:
     """Stages 5 and 6 at theta_old as they are: a mean over the True tokens of the batch."""
     return lambda batch: loss(
         logprobs=batch.logprobs,
@@ -143,7 +149,7 @@ def mean_over_tokens(loss, weights, **options):
     )
 
 
-def best_constant(world, policy):
+def best_constant(world: World, policy: nn.Module) -> Tensor:
     """The constant baseline with the least total variance, from all responses."""
     probabilities, scores = gradient_samples(
         world, policy, weighted(lambda batch: torch.ones_like(batch.rewards))
@@ -154,7 +160,9 @@ def best_constant(world, policy):
     )
 
 
-def rows(world, policy, values, wrong_values):
+def rows(
+    world: World, policy: nn.Module, values: Tensor, wrong_values: Tensor
+) -> list[tuple[int, str, Loss, Tensor | None, int]]:
     """[(stage, name, loss, values, batch size)]: the rows of the table."""
     expected_length = reach_probabilities(world, policy().detach()).sum()
     ppo_as_is = mean_over_tokens(clipped_surrogate_loss, gae(0.95), cliprange=0.2)
@@ -201,7 +209,7 @@ def rows(world, policy, values, wrong_values):
     ]
 
 
-def gradient_table(seed=0):
+def gradient_table(seed: int = 0) -> tuple[dict[str, list[dict[str, Any]]], dict[str, float]]:
     """{kind of reward: [{"stage", "name", "bias", "variance"}]}, and the size of the exact
     gradients, {kind: max abs}."""
     table, sizes = {}, {}
@@ -216,7 +224,7 @@ def gradient_table(seed=0):
     return table, sizes
 
 
-def advantage_table(seed=0):
+def advantage_table(seed: int = 0) -> dict[str, dict[str, list[dict[str, Any]]]]:
     """{kind of reward: {critic: [{"lam", "bias", "tilt", "variance", "gradient bias", "gradient
     variance"}]}}."""
     table = {}

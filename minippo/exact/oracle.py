@@ -5,11 +5,13 @@ gradient makes sense.
 """
 
 import torch
+from torch import Tensor, nn
 
+from minippo.exact.world import World
 from minippo.trpo import flat_gradient
 
 
-def reach_probabilities(world, logits):
+def reach_probabilities(world: World, logits: Tensor) -> Tensor:
     """d(s), the probability that a response passes through a state, [K]. Its sum is the expected
     length of a response."""
     pi = torch.softmax(logits, dim=-1)
@@ -21,12 +23,12 @@ def reach_probabilities(world, logits):
     return torch.cat(reach)
 
 
-def response_probabilities(world, logits):
+def response_probabilities(world: World, logits: Tensor) -> Tensor:
     """p(tau) of every response, its prompt's probability included, [N]."""
     return world.prompt_probs[world.prompt_index] * world.logprobs(logits).sum(dim=1).exp()
 
 
-def objective(world, logits, gamma=1.0):
+def objective(world: World, logits: Tensor, gamma: float = 1.0) -> Tensor:
     """J = E[sum_t gamma^t r_t] = sum_s d(s) gamma^depth(s) sum_a pi(a|s) r(s,a); autograd gives its
     exact gradient."""
     pi = torch.softmax(logits, dim=-1)
@@ -36,12 +38,14 @@ def objective(world, logits, gamma=1.0):
     ).sum()
 
 
-def exact_gradient(world, policy, gamma=1.0):
+def exact_gradient(world: World, policy: nn.Module, gamma: float = 1.0) -> Tensor:
     """grad J, flat, [D]."""
     return flat_gradient(objective(world, policy(), gamma), list(policy.parameters()))
 
 
-def values_and_action_values(world, logits, gamma=1.0):
+def values_and_action_values(
+    world: World, logits: Tensor, gamma: float = 1.0
+) -> tuple[Tensor, Tensor]:
     """V(s) [K] and Q(s,a) [K,V], by backward recursion: Q = r + gamma V(next), V = sum_a pi Q, and
     V = 0 at the end."""
     pi = torch.softmax(logits, dim=-1)
@@ -56,14 +60,14 @@ def values_and_action_values(world, logits, gamma=1.0):
     return values[:-1].detach(), action_values.detach()
 
 
-def entropy(world, logits):
+def entropy(world: World, logits: Tensor) -> Tensor:
     """Entropy of the distribution of responses given the prompt, nats: the states' entropies,
     weighted by d(s)."""
     log_pi = torch.log_softmax(logits, dim=-1)
     return -(reach_probabilities(world, logits) * (log_pi.exp() * log_pi).sum(dim=-1)).sum()
 
 
-def sequence_kl(world, logits, other_logits):
+def sequence_kl(world: World, logits: Tensor, other_logits: Tensor) -> Tensor:
     """KL(pi || other) of whole responses, nats: the states' KLs, weighted by how often pi is
     there."""
     log_pi, log_other = (torch.log_softmax(x, dim=-1) for x in (logits, other_logits))
@@ -71,20 +75,20 @@ def sequence_kl(world, logits, other_logits):
     return (reach_probabilities(world, logits) * per_state).sum()
 
 
-def total_variation(world, logits, other_logits):
+def total_variation(world: World, logits: Tensor, other_logits: Tensor) -> Tensor:
     """Half the sum over responses of |p - q|."""
     p, q = (response_probabilities(world, x) for x in (logits, other_logits))
     return 0.5 * (p - q).abs().sum()
 
 
-def score_vectors(policy):
+def score_vectors(policy: nn.Module) -> Tensor:
     """grad log pi(a|s) of every state and token, [K,V,D]."""
     log_pi, parameters = torch.log_softmax(policy(), dim=-1), list(policy.parameters())
     rows = [flat_gradient(x, parameters, retain_graph=True) for x in log_pi.flatten()]
     return torch.stack(rows).view(*log_pi.shape, -1)
 
 
-def fisher_matrix(world, policy):
+def fisher_matrix(world: World, policy: nn.Module) -> Tensor:
     """F = sum_s d(s) sum_a pi(a|s) score score^T, dense, [D,D]: summed over the tokens of a
     response, mean over responses.
 
@@ -98,7 +102,7 @@ def fisher_matrix(world, policy):
     return torch.einsum("ka,kad,kae->de", weights, scores, scores)
 
 
-def optimal_policy(world, ref_logits, kl_coef):
+def optimal_policy(world: World, ref_logits: Tensor, kl_coef: float) -> tuple[Tensor, Tensor]:
     """(logits [K,V], objective) of the policy that maximises E[return] - kl_coef KL(pi || ref),
     gamma = 1.
 

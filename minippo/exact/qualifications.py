@@ -6,13 +6,16 @@ docs/qualifications.md quotes the output.
 
 import functools
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from minippo.commands.wrapper import Parser, command
-from minippo.exact.estimators import bias_and_variance, gradient_samples, mean_and_covariance
+from minippo.exact.estimators import Batch, bias_and_variance, gradient_samples, mean_and_covariance
 from minippo.exact.ladder import (
+    Loss,
     make_world,
     minus_batch_mean,
     minus_constant,
@@ -38,14 +41,14 @@ from minippo.reward_to_go import rewards_to_go
 from minippo.trpo import surrogate_loss, trpo_step
 
 
-def variances(kind, losses, seed):
+def variances(kind: str, losses: Sequence[Loss], seed: int) -> list[float]:
     """Total variances of unbiased estimators in the ladder's world of this kind of reward."""
     world, policy, *_ = make_world(reward_functions(seed)[kind], seed)
     exact = exact_gradient(world, policy)
     return [bias_and_variance(world, policy, loss, exact)[1] for loss in losses]
 
 
-def reward_to_go_on_outcomes(seeds=range(5)):
+def reward_to_go_on_outcomes(seeds: Sequence[int] = range(5)) -> dict[str, Any]:
     """Largest relative difference between the variances of stage 1 and stage 2 when the only reward
     is the last."""
     pairs = [
@@ -55,7 +58,7 @@ def reward_to_go_on_outcomes(seeds=range(5)):
     return {"largest relative difference": max(abs(a - b) / a for a, b in pairs)}
 
 
-def reward_to_go_on_cancelling_rewards(seeds=range(5)):
+def reward_to_go_on_cancelling_rewards(seeds: Sequence[int] = range(5)) -> dict[str, Any]:
     """Variances of stage 1 and stage 2 when the last token pays back what the first was paid."""
     pairs = [
         variances("cancelling", (weighted(whole_returns), weighted(to_go)), seed) for seed in seeds
@@ -67,7 +70,7 @@ def reward_to_go_on_cancelling_rewards(seeds=range(5)):
     }
 
 
-def value_baseline_on_bandits(bandits=1000, arms=5, seed=0):
+def value_baseline_on_bandits(bandits: int = 1000, arms: int = 5, seed: int = 0) -> dict[str, Any]:
     """How often the baseline V is worse than none on random softmax bandits, and how far it is from
     the best constant.
 
@@ -95,7 +98,7 @@ def value_baseline_on_bandits(bandits=1000, arms=5, seed=0):
     }
 
 
-def large_constant_baseline(seed=0):
+def large_constant_baseline(seed: int = 0) -> dict[str, Any]:
     """Bias and variance of stage 1 minus a constant, outcome-only reward."""
     world, policy, *_ = make_world(reward_functions(seed)["outcome-only"], seed)
     exact = exact_gradient(world, policy)
@@ -107,7 +110,7 @@ def large_constant_baseline(seed=0):
     }
 
 
-def in_sample_mean(seed=0):
+def in_sample_mean(seed: int = 0) -> dict[str, Any]:
     """The expected gradient with the batch's own mean as baseline, as a multiple of the exact one;
     whole returns."""
     world = World(reward_functions(seed)["dense"], response_length=2)
@@ -125,7 +128,9 @@ def in_sample_mean(seed=0):
     return multiples
 
 
-def discounted_gradient(seed=0, gammas=(1.0, 0.99, 0.9, 0.5)):
+def discounted_gradient(
+    seed: int = 0, gammas: Sequence[float] = (1.0, 0.99, 0.9, 0.5)
+) -> dict[str, Any]:
     """Bias of sum_t G_t grad log pi_t for the discounted J, relative to the gradient's size,
     without and with gamma^t."""
     world, policy, *_ = make_world(reward_functions(seed)["dense"], seed)
@@ -133,12 +138,12 @@ def discounted_gradient(seed=0, gammas=(1.0, 0.99, 0.9, 0.5)):
     for gamma in gammas:
         exact = exact_gradient(world, policy, gamma)
 
-        def usual(batch):
+        def usual(batch: Batch) -> Tensor:
             return rewards_to_go(
                 rewards=batch.rewards, response_mask=batch.response_mask, gamma=gamma
             )
 
-        def discounted(batch):
+        def discounted(batch: Batch) -> Tensor:
             return gamma ** torch.arange(batch.rewards.shape[1]).double() * usual(batch)
 
         biases = [
@@ -152,20 +157,25 @@ def discounted_gradient(seed=0, gammas=(1.0, 0.99, 0.9, 0.5)):
     return answers
 
 
-def sampled_batch(world, policy, rows, generator):
+def sampled_batch(world: World, policy: nn.Module, rows: int, generator: torch.Generator) -> Tensor:
     """Indices of `rows` responses drawn from the policy."""
     probabilities = response_probabilities(world, policy().detach())
     return torch.multinomial(probabilities, rows, replacement=True, generator=generator)
 
 
-def exact_advantages(world, logits):
+def exact_advantages(world: World, logits: Tensor) -> Tensor:
     """A = Q - V along every response, [N,T]."""
     values, action_values = values_and_action_values(world, logits)
     advantages = (action_values - values.unsqueeze(1))[world.state_index, world.response_tokens]
     return torch.where(world.response_mask, advantages, 0.0)
 
 
-def ratios_after_clipping(seeds=range(10), steps=20, cliprange=0.2, learning_rate=1e-2):
+def ratios_after_clipping(
+    seeds: Sequence[int] = range(10),
+    steps: int = 20,
+    cliprange: float = 0.2,
+    learning_rate: float = 1e-2,
+) -> dict[str, Any]:
     """Where the ratios of a batch of 64 stand after Adam steps, clipped or not; a one-layer GPT,
     exact advantages."""
     losses = {
@@ -185,7 +195,9 @@ def ratios_after_clipping(seeds=range(10), steps=20, cliprange=0.2, learning_rat
     return answers
 
 
-def ratios_after(loss, seed, steps, learning_rate):
+def ratios_after(
+    loss: Callable[..., Tensor], seed: int, steps: int, learning_rate: float
+) -> Tensor:
     """The ratios of the tokens of a batch of 64 after some steps of Adam on it."""
     generator = torch.Generator().manual_seed(seed)
     world = World(reward_functions(seed)["outcome-only"], response_length=4)
@@ -202,7 +214,7 @@ def ratios_after(loss, seed, steps, learning_rate):
     return token_ratios(logprobs=world.logprobs(policy().detach())[index], **data)[mask]
 
 
-def exact_surrogate(world, policy, old_logits):
+def exact_surrogate(world: World, policy: nn.Module, old_logits: Tensor) -> Callable[[], Tensor]:
     """L = -sum_s d_old(s) sum_a pi(a|s) A_old(s,a) over the expected length: the mean over tokens
     without sampling."""
     values, action_values = values_and_action_values(world, old_logits)
@@ -213,7 +225,9 @@ def exact_surrogate(world, policy, old_logits):
     )
 
 
-def sampled_surrogate(world, policy, old_logits, index):
+def sampled_surrogate(
+    world: World, policy: nn.Module, old_logits: Tensor, index: Tensor
+) -> Callable[[], Tensor]:
     """The surrogate on the responses of a batch, with Monte Carlo advantages against the exact
     V."""
     mask, old_logprobs = world.response_mask[index], world.logprobs(old_logits)[index]
@@ -230,7 +244,11 @@ def sampled_surrogate(world, policy, old_logits, index):
     )
 
 
-def trpo_can_lower_the_objective(deltas=(1e-3, 1e-2, 1e-1, 1.0), seeds=range(50), rows=16):
+def trpo_can_lower_the_objective(
+    deltas: Sequence[float] = (1e-3, 1e-2, 1e-1, 1.0),
+    seeds: Sequence[int] = range(50),
+    rows: int = 16,
+) -> dict[str, Any]:
     """In how many of the seeds one TRPO step lowers J, with exact advantages and expectations, and
     with a batch of 16.
 
@@ -265,7 +283,9 @@ def trpo_can_lower_the_objective(deltas=(1e-3, 1e-2, 1e-1, 1.0), seeds=range(50)
     return counts
 
 
-def kl_estimators_in_the_reward(seed=0, kl_coef=0.5, steps=1200, learning_rate=2.0):
+def kl_estimators_in_the_reward(
+    seed: int = 0, kl_coef: float = 0.5, steps: int = 1200, learning_rate: float = 2.0
+) -> dict[str, Any]:
     """Total variation to the optimal policy after exact gradient ascent with k1, k2 or k3 in the
     reward."""
     answers = {}
@@ -320,7 +340,7 @@ QUALIFICATIONS = (
 )
 
 
-def as_text(value):
+def as_text(value: object) -> str:
     """A number, a tuple or a dict on one line."""
     if isinstance(value, dict):
         return ", ".join(f"{name} {as_text(item)}" for name, item in value.items())

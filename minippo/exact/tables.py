@@ -1,8 +1,9 @@
 """The derivation in numbers: python -m minippo.exact [--seed N] [--out FILE.png]"""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -13,7 +14,7 @@ from minippo.exact.ladder import advantage_table, gradient_table
 from minippo.runs.files import write_bytes_whole
 
 
-def print_gradients(table, sizes):
+def print_gradients(table: Mapping[str, list[dict[str, Any]]], sizes: Mapping[str, float]) -> None:
     kinds = list(table)
     print(
         "Estimates of grad J. bias: max abs difference of the exact mean from the exact gradient. "
@@ -45,7 +46,7 @@ def print_gradients(table, sizes):
     )
 
 
-def print_advantages(table):
+def print_advantages(table: Mapping[str, Mapping[str, list[dict[str, Any]]]]) -> None:
     print(
         "Estimates of the advantage over lam. bias: root mean square, given state and token; "
         "tilt: the same without what"

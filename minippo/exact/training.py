@@ -7,7 +7,10 @@ k3, whose values estimate the KL as well, it is not: their part of the gradient 
 else.
 """
 
+from collections.abc import Callable
+
 import torch
+from torch import Tensor, nn
 
 from minippo.exact.oracle import (
     objective,
@@ -16,11 +19,12 @@ from minippo.exact.oracle import (
     sequence_kl,
     total_variation,
 )
+from minippo.exact.world import World
 from minippo.policy_gradient import policy_gradient_loss
 from minippo.reward_to_go import rewards_to_go
 
 
-def expected_gradient_loss(world, policy, rewards):
+def expected_gradient_loss(world: World, policy: nn.Module, rewards: Tensor) -> Tensor:
     """A loss whose gradient is minus the mean, over responses of the policy, of the reward-to-go
     policy gradient."""
     logits = policy()
@@ -34,8 +38,15 @@ def expected_gradient_loss(world, policy, rewards):
 
 
 def train_with_kl_in_reward(
-    world, policy, *, kl_estimator, kl_coef, steps, learning_rate, record_every=100
-):
+    world: World,
+    policy: nn.Module,
+    *,
+    kl_estimator: Callable[..., Tensor],
+    kl_coef: float,
+    steps: int,
+    learning_rate: float,
+    record_every: int = 100,
+) -> list[dict[str, float]]:
     """Train the policy in place; returns [{"step", "objective", "optimality gap", "total
     variation", "kl", "largest logit"}].
 

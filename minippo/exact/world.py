@@ -7,8 +7,10 @@ belongs to a state and the token chosen in it.
 Shapes: M prompts, K states, N responses, T slots, V vocabulary, D parameters of a policy.
 """
 
+from collections.abc import Callable
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from minippo.gpt import GPT, GPTConfig
@@ -17,6 +19,7 @@ from minippo.masked import zero_padding
 from minippo.shapes import check_count
 
 EOS = 0
+Reward = Callable[[int, tuple[int, ...]], float]  # of a prompt and the response so far
 MOST = 5  # of tokens and of steps: 5^5 responses are quickly listed, 6^6 are not
 
 
@@ -37,8 +40,15 @@ class World:
     """
 
     def __init__(
-        self, reward, *, vocab_size=3, response_length=3, prompts=1, prompt_probs=None, has_eos=True
-    ):
+        self,
+        reward: Reward,
+        *,
+        vocab_size: int = 3,
+        response_length: int = 3,
+        prompts: int = 1,
+        prompt_probs: Tensor | None = None,
+        has_eos: bool = True,
+    ) -> None:
         for name, value, least in (
             ("vocab_size", vocab_size, 2),
             ("response_length", response_length, 1),
@@ -103,16 +113,16 @@ class World:
         rewards = self.rewards[self.state_index, self.response_tokens]
         self.response_rewards = zero_padding(values=rewards, mask=self.response_mask)
 
-    def levels(self):
+    def levels(self) -> list[Tensor]:
         """The states by depth: a list of index tensors, the prompts first."""
         return [(self.depth == depth).nonzero().flatten() for depth in range(self.response_length)]
 
-    def logprobs(self, logits):
+    def logprobs(self, logits: Tensor) -> Tensor:
         """log pi(a_t|s_t) of every response, [K,V] -> [N,T]; 0 where a response has ended."""
         chosen = token_logprobs(logits=logits[self.state_index], tokens=self.response_tokens)
         return zero_padding(values=chosen, mask=self.response_mask)
 
-    def along_responses(self, per_state):
+    def along_responses(self, per_state: Tensor) -> Tensor:
         """What belongs to the states, [K], written along every response, [N,T]; 0 where a response
         has ended."""
         return zero_padding(values=per_state[self.state_index], mask=self.response_mask)
@@ -121,14 +131,14 @@ class World:
 class TabularPolicy(nn.Module):
     """A logit for every state and token: policy() -> [K,V]."""
 
-    def __init__(self, world, *, generator, scale=1.0):
+    def __init__(self, world: World, *, generator: torch.Generator, scale: float = 1.0) -> None:
         super().__init__()
         shape = (len(world.states), world.vocab_size)
         self.table = nn.Parameter(
             scale * torch.randn(shape, generator=generator, dtype=torch.float64)
         )
 
-    def forward(self):
+    def forward(self) -> Tensor:
         return self.table
 
 
@@ -138,7 +148,7 @@ class GPTPolicy(nn.Module):
     Here states share parameters: what is learned in one changes the others.
     """
 
-    def __init__(self, world, *, generator, n_embd=8):
+    def __init__(self, world: World, *, generator: torch.Generator, n_embd: int = 8) -> None:
         super().__init__()
         self.vocab_size = world.vocab_size
         config = GPTConfig(world.vocab_size + world.prompts, world.response_length, 1, 2, n_embd)
@@ -150,7 +160,7 @@ class GPTPolicy(nn.Module):
         # [K] the last of the prompt and `depth` tokens
         self.register_buffer("last", world.depth.clone())
 
-    def forward(self):
+    def forward(self) -> Tensor:
         # the fused attention has no second derivative, which TRPO takes
         with sdpa_kernel(SDPBackend.MATH):
             logits = self.gpt(self.tokens)  # [K,T,V+M]

@@ -1,14 +1,15 @@
 """Exercise of notebook 04: reward-to-go minus a baseline."""
 
 import torch
+from torch import Tensor
 
 from minippo.baseline import baseline_advantages
-from minippo.exercises.engine import Exercise, Mistake, mask_of_lengths
+from minippo.exercises.engine import Case, Exercise, Mistake, mask_of_lengths
 from minippo.policy_gradient import trajectory_returns
 from minippo.reward_to_go import rewards_to_go
 
 
-def reference(rewards, values, response_mask, gamma):
+def reference(rewards: Tensor, values: Tensor, response_mask: Tensor, gamma: float) -> Tensor:
     """rewards, values, response_mask [B,T] -> [B,T], equation (3.1); 0 where masked, and no
     gradient to the values."""
     return baseline_advantages(
@@ -16,7 +17,7 @@ def reference(rewards, values, response_mask, gamma):
     )
 
 
-def cases():
+def cases() -> list[Case]:
     """Two ragged batches, with gamma below 1 and 1; there are numbers in the padding of rewards and
     of values."""
     generator = torch.Generator().manual_seed(1)
@@ -34,89 +35,103 @@ def cases():
     return made
 
 
-def masked(x, response_mask):
+def masked(x: Tensor, response_mask: Tensor) -> Tensor:
     return torch.where(response_mask, x, 0.0)
 
 
-def to_go(rewards, response_mask, gamma):
+def to_go(rewards: Tensor, response_mask: Tensor, gamma: float) -> Tensor:
     return rewards_to_go(rewards=rewards, response_mask=response_mask, gamma=gamma)
 
 
-def without_mask(rewards, values, response_mask, gamma):
+def without_mask(rewards: Tensor, values: Tensor, response_mask: Tensor, gamma: float) -> Tensor:
     return reference(rewards, values, torch.ones_like(response_mask), gamma)
 
 
-def padding_is_paid(rewards, values, response_mask, gamma):
+def padding_is_paid(rewards: Tensor, values: Tensor, response_mask: Tensor, gamma: float) -> Tensor:
     return masked(without_mask(rewards, values, response_mask, gamma), response_mask)
 
 
-def values_after_the_end(rewards, values, response_mask, gamma):
+def values_after_the_end(
+    rewards: Tensor, values: Tensor, response_mask: Tensor, gamma: float
+) -> Tensor:
     return to_go(rewards, response_mask, gamma) - values.detach()
 
 
-def values_not_detached(rewards, values, response_mask, gamma):
+def values_not_detached(
+    rewards: Tensor, values: Tensor, response_mask: Tensor, gamma: float
+) -> Tensor:
     return masked(to_go(rewards, response_mask, gamma) - values, response_mask)
 
 
-def wrong_sign(rewards, values, response_mask, gamma):
+def wrong_sign(rewards: Tensor, values: Tensor, response_mask: Tensor, gamma: float) -> Tensor:
     return -reference(rewards, values, response_mask, gamma)
 
 
-def values_added(rewards, values, response_mask, gamma):
+def values_added(rewards: Tensor, values: Tensor, response_mask: Tensor, gamma: float) -> Tensor:
     return reference(rewards, -values, response_mask, gamma)
 
 
-def without_values(rewards, values, response_mask, gamma):
+def without_values(rewards: Tensor, values: Tensor, response_mask: Tensor, gamma: float) -> Tensor:
     return to_go(rewards, response_mask, gamma)
 
 
-def whole_returns(rewards, values, response_mask, gamma):
+def whole_returns(rewards: Tensor, values: Tensor, response_mask: Tensor, gamma: float) -> Tensor:
     returns = trajectory_returns(rewards=rewards, response_mask=response_mask, gamma=gamma)
     return masked(returns - values.detach(), response_mask)
 
 
-def rewards_so_far(rewards, values, response_mask, gamma):
+def rewards_so_far(rewards: Tensor, values: Tensor, response_mask: Tensor, gamma: float) -> Tensor:
     sums = []
     for reward in masked(rewards, response_mask).unbind(dim=1):
         sums.append(reward + gamma * sums[-1] if sums else reward)
     return masked(torch.stack(sums, dim=1) - values.detach(), response_mask)
 
 
-def plain_sums_so_far(rewards, values, response_mask, gamma):
+def plain_sums_so_far(
+    rewards: Tensor, values: Tensor, response_mask: Tensor, gamma: float
+) -> Tensor:
     return masked(masked(rewards, response_mask).cumsum(dim=1) - values.detach(), response_mask)
 
 
-def plain_totals(rewards, values, response_mask, gamma):
+def plain_totals(rewards: Tensor, values: Tensor, response_mask: Tensor, gamma: float) -> Tensor:
     return whole_returns(rewards, values, response_mask, 1.0)
 
 
-def without_gamma(rewards, values, response_mask, gamma):
+def without_gamma(rewards: Tensor, values: Tensor, response_mask: Tensor, gamma: float) -> Tensor:
     return reference(rewards, values, response_mask, 1.0)
 
 
-def gamma_from_the_start(rewards, values, response_mask, gamma):
+def gamma_from_the_start(
+    rewards: Tensor, values: Tensor, response_mask: Tensor, gamma: float
+) -> Tensor:
     discounts = gamma ** torch.arange(rewards.shape[1], dtype=rewards.dtype)
     return masked(to_go(rewards * discounts, response_mask, 1.0) - values.detach(), response_mask)
 
 
-def without_its_own_reward(rewards, values, response_mask, gamma):
+def without_its_own_reward(
+    rewards: Tensor, values: Tensor, response_mask: Tensor, gamma: float
+) -> Tensor:
     ahead = to_go(rewards, response_mask, gamma)
     return masked(
         torch.nn.functional.pad(gamma * ahead[:, 1:], (0, 1)) - values.detach(), response_mask
     )
 
 
-def next_value(rewards, values, response_mask, gamma):
+def next_value(rewards: Tensor, values: Tensor, response_mask: Tensor, gamma: float) -> Tensor:
     later = torch.nn.functional.pad(masked(values.detach(), response_mask)[:, 1:], (0, 1))
     return masked(to_go(rewards, response_mask, gamma) - later, response_mask)
 
 
-def next_value_or_padding(rewards, values, response_mask, gamma):
+def next_value_or_padding(
+    rewards: Tensor, values: Tensor, response_mask: Tensor, gamma: float
+) -> Tensor:
     later = torch.nn.functional.pad(values.detach()[:, 1:], (0, 1))
     return masked(to_go(rewards, response_mask, gamma) - later, response_mask)
 
 
-def reward_of_the_token_alone(rewards, values, response_mask, gamma):
+def reward_of_the_token_alone(
+    rewards: Tensor, values: Tensor, response_mask: Tensor, gamma: float
+) -> Tensor:
     return masked(rewards - values.detach(), response_mask)
 
 

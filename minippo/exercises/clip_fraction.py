@@ -1,12 +1,19 @@
 """Exercise of notebook 12: the share of real tokens at which the clip holds."""
 
 import torch
+from torch import Tensor
 
-from minippo.exercises.engine import Exercise, Mistake, mask_of_lengths
+from minippo.exercises.engine import Case, Exercise, Mistake, mask_of_lengths
 from minippo.ppo import ppo_diagnostics
 
 
-def reference(logprobs, old_logprobs, advantages, response_mask, cliprange):
+def reference(
+    logprobs: Tensor,
+    old_logprobs: Tensor,
+    advantages: Tensor,
+    response_mask: Tensor,
+    cliprange: float,
+) -> Tensor:
     """logprobs, old_logprobs, advantages, response_mask [B,T] -> policy/clipfrac_avg of equation
     (6.6), a scalar."""
     numbers = ppo_diagnostics(
@@ -19,7 +26,7 @@ def reference(logprobs, old_logprobs, advantages, response_mask, cliprange):
     return torch.tensor(numbers["policy/clipfrac_avg"], dtype=logprobs.dtype)
 
 
-def cases():
+def cases() -> list[Case]:
     """Ragged batches whose ratios leave the range on both sides; the padding holds numbers, or
     zeros as in a Rollout."""
     generator = torch.Generator().manual_seed(4)
@@ -48,79 +55,163 @@ def cases():
     return made
 
 
-def held(ratios, advantages, cliprange):
+def held(ratios: Tensor, advantages: Tensor | float, cliprange: float) -> Tensor:
     """Where the clipped branch is the smaller one, as numbers."""
     return (ratios.clamp(1 - cliprange, 1 + cliprange) * advantages < ratios * advantages).double()
 
 
-def ratios_of(logprobs, old_logprobs):
+def ratios_of(logprobs: Tensor, old_logprobs: Tensor) -> Tensor:
     return (logprobs - old_logprobs).exp()
 
 
-def mean_over(numbers, response_mask):
+def mean_over(numbers: Tensor, response_mask: Tensor) -> Tensor:
     return (numbers * response_mask).sum() / response_mask.sum()
 
 
-def over_all_slots(logprobs, old_logprobs, advantages, response_mask, cliprange):
+def over_all_slots(
+    logprobs: Tensor,
+    old_logprobs: Tensor,
+    advantages: Tensor,
+    response_mask: Tensor,
+    cliprange: float,
+) -> Tensor:
     return (held(ratios_of(logprobs, old_logprobs), advantages, cliprange) * response_mask).mean()
 
 
-def without_mask(logprobs, old_logprobs, advantages, response_mask, cliprange):
+def without_mask(
+    logprobs: Tensor,
+    old_logprobs: Tensor,
+    advantages: Tensor,
+    response_mask: Tensor,
+    cliprange: float,
+) -> Tensor:
     return held(ratios_of(logprobs, old_logprobs), advantages, cliprange).mean()
 
 
-def padding_counted(logprobs, old_logprobs, advantages, response_mask, cliprange):
+def padding_counted(
+    logprobs: Tensor,
+    old_logprobs: Tensor,
+    advantages: Tensor,
+    response_mask: Tensor,
+    cliprange: float,
+) -> Tensor:
     return (
         held(ratios_of(logprobs, old_logprobs), advantages, cliprange).sum() / response_mask.sum()
     )
 
 
-def outside_the_range(logprobs, old_logprobs, advantages, response_mask, cliprange):
+def outside_the_range(
+    logprobs: Tensor,
+    old_logprobs: Tensor,
+    advantages: Tensor,
+    response_mask: Tensor,
+    cliprange: float,
+) -> Tensor:
     return mean_over(
         ((ratios_of(logprobs, old_logprobs) - 1).abs() > cliprange).double(), response_mask
     )
 
 
-def ties_counted(logprobs, old_logprobs, advantages, response_mask, cliprange):
+def ties_counted(
+    logprobs: Tensor,
+    old_logprobs: Tensor,
+    advantages: Tensor,
+    response_mask: Tensor,
+    cliprange: float,
+) -> Tensor:
     ratios = ratios_of(logprobs, old_logprobs)
     clipped = ratios.clamp(1 - cliprange, 1 + cliprange) * advantages <= ratios * advantages
     return mean_over(clipped.double(), response_mask)
 
 
-def larger_branch(logprobs, old_logprobs, advantages, response_mask, cliprange):
+def larger_branch(
+    logprobs: Tensor,
+    old_logprobs: Tensor,
+    advantages: Tensor,
+    response_mask: Tensor,
+    cliprange: float,
+) -> Tensor:
     return mean_over(held(ratios_of(logprobs, old_logprobs), -advantages, cliprange), response_mask)
 
 
-def log_ratios(logprobs, old_logprobs, advantages, response_mask, cliprange):
+def log_ratios(
+    logprobs: Tensor,
+    old_logprobs: Tensor,
+    advantages: Tensor,
+    response_mask: Tensor,
+    cliprange: float,
+) -> Tensor:
     return mean_over(held(1 + logprobs - old_logprobs, advantages, cliprange), response_mask)
 
 
-def bare_log_ratios(logprobs, old_logprobs, advantages, response_mask, cliprange):
+def bare_log_ratios(
+    logprobs: Tensor,
+    old_logprobs: Tensor,
+    advantages: Tensor,
+    response_mask: Tensor,
+    cliprange: float,
+) -> Tensor:
     return mean_over(held(logprobs - old_logprobs, advantages, cliprange), response_mask)
 
 
-def turned_ratio(logprobs, old_logprobs, advantages, response_mask, cliprange):
+def turned_ratio(
+    logprobs: Tensor,
+    old_logprobs: Tensor,
+    advantages: Tensor,
+    response_mask: Tensor,
+    cliprange: float,
+) -> Tensor:
     return mean_over(held(ratios_of(old_logprobs, logprobs), advantages, cliprange), response_mask)
 
 
-def rows_first(logprobs, old_logprobs, advantages, response_mask, cliprange):
+def rows_first(
+    logprobs: Tensor,
+    old_logprobs: Tensor,
+    advantages: Tensor,
+    response_mask: Tensor,
+    cliprange: float,
+) -> Tensor:
     clipped = held(ratios_of(logprobs, old_logprobs), advantages, cliprange) * response_mask
     return (clipped.sum(dim=1) / response_mask.sum(dim=1)).mean()
 
 
-def counted(logprobs, old_logprobs, advantages, response_mask, cliprange):
+def counted(
+    logprobs: Tensor,
+    old_logprobs: Tensor,
+    advantages: Tensor,
+    response_mask: Tensor,
+    cliprange: float,
+) -> Tensor:
     return (held(ratios_of(logprobs, old_logprobs), advantages, cliprange) * response_mask).sum()
 
 
-def log_ratio_from_zero(logprobs, old_logprobs, advantages, response_mask, cliprange):
+def log_ratio_from_zero(
+    logprobs: Tensor,
+    old_logprobs: Tensor,
+    advantages: Tensor,
+    response_mask: Tensor,
+    cliprange: float,
+) -> Tensor:
     return mean_over(((logprobs - old_logprobs).abs() > cliprange).double(), response_mask)
 
 
-def without_advantages(logprobs, old_logprobs, advantages, response_mask, cliprange):
+def without_advantages(
+    logprobs: Tensor,
+    old_logprobs: Tensor,
+    advantages: Tensor,
+    response_mask: Tensor,
+    cliprange: float,
+) -> Tensor:
     return mean_over(held(ratios_of(logprobs, old_logprobs), 1.0, cliprange), response_mask)
 
 
-def only_above(logprobs, old_logprobs, advantages, response_mask, cliprange):
+def only_above(
+    logprobs: Tensor,
+    old_logprobs: Tensor,
+    advantages: Tensor,
+    response_mask: Tensor,
+    cliprange: float,
+) -> Tensor:
     return mean_over(
         ((ratios_of(logprobs, old_logprobs) > 1 + cliprange) & (advantages > 0)).double(),
         response_mask,

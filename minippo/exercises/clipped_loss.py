@@ -1,12 +1,21 @@
 """Exercise of notebook 11: PPO's clipped policy loss of a batch."""
 
-import torch
+from collections.abc import Callable
 
-from minippo.exercises.engine import Exercise, Mistake, mask_of_lengths
+import torch
+from torch import Tensor
+
+from minippo.exercises.engine import Case, Exercise, Mistake, mask_of_lengths
 from minippo.ppo import clipped_surrogate_loss, unclipped_surrogate_loss
 
 
-def reference(logprobs, old_logprobs, advantages, response_mask, cliprange):
+def reference(
+    logprobs: Tensor,
+    old_logprobs: Tensor,
+    advantages: Tensor,
+    response_mask: Tensor,
+    cliprange: float,
+) -> Tensor:
     """logprobs, old_logprobs, advantages [B,T], response_mask [B,T], cliprange a number -> scalar,
     to be minimised."""
     return clipped_surrogate_loss(
@@ -18,7 +27,7 @@ def reference(logprobs, old_logprobs, advantages, response_mask, cliprange):
     )
 
 
-def cases():
+def cases() -> list[Case]:
     """Ragged batches in which each sign of the advantage meets a ratio below, inside and above the
     range.
 
@@ -45,24 +54,30 @@ def cases():
     return made
 
 
-def repeated(shape, *numbers):
+def repeated(shape: tuple[int, int], *numbers: float) -> Tensor:
     """A tensor of this shape, filled with these numbers again and again."""
     count = shape[0] * shape[1]
     return torch.tensor(numbers, dtype=torch.float64).repeat(count)[:count].view(shape)
 
 
 def made_of(
-    combine=torch.minimum,
+    combine: Callable[[Tensor, Tensor], Tensor] = torch.minimum,
     *,
-    log_ratio=lambda new, old: new - old,
-    ratio_of=torch.exp,
-    clip=lambda r, e: r.clamp(1 - e, 1 + e),
-    average=lambda x, mask: x[mask].mean(),
-    sign=-1,
-):
+    log_ratio: Callable[[Tensor, Tensor], Tensor] = lambda new, old: new - old,
+    ratio_of: Callable[[Tensor], Tensor] = torch.exp,
+    clip: Callable[[Tensor, float], Tensor] = lambda r, e: r.clamp(1 - e, 1 + e),
+    average: Callable[[Tensor, Tensor], Tensor] = lambda x, mask: x[mask].mean(),
+    sign: int = -1,
+) -> Callable[..., Tensor]:
     """An answer in which one of the parts is replaced."""
 
-    def answer(logprobs, old_logprobs, advantages, response_mask, cliprange):
+    def answer(
+        logprobs: Tensor,
+        old_logprobs: Tensor,
+        advantages: Tensor,
+        response_mask: Tensor,
+        cliprange: float,
+    ) -> Tensor:
         ratio = ratio_of(log_ratio(logprobs, old_logprobs))
         return sign * average(
             combine(ratio * advantages, clip(ratio, cliprange) * advantages), response_mask
@@ -71,7 +86,13 @@ def made_of(
     return answer
 
 
-def unclipped(logprobs, old_logprobs, advantages, response_mask, cliprange):
+def unclipped(
+    logprobs: Tensor,
+    old_logprobs: Tensor,
+    advantages: Tensor,
+    response_mask: Tensor,
+    cliprange: float,
+) -> Tensor:
     return unclipped_surrogate_loss(
         logprobs=logprobs,
         old_logprobs=old_logprobs,
@@ -80,40 +101,64 @@ def unclipped(logprobs, old_logprobs, advantages, response_mask, cliprange):
     )
 
 
-def clip_of_the_product(logprobs, old_logprobs, advantages, response_mask, cliprange):
+def clip_of_the_product(
+    logprobs: Tensor,
+    old_logprobs: Tensor,
+    advantages: Tensor,
+    response_mask: Tensor,
+    cliprange: float,
+) -> Tensor:
     products = (logprobs - old_logprobs).exp() * advantages
     return -torch.minimum(products, products.clamp(1 - cliprange, 1 + cliprange))[
         response_mask
     ].mean()
 
 
-def smaller_ratio(logprobs, old_logprobs, advantages, response_mask, cliprange):
+def smaller_ratio(
+    logprobs: Tensor,
+    old_logprobs: Tensor,
+    advantages: Tensor,
+    response_mask: Tensor,
+    cliprange: float,
+) -> Tensor:
     ratio = (logprobs - old_logprobs).exp()
     return -(torch.minimum(ratio, ratio.clamp(1 - cliprange, 1 + cliprange)) * advantages)[
         response_mask
     ].mean()
 
 
-def one_ratio_per_response(logprobs, old_logprobs, advantages, response_mask, cliprange):
+def one_ratio_per_response(
+    logprobs: Tensor,
+    old_logprobs: Tensor,
+    advantages: Tensor,
+    response_mask: Tensor,
+    cliprange: float,
+) -> Tensor:
     summed = torch.where(response_mask, logprobs - old_logprobs, 0.0).sum(dim=1, keepdim=True)
     return reference(
         summed.expand_as(logprobs), torch.zeros_like(logprobs), advantages, response_mask, cliprange
     )
 
 
-def detached(logprobs, old_logprobs, advantages, response_mask, cliprange):
+def detached(
+    logprobs: Tensor,
+    old_logprobs: Tensor,
+    advantages: Tensor,
+    response_mask: Tensor,
+    cliprange: float,
+) -> Tensor:
     return reference(logprobs.detach(), old_logprobs, advantages, response_mask, cliprange)
 
 
-def mean_of_row_means(x, mask):
+def mean_of_row_means(x: Tensor, mask: Tensor) -> Tensor:
     return (torch.where(mask, x, 0.0).sum(dim=1) / mask.sum(dim=1)).mean()
 
 
-def mean_of_row_sums(x, mask):
+def mean_of_row_sums(x: Tensor, mask: Tensor) -> Tensor:
     return torch.where(mask, x, 0.0).sum(dim=1).mean()
 
 
-def padded_mean(x, mask):
+def padded_mean(x: Tensor, mask: Tensor) -> Tensor:
     return torch.where(mask, x, 0.0).mean()
 
 

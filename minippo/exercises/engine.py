@@ -2,13 +2,16 @@
 mistakes apart."""
 
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 TOLERANCE = 1e-4  # of answers in float32; the cases are made in float64
+Case = dict[str, Any]  # the arguments of one call
+Answer = Callable[..., Any]  # what a student has written returns anything
 MISTAKE_NAMES = (
     "shift",
     "mask",
@@ -45,7 +48,7 @@ class Mistake(NamedTuple):
 
     name: str
     message: str
-    function: Callable
+    function: Callable[..., Tensor]
 
 
 class Verdict(NamedTuple):
@@ -62,7 +65,7 @@ class Outcome(NamedTuple):
     that has one."""
 
     value: torch.Tensor
-    gradients: dict
+    gradients: dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -75,26 +78,28 @@ class Exercise:
     """
 
     name: str
-    reference: Callable
-    cases: Callable
-    mistakes: tuple
-    gradient_of: tuple = ()
+    reference: Callable[..., Tensor]
+    cases: Callable[[], list[Case]]
+    mistakes: tuple[Mistake, ...]
+    gradient_of: tuple[str, ...] = ()
 
-    def check(self, answer):
+    def check(self, answer: Answer) -> Verdict:
         """Print what is wrong with an answer, or that nothing is; returns the Verdict."""
         verdict = self.verdict(answer)
         print(f"{'passed' if verdict.passed else 'not yet'}: {verdict.message}")
         return verdict
 
-    def verdict(self, answer):
+    def verdict(self, answer: Answer) -> Verdict:
         cases = self.cases()
         wanted = [run(self.reference, case, self.gradient_of) for case in cases]
-        got = []
+        got: list[Outcome] = []
         for number, (case, right) in enumerate(zip(cases, wanted), start=1):
             try:
                 outcome = run(answer, case, self.gradient_of)
             except NotImplementedError:
                 return Verdict(False, None, "the function is not written yet")
+            except NoTensor as error:
+                return Verdict(False, None, f"case {number}: {error}")
             except Exception as error:  # whatever a student's code raises is for the student to see
                 if "unexpected keyword argument" in str(error):
                     return Verdict(
@@ -109,8 +114,6 @@ class Exercise:
                     f"case {number} raised {type(error).__name__}: {error} (in {line.name}: "
                     f"{line.line})",
                 )
-            if isinstance(outcome, str):
-                return Verdict(False, None, f"case {number}: {outcome}")
             if outcome.value.shape != right.value.shape:
                 return self._wrong(
                     cases,
@@ -128,7 +131,9 @@ class Exercise:
             )
         return self._wrong(cases, got, wanted, first_difference(got, wanted))
 
-    def _wrong(self, cases, got, wanted, otherwise):
+    def _wrong(
+        self, cases: list[Case], got: list[Outcome], wanted: list[Outcome], otherwise: str
+    ) -> Verdict:
         """The Verdict on outcomes that are not right: the mistake that gives the very same, or its
         values, or what differs."""
         known = []
@@ -145,8 +150,12 @@ class Exercise:
         return Verdict(False, None, otherwise)
 
 
-def run(function, case, gradient_of):
-    """The Outcome of a function on a case; a text where what it returned is no tensor."""
+class NoTensor(Exception):
+    """What a function returned, where that is no tensor."""
+
+
+def run(function: Answer, case: Case, gradient_of: Sequence[str]) -> Outcome:
+    """The Outcome of a function on a case; NoTensor where what it returned is none."""
     arguments = {
         name: value.clone().requires_grad_(name in gradient_of)
         if isinstance(value, torch.Tensor)
@@ -155,11 +164,11 @@ def run(function, case, gradient_of):
     }
     value = function(**arguments)
     if value is None:
-        return "the function returned None; is there a return?"
+        raise NoTensor("the function returned None; is there a return?")
     if isinstance(value, (int, float)):
         value = torch.tensor(float(value), dtype=torch.float64)
     if not isinstance(value, torch.Tensor):
-        return f"the result is a {type(value).__name__}, wanted a tensor"
+        raise NoTensor(f"the result is a {type(value).__name__}, wanted a tensor")
     value = value if value.is_floating_point() else value.double()
     if value.requires_grad and gradient_of:
         inputs = [arguments[name] for name in gradient_of]
@@ -177,27 +186,27 @@ def run(function, case, gradient_of):
     return Outcome(value.detach(), gradients)
 
 
-def mask_of_lengths(lengths, width):
+def mask_of_lengths(lengths: Sequence[int], width: int) -> Tensor:
     """[B] lengths -> [B,width] bool, row b True in its first lengths[b] slots: what the cases call
     response_mask."""
     return torch.arange(width) < torch.tensor(lengths)[:, None]
 
 
-def close(a, b):
+def close(a: Tensor, b: Tensor) -> bool:
     return a.shape == b.shape and torch.allclose(
         a.double(), b.double(), rtol=TOLERANCE, atol=TOLERANCE, equal_nan=True
     )
 
 
-def same_values(one, other):
+def same_values(one: Outcome, other: Outcome) -> bool:
     return close(one.value, other.value)
 
 
-def same_gradients(one, other):
+def same_gradients(one: Outcome, other: Outcome) -> bool:
     return all(close(one.gradients[name], other.gradients[name]) for name in one.gradients)
 
 
-def first_difference(got, wanted):
+def first_difference(got: Sequence[Outcome], wanted: Sequence[Outcome]) -> str:
     """Where an answer first differs, with both numbers."""
     for number, (one, right) in enumerate(zip(got, wanted), start=1):
         pairs = [("the result", one.value, right.value)]
@@ -211,15 +220,17 @@ def first_difference(got, wanted):
         ]
         for what, a, b in pairs:
             if not close(a, b):
-                if a.dim() == 0:
-                    return f"case {number}: {what} is {a.item():.4g}, wanted {b.item():.4g}"
-                differs = ~torch.isclose(
-                    a.double(), b.double(), rtol=TOLERANCE, atol=TOLERANCE, equal_nan=True
-                )
-                place = tuple(differs.nonzero()[0].tolist())
-                return (
-                    f"case {number}: {what} is {a[place].item():.4g} at {list(place)}, wanted "
-                    f"{b[place].item():.4g}; "
-                    f"{int(differs.sum())} of {differs.numel()} places differ"
-                )
+                return f"case {number}: {what} is {_both_numbers(a, b)}"
     raise AssertionError("nothing differs")
+
+
+def _both_numbers(a: Tensor, b: Tensor) -> str:
+    """The first number in which two tensors of one shape differ, in both of them."""
+    if a.dim() == 0:
+        return f"{a.item():.4g}, wanted {b.item():.4g}"
+    differs = ~torch.isclose(a.double(), b.double(), rtol=TOLERANCE, atol=TOLERANCE, equal_nan=True)
+    place = tuple(differs.nonzero()[0].tolist())
+    return (
+        f"{a[place].item():.4g} at {list(place)}, wanted {b[place].item():.4g}; "
+        f"{int(differs.sum())} of {differs.numel()} places differ"
+    )

@@ -1,19 +1,24 @@
 """Exercise of notebook 10: the Fisher matrix times a vector, by two derivatives of the KL and
 without the matrix."""
 
+from collections.abc import Callable
+
 import torch
+from torch import Tensor
 
 from minippo import trpo
-from minippo.exercises.engine import Exercise, Mistake
+from minippo.exercises.engine import Case, Exercise, Mistake
 
 
-def kl_gradient(kl, theta):
+def kl_gradient(kl: Callable[[Tensor], Tensor], theta: Tensor) -> tuple[Tensor, Tensor]:
     """(parameters that require grad, the gradient of the KL to them with its graph)."""
     theta = theta.clone().requires_grad_()
     return theta, trpo.flat_gradient(kl(theta), [theta], create_graph=True)
 
 
-def reference(kl, theta, vector, damping):
+def reference(
+    kl: Callable[[Tensor], Tensor], theta: Tensor, vector: Tensor, damping: float
+) -> Tensor:
     """kl(theta) -> scalar, 0 at this theta [N]; vector [N] -> F vector + damping vector, [N]."""
     theta, slope = kl_gradient(kl, theta)
     return trpo.fisher_vector_product(
@@ -21,53 +26,67 @@ def reference(kl, theta, vector, damping):
     )
 
 
-def cases():
+def cases() -> list[Case]:
     """Policies of a few states whose logits share their parameters, so that F is not diagonal."""
     generator = torch.Generator().manual_seed(10)
     return [make_case(generator, *sizes) for sizes in ((5, 2, 3, 0.3), (4, 3, 4, 0.05))]
 
 
-def make_case(generator, N, states, V, damping):
+def make_case(generator: torch.Generator, N: int, states: int, V: int, damping: float) -> Case:
     to_logits = torch.randn(states * V, N, generator=generator, dtype=torch.float64)
     theta, vector = (torch.randn(N, generator=generator, dtype=torch.float64) for _ in range(2))
 
-    def logits(numbers):
+    def logits(numbers: Tensor) -> Tensor:
         return (to_logits @ torch.tanh(numbers)).view(1, states, V)
 
     old_logits, mask = logits(theta), torch.ones(1, states, dtype=torch.bool)
 
-    def kl(numbers):
+    def kl(numbers: Tensor) -> Tensor:
         return trpo.mean_kl(logits=logits(numbers), old_logits=old_logits, response_mask=mask)
 
     return {"kl": kl, "theta": theta, "vector": vector, "damping": damping}
 
 
-def first_derivative_only(kl, theta, vector, damping):
+def first_derivative_only(
+    kl: Callable[[Tensor], Tensor], theta: Tensor, vector: Tensor, damping: float
+) -> Tensor:
     _, slope = kl_gradient(kl, theta)
     return (slope * vector).detach() + damping * vector
 
 
-def without_damping(kl, theta, vector, damping):
+def without_damping(
+    kl: Callable[[Tensor], Tensor], theta: Tensor, vector: Tensor, damping: float
+) -> Tensor:
     return reference(kl, theta, vector, 0.0)
 
 
-def damping_as_a_number(kl, theta, vector, damping):
+def damping_as_a_number(
+    kl: Callable[[Tensor], Tensor], theta: Tensor, vector: Tensor, damping: float
+) -> Tensor:
     return reference(kl, theta, vector, 0.0) + damping
 
 
-def damping_times_the_product(kl, theta, vector, damping):
+def damping_times_the_product(
+    kl: Callable[[Tensor], Tensor], theta: Tensor, vector: Tensor, damping: float
+) -> Tensor:
     return (1 + damping) * reference(kl, theta, vector, 0.0)
 
 
-def sum_of_the_gradient(kl, theta, vector, damping):
+def sum_of_the_gradient(
+    kl: Callable[[Tensor], Tensor], theta: Tensor, vector: Tensor, damping: float
+) -> Tensor:
     return reference(kl, theta, torch.ones_like(vector), 0.0) * vector + damping * vector
 
 
-def vector_left_out(kl, theta, vector, damping):
+def vector_left_out(
+    kl: Callable[[Tensor], Tensor], theta: Tensor, vector: Tensor, damping: float
+) -> Tensor:
     return reference(kl, theta, torch.ones_like(vector), 0.0) + damping * vector
 
 
-def diagonal(kl, theta, vector, damping):
+def diagonal(
+    kl: Callable[[Tensor], Tensor], theta: Tensor, vector: Tensor, damping: float
+) -> Tensor:
     axes = torch.eye(len(theta), dtype=theta.dtype)
     return (
         torch.stack([reference(kl, theta, axis, 0.0) @ axis for axis in axes]) * vector
@@ -75,27 +94,35 @@ def diagonal(kl, theta, vector, damping):
     )
 
 
-def both_sides(kl, theta, vector, damping):
+def both_sides(
+    kl: Callable[[Tensor], Tensor], theta: Tensor, vector: Tensor, damping: float
+) -> Tensor:
     return vector @ reference(kl, theta, vector, damping)
 
 
-def inverse(kl, theta, vector, damping):
+def inverse(
+    kl: Callable[[Tensor], Tensor], theta: Tensor, vector: Tensor, damping: float
+) -> Tensor:
     axes = torch.eye(len(theta), dtype=theta.dtype)
     return torch.linalg.solve(
         torch.stack([reference(kl, theta, axis, damping) for axis in axes]), vector
     )
 
 
-def wrong_sign(kl, theta, vector, damping):
+def wrong_sign(
+    kl: Callable[[Tensor], Tensor], theta: Tensor, vector: Tensor, damping: float
+) -> Tensor:
     return -reference(kl, theta, vector, 0.0) + damping * vector
 
 
-def finite_step(kl, theta, vector, damping):
+def finite_step(
+    kl: Callable[[Tensor], Tensor], theta: Tensor, vector: Tensor, damping: float
+) -> Tensor:
     """The gradient at theta + vector: at theta it is 0, so this is the difference of the two."""
     return kl_gradient(kl, theta + vector)[1].detach() + damping * vector
 
 
-def half(kl, theta, vector, damping):
+def half(kl: Callable[[Tensor], Tensor], theta: Tensor, vector: Tensor, damping: float) -> Tensor:
     return reference(kl, theta, vector, 0.0) / 2 + damping * vector
 
 

@@ -1,12 +1,17 @@
 """Exercise of notebook 07: generalised advantage estimates of ragged responses."""
 
-import torch
+from collections.abc import Callable
 
-from minippo.exercises.engine import Exercise, Mistake, mask_of_lengths
+import torch
+from torch import Tensor
+
+from minippo.exercises.engine import Case, Exercise, Mistake, mask_of_lengths
 from minippo.gae import gae_advantages, td_residuals
 
 
-def reference(rewards, values, response_mask, gamma, lam):
+def reference(
+    rewards: Tensor, values: Tensor, response_mask: Tensor, gamma: float, lam: float
+) -> Tensor:
     """rewards, values [B,T] float, response_mask [B,T] bool, two numbers -> advantages [B,T], 0
     where the mask is False."""
     return gae_advantages(
@@ -14,7 +19,7 @@ def reference(rewards, values, response_mask, gamma, lam):
     )
 
 
-def cases():
+def cases() -> list[Case]:
     """Two ragged batches with gamma and lam below 1; what stands in the padding is not 0."""
     generator = torch.Generator().manual_seed(7)
     made = []
@@ -33,12 +38,12 @@ def cases():
     return made
 
 
-def following(x):
+def following(x: Tensor) -> Tensor:
     """What stands in the next slot, and 0 in the last."""
     return torch.nn.functional.pad(x[:, 1:], (0, 1))
 
 
-def discounted(deltas, factor):
+def discounted(deltas: Tensor, factor: float) -> Tensor:
     """sum_l factor^l delta_{t+l}."""
     sums = deltas
     for _ in range(deltas.shape[1] - 1):
@@ -46,11 +51,11 @@ def discounted(deltas, factor):
     return sums
 
 
-def masked(x, mask):
+def masked(x: Tensor, mask: Tensor) -> Tensor:
     return torch.where(mask, x, 0.0)
 
 
-def of_masked(make):
+def of_masked(make: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """An answer make(rewards, values, mask, gamma, lam) on inputs that are 0 in the padding, with a
     masked result."""
     return lambda rewards, values, response_mask, gamma, lam: masked(
@@ -61,24 +66,32 @@ def of_masked(make):
     )
 
 
-def deltas_of(rewards, values, mask, gamma):
+def deltas_of(rewards: Tensor, values: Tensor, mask: Tensor, gamma: float) -> Tensor:
     return td_residuals(rewards=rewards, values=values, response_mask=mask, gamma=gamma)
 
 
-def value_after_the_end(rewards, values, response_mask, gamma, lam):
+def value_after_the_end(
+    rewards: Tensor, values: Tensor, response_mask: Tensor, gamma: float, lam: float
+) -> Tensor:
     deltas = masked(rewards + gamma * following(values) - values, response_mask)
     return discounted(deltas, gamma * lam)
 
 
-def padding_everywhere(rewards, values, response_mask, gamma, lam):
+def padding_everywhere(
+    rewards: Tensor, values: Tensor, response_mask: Tensor, gamma: float, lam: float
+) -> Tensor:
     return discounted(rewards + gamma * following(values) - values, gamma * lam)
 
 
-def padding_runs_back(rewards, values, response_mask, gamma, lam):
+def padding_runs_back(
+    rewards: Tensor, values: Tensor, response_mask: Tensor, gamma: float, lam: float
+) -> Tensor:
     return masked(padding_everywhere(rewards, values, response_mask, gamma, lam), response_mask)
 
 
-def one_slot_late(rewards, values, response_mask, gamma, lam):
+def one_slot_late(
+    rewards: Tensor, values: Tensor, response_mask: Tensor, gamma: float, lam: float
+) -> Tensor:
     """The mask of slot t where that of slot t + 1 is meant: whether there is a next token."""
     running, columns = torch.zeros(len(rewards), dtype=rewards.dtype), []
     next_values = following(values)
@@ -91,38 +104,44 @@ def one_slot_late(rewards, values, response_mask, gamma, lam):
     return masked(torch.stack(columns, dim=1), response_mask)
 
 
-def bootstrap_from_itself(rewards, values, mask, gamma, lam):
+def bootstrap_from_itself(
+    rewards: Tensor, values: Tensor, mask: Tensor, gamma: float, lam: float
+) -> Tensor:
     """V(s_T) for the value after the end of the last slot, as if the response had been cut off."""
     last = torch.cat((values[:, 1:], values[:, -1:]), dim=1)
     return discounted(masked(rewards + gamma * last - values, mask), gamma * lam)
 
 
-def rolled(of_pads):
+def rolled(of_pads: bool) -> Callable[..., Tensor]:
     """torch.roll for the next value; with of_pads the slots after the end have residuals as
     well."""
 
-    def answer(rewards, values, mask, gamma, lam):
+    def answer(rewards: Tensor, values: Tensor, mask: Tensor, gamma: float, lam: float) -> Tensor:
         deltas = rewards + gamma * torch.roll(values, -1, dims=1) - values
         return discounted(deltas if of_pads else masked(deltas, mask), gamma * lam)
 
     return of_masked(answer)
 
 
-def back_by_one(rewards, values, mask, gamma, lam):
+def back_by_one(rewards: Tensor, values: Tensor, mask: Tensor, gamma: float, lam: float) -> Tensor:
     deltas = deltas_of(rewards, values, mask, gamma)
     return deltas + gamma * lam * following(deltas)
 
 
-def forwards(rewards, values, mask, gamma, lam):
+def forwards(rewards: Tensor, values: Tensor, mask: Tensor, gamma: float, lam: float) -> Tensor:
     deltas = deltas_of(rewards, values, mask, gamma)
     return discounted(deltas.flip(1), gamma * lam).flip(1)
 
 
-def values_changed_places(rewards, values, mask, gamma, lam):
+def values_changed_places(
+    rewards: Tensor, values: Tensor, mask: Tensor, gamma: float, lam: float
+) -> Tensor:
     return discounted(masked(rewards + gamma * values - following(values), mask), gamma * lam)
 
 
-def without_own_value(rewards, values, mask, gamma, lam):
+def without_own_value(
+    rewards: Tensor, values: Tensor, mask: Tensor, gamma: float, lam: float
+) -> Tensor:
     return discounted(masked(rewards + gamma * following(values), mask), gamma * lam)
 
 

@@ -1,20 +1,23 @@
 """Exercise of notebook 09: three estimates of KL(policy || reference) from the log-probabilities of
 sampled tokens."""
 
-import torch
+from collections.abc import Callable
 
-from minippo.exercises.engine import Exercise, Mistake, mask_of_lengths
+import torch
+from torch import Tensor
+
+from minippo.exercises.engine import Case, Exercise, Mistake, mask_of_lengths
 from minippo.kl import kl_k1, kl_k2, kl_k3
 
 
-def reference(logprobs, ref_logprobs, response_mask):
+def reference(logprobs: Tensor, ref_logprobs: Tensor, response_mask: Tensor) -> Tensor:
     """logprobs, ref_logprobs [B,T], response_mask [B,T] -> k1, k2, k3 as [3,B,T], 0 where the mask
     is False."""
     estimates = [k(logprobs=logprobs, ref_logprobs=ref_logprobs) for k in (kl_k1, kl_k2, kl_k3)]
     return torch.where(response_mask, torch.stack(estimates), 0.0)
 
 
-def cases():
+def cases() -> list[Case]:
     """Two ragged batches, the two policies far enough apart that no two formulas agree."""
     generator = torch.Generator().manual_seed(9)
     made = []
@@ -33,10 +36,15 @@ def cases():
     return made
 
 
-def made_of(k1=lambda d: d, k2=lambda d: d**2 / 2, k3=lambda d: torch.expm1(-d) + d, mask=True):
+def made_of(
+    k1: Callable[[Tensor], Tensor] = lambda d: d,
+    k2: Callable[[Tensor], Tensor] = lambda d: d**2 / 2,
+    k3: Callable[[Tensor], Tensor] = lambda d: torch.expm1(-d) + d,
+    mask: bool = True,
+) -> Callable[..., Tensor]:
     """An answer in which some of the three formulas, or the mask, are replaced."""
 
-    def answer(logprobs, ref_logprobs, response_mask):
+    def answer(logprobs: Tensor, ref_logprobs: Tensor, response_mask: Tensor) -> Tensor:
         d = logprobs - ref_logprobs
         stacked = torch.stack([k1(d), k2(d), k3(d)])
         return torch.where(response_mask, stacked, 0.0) if mask else stacked
@@ -44,23 +52,23 @@ def made_of(k1=lambda d: d, k2=lambda d: d**2 / 2, k3=lambda d: torch.expm1(-d) 
     return answer
 
 
-def turned_around(logprobs, ref_logprobs, response_mask):
+def turned_around(logprobs: Tensor, ref_logprobs: Tensor, response_mask: Tensor) -> Tensor:
     return made_of()(ref_logprobs, logprobs, response_mask)
 
 
-def detached(logprobs, ref_logprobs, response_mask):
+def detached(logprobs: Tensor, ref_logprobs: Tensor, response_mask: Tensor) -> Tensor:
     return reference(logprobs.detach(), ref_logprobs, response_mask)
 
 
-def of_probabilities(logprobs, ref_logprobs, response_mask):
+def of_probabilities(logprobs: Tensor, ref_logprobs: Tensor, response_mask: Tensor) -> Tensor:
     return made_of()(logprobs.exp(), ref_logprobs.exp(), response_mask)
 
 
-def weighed(logprobs, ref_logprobs, response_mask):
+def weighed(logprobs: Tensor, ref_logprobs: Tensor, response_mask: Tensor) -> Tensor:
     return made_of(k1=lambda d: logprobs.exp() * d)(logprobs, ref_logprobs, response_mask)
 
 
-def mean_over_tokens(logprobs, ref_logprobs, response_mask):
+def mean_over_tokens(logprobs: Tensor, ref_logprobs: Tensor, response_mask: Tensor) -> Tensor:
     return reference(logprobs, ref_logprobs, response_mask).sum(dim=(1, 2)) / response_mask.sum()
 
 

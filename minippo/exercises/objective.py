@@ -1,14 +1,26 @@
 """Exercise of notebook 00: what RLHF maximises, E[score] - kl_coef * KL, from one batch."""
 
-import torch
+from collections.abc import Callable
+from typing import NamedTuple
 
-from minippo.exercises.engine import Exercise, Mistake, mask_of_lengths
+import torch
+from torch import Tensor
+
+from minippo.exercises.engine import Case, Exercise, Mistake, mask_of_lengths
 from minippo.kl import kl_k1
 from minippo.masked import zero_padding
 from minippo.rollout import apply_eos_rule
 
 
-def reference(scores, ended, logprobs, ref_logprobs, response_mask, kl_coef, no_eos_score):
+def reference(
+    scores: Tensor,
+    ended: Tensor,
+    logprobs: Tensor,
+    ref_logprobs: Tensor,
+    response_mask: Tensor,
+    kl_coef: float,
+    no_eos_score: float,
+) -> Tensor:
     """scores [B], ended [B]; logprobs, ref_logprobs, response_mask [B,T] -> scalar."""
     ruled = apply_eos_rule(scores, ended, no_eos_score=no_eos_score, missing_eos_penalty=0.0)
     k1 = zero_padding(
@@ -17,7 +29,7 @@ def reference(scores, ended, logprobs, ref_logprobs, response_mask, kl_coef, no_
     return (ruled - kl_coef * k1.sum(dim=1)).mean()
 
 
-def cases():
+def cases() -> list[Case]:
     """Ragged batches, each with responses that did not end; the padding holds numbers."""
     generator = torch.Generator().manual_seed(2)
     made = []
@@ -46,124 +58,111 @@ def cases():
     return made
 
 
-def pieces(scores, ended, logprobs, ref_logprobs, response_mask, no_eos_score):
-    """(scores after the EOS rule, log pi - log pi_ref with 0 in the padding)."""
-    return torch.where(ended, scores, no_eos_score), torch.where(
-        response_mask, logprobs - ref_logprobs, 0.0
-    )
+class Given(NamedTuple):
+    """The arguments of one call, for the mistakes."""
+
+    scores: Tensor
+    ended: Tensor
+    logprobs: Tensor
+    ref_logprobs: Tensor
+    response_mask: Tensor
+    kl_coef: float
+    no_eos_score: float
+
+    def ruled(self) -> Tensor:
+        """The scores after the EOS rule."""
+        return torch.where(self.ended, self.scores, self.no_eos_score)
+
+    def k1(self) -> Tensor:
+        """log pi - log pi_ref, 0 in the padding."""
+        return torch.where(self.response_mask, self.logprobs - self.ref_logprobs, 0.0)
 
 
-def priced(scores, ended, logprobs, ref_logprobs, response_mask, kl_coef, no_eos_score):
+def mistaken(formula: Callable[[Given], Tensor]) -> Callable[..., Tensor]:
+    """The function with the exercise's arguments that computes this formula."""
+    return lambda **arguments: formula(Given(**arguments))
+
+
+def priced(given: Given) -> Tensor:
     """The objective at any price, also one below 0."""
-    ruled, k1 = pieces(scores, ended, logprobs, ref_logprobs, response_mask, no_eos_score)
-    return (ruled - kl_coef * k1.sum(dim=1)).mean()
+    return (given.ruled() - given.kl_coef * given.k1().sum(dim=1)).mean()
 
 
-def kl_added(scores, ended, logprobs, ref_logprobs, response_mask, kl_coef, no_eos_score):
-    return priced(scores, ended, logprobs, ref_logprobs, response_mask, -kl_coef, no_eos_score)
+def kl_added(given: Given) -> Tensor:
+    return priced(given._replace(kl_coef=-given.kl_coef))
 
 
-def without_price(scores, ended, logprobs, ref_logprobs, response_mask, kl_coef, no_eos_score):
-    return priced(scores, ended, logprobs, ref_logprobs, response_mask, 0.0, no_eos_score)
+def without_price(given: Given) -> Tensor:
+    return priced(given._replace(kl_coef=0.0))
 
 
-def at_full_price(scores, ended, logprobs, ref_logprobs, response_mask, kl_coef, no_eos_score):
-    return priced(scores, ended, logprobs, ref_logprobs, response_mask, 1.0, no_eos_score)
+def at_full_price(given: Given) -> Tensor:
+    return priced(given._replace(kl_coef=1.0))
 
 
-def without_mask(scores, ended, logprobs, ref_logprobs, response_mask, kl_coef, no_eos_score):
-    return priced(
-        scores, ended, logprobs, ref_logprobs, torch.ones_like(response_mask), kl_coef, no_eos_score
-    )
+def without_mask(given: Given) -> Tensor:
+    return priced(given._replace(response_mask=torch.ones_like(given.response_mask)))
 
 
-def mean_over_tokens(scores, ended, logprobs, ref_logprobs, response_mask, kl_coef, no_eos_score):
-    ruled, k1 = pieces(scores, ended, logprobs, ref_logprobs, response_mask, no_eos_score)
-    return ruled.mean() - kl_coef * k1.sum() / response_mask.sum()
+def mean_over_tokens(given: Given) -> Tensor:
+    return given.ruled().mean() - given.kl_coef * given.k1().sum() / given.response_mask.sum()
 
 
-def mean_within_rows(scores, ended, logprobs, ref_logprobs, response_mask, kl_coef, no_eos_score):
-    ruled, k1 = pieces(scores, ended, logprobs, ref_logprobs, response_mask, no_eos_score)
-    return (ruled - kl_coef * k1.sum(dim=1) / response_mask.sum(dim=1)).mean()
+def mean_within_rows(given: Given) -> Tensor:
+    means = given.k1().sum(dim=1) / given.response_mask.sum(dim=1)
+    return (given.ruled() - given.kl_coef * means).mean()
 
 
-def mean_over_slots(scores, ended, logprobs, ref_logprobs, response_mask, kl_coef, no_eos_score):
-    ruled, k1 = pieces(scores, ended, logprobs, ref_logprobs, response_mask, no_eos_score)
-    return ruled.mean() - kl_coef * k1.mean()
+def mean_over_slots(given: Given) -> Tensor:
+    return given.ruled().mean() - given.kl_coef * given.k1().mean()
 
 
-def kl_of_the_batch(scores, ended, logprobs, ref_logprobs, response_mask, kl_coef, no_eos_score):
-    ruled, k1 = pieces(scores, ended, logprobs, ref_logprobs, response_mask, no_eos_score)
-    return ruled.mean() - kl_coef * k1.sum()
+def kl_of_the_batch(given: Given) -> Tensor:
+    return given.ruled().mean() - given.kl_coef * given.k1().sum()
 
 
-def total(scores, ended, logprobs, ref_logprobs, response_mask, kl_coef, no_eos_score):
-    return len(scores) * priced(
-        scores, ended, logprobs, ref_logprobs, response_mask, kl_coef, no_eos_score
-    )
+def total(given: Given) -> Tensor:
+    return len(given.scores) * priced(given)
 
 
-def without_eos_rule(scores, ended, logprobs, ref_logprobs, response_mask, kl_coef, no_eos_score):
-    return priced(
-        scores, torch.ones_like(ended), logprobs, ref_logprobs, response_mask, kl_coef, no_eos_score
-    )
+def without_eos_rule(given: Given) -> Tensor:
+    return priced(given._replace(ended=torch.ones_like(given.ended)))
 
 
-def eos_rule_turned(scores, ended, logprobs, ref_logprobs, response_mask, kl_coef, no_eos_score):
-    return priced(scores, ~ended, logprobs, ref_logprobs, response_mask, kl_coef, no_eos_score)
+def eos_rule_turned(given: Given) -> Tensor:
+    return priced(given._replace(ended=~given.ended))
 
 
-def eos_rule_as_penalty(
-    scores, ended, logprobs, ref_logprobs, response_mask, kl_coef, no_eos_score
-):
-    lowered = torch.where(ended, scores, scores + no_eos_score)
-    return priced(
-        lowered,
-        torch.ones_like(ended),
-        logprobs,
-        ref_logprobs,
-        response_mask,
-        kl_coef,
-        no_eos_score,
-    )
+def eos_rule_as_penalty(given: Given) -> Tensor:
+    lowered = torch.where(given.ended, given.scores, given.scores + given.no_eos_score)
+    return without_eos_rule(given._replace(scores=lowered))
 
 
-def unended_left_out(scores, ended, logprobs, ref_logprobs, response_mask, kl_coef, no_eos_score):
-    rows = (x[ended] for x in (scores, ended, logprobs, ref_logprobs, response_mask))
-    return priced(*rows, kl_coef, no_eos_score)
+def unended_left_out(given: Given) -> Tensor:
+    rows = {name: x[given.ended] for name, x in given._asdict().items() if isinstance(x, Tensor)}
+    return priced(given._replace(**rows))
 
 
-def unended_scores_left_out(
-    scores, ended, logprobs, ref_logprobs, response_mask, kl_coef, no_eos_score
-):
-    _, k1 = pieces(scores, ended, logprobs, ref_logprobs, response_mask, no_eos_score)
-    return scores[ended].mean() - kl_coef * k1.sum(dim=1).mean()
+def unended_scores_left_out(given: Given) -> Tensor:
+    return given.scores[given.ended].mean() - given.kl_coef * given.k1().sum(dim=1).mean()
 
 
-def one_per_response(scores, ended, logprobs, ref_logprobs, response_mask, kl_coef, no_eos_score):
-    ruled, k1 = pieces(scores, ended, logprobs, ref_logprobs, response_mask, no_eos_score)
-    return ruled - kl_coef * k1.sum(dim=1)
+def one_per_response(given: Given) -> Tensor:
+    return given.ruled() - given.kl_coef * given.k1().sum(dim=1)
 
 
-def weighted_by_probability(
-    scores, ended, logprobs, ref_logprobs, response_mask, kl_coef, no_eos_score
-):
-    ruled, k1 = pieces(scores, ended, logprobs, ref_logprobs, response_mask, no_eos_score)
-    return (
-        ruled - kl_coef * torch.where(response_mask, logprobs.exp() * k1, 0.0).sum(dim=1)
-    ).mean()
+def weighted_by_probability(given: Given) -> Tensor:
+    weighted = torch.where(given.response_mask, given.logprobs.exp() * given.k1(), 0.0)
+    return (given.ruled() - given.kl_coef * weighted.sum(dim=1)).mean()
 
 
-def absolute_kl(scores, ended, logprobs, ref_logprobs, response_mask, kl_coef, no_eos_score):
-    ruled, k1 = pieces(scores, ended, logprobs, ref_logprobs, response_mask, no_eos_score)
-    return (ruled - kl_coef * k1.abs().sum(dim=1)).mean()
+def absolute_kl(given: Given) -> Tensor:
+    return (given.ruled() - given.kl_coef * given.k1().abs().sum(dim=1)).mean()
 
 
-def ratio_of_probabilities(
-    scores, ended, logprobs, ref_logprobs, response_mask, kl_coef, no_eos_score
-):
-    ruled, k1 = pieces(scores, ended, logprobs, ref_logprobs, response_mask, no_eos_score)
-    return (ruled - kl_coef * torch.where(response_mask, k1.exp(), 0.0).sum(dim=1)).mean()
+def ratio_of_probabilities(given: Given) -> Tensor:
+    ratios = torch.where(given.response_mask, given.k1().exp(), 0.0)
+    return (given.ruled() - given.kl_coef * ratios.sum(dim=1)).mean()
 
 
 MISTAKES = (
@@ -172,98 +171,100 @@ MISTAKES = (
         "the KL is paid to the policy: either it is added, or the "
         "difference of log-probabilities is the "
         "wrong way round (policy minus reference, and that is subtracted)",
-        kl_added,
+        mistaken(kl_added),
     ),
     Mistake(
-        "scale", "the KL has no part in it: distance from the reference has a price", without_price
+        "scale",
+        "the KL has no part in it: distance from the reference has a price",
+        mistaken(without_price),
     ),
-    Mistake("scale", "the KL is subtracted as it is; a nat costs kl_coef", at_full_price),
+    Mistake("scale", "the KL is subtracted as it is; a nat costs kl_coef", mistaken(at_full_price)),
     Mistake(
         "mask",
         "slots after the end of a response are in the KL: what "
         "stands there belongs to nobody, use the "
         "mask",
-        without_mask,
+        mistaken(without_mask),
     ),
     Mistake(
         "mean for sum",
         "this is the KL per token; the price is for the whole response, so the tokens of a "
         "response are summed, and then comes the mean over responses",
-        mean_over_tokens,
+        mistaken(mean_over_tokens),
     ),
     Mistake(
         "mean for sum",
         "the KL is averaged within each response, so that a long response pays no more than a "
         "short one; sum over its tokens",
-        mean_within_rows,
+        mistaken(mean_within_rows),
     ),
     Mistake(
         "mean for sum",
         "the KL is averaged over all slots, pads included; sum over the tokens of a response, then "
         "take the mean over responses",
-        mean_over_slots,
+        mistaken(mean_over_slots),
     ),
     Mistake(
         "sum for mean",
         "the KL is summed over the whole batch, so it grows with the number of responses; it needs "
         "a mean over responses as the score does",
-        kl_of_the_batch,
+        mistaken(kl_of_the_batch),
     ),
     Mistake(
         "sum for mean",
         "this is the sum over the responses; an expectation is estimated by the mean",
-        total,
+        mistaken(total),
     ),
     Mistake(
         "EOS",
         "a response that did not end keeps its score: the EOS rule gives it no_eos_score instead",
-        without_eos_rule,
+        mistaken(without_eos_rule),
     ),
     Mistake(
         "EOS",
         "the EOS rule is the wrong way round: the responses that ended keep their scores",
-        eos_rule_turned,
+        mistaken(eos_rule_turned),
     ),
     Mistake(
         "EOS",
         "no_eos_score is added to the score of a response that did "
         "not end; the rule replaces that score",
-        eos_rule_as_penalty,
+        mistaken(eos_rule_as_penalty),
     ),
     Mistake(
         "EOS",
         "responses that did not end are left out of the mean: not ending would then cost nothing",
-        unended_left_out,
+        mistaken(unended_left_out),
     ),
     Mistake(
         "EOS",
         "the scores of responses that did not end are left out of the mean; they count as "
         "no_eos_score",
-        unended_scores_left_out,
+        mistaken(unended_scores_left_out),
     ),
     Mistake(
         "batch",
         "one number per response; the objective is the mean over the batch",
-        one_per_response,
+        mistaken(one_per_response),
     ),
     Mistake(
         "formula",
         "the differences are multiplied with the probabilities; the tokens were drawn with these "
         "probabilities, so a mean over the samples has them in it already",
-        weighted_by_probability,
+        mistaken(weighted_by_probability),
     ),
     Mistake(
         "formula",
         "the absolute values of the differences are summed; single "
         "differences may be negative, and "
         "only with their signs does the sum estimate the KL",
-        absolute_kl,
+        mistaken(absolute_kl),
     ),
     Mistake(
         "log",
         "these are ratios of probabilities; the KL is made of their logarithms, the differences of "
         "log-probabilities",
-        ratio_of_probabilities,
+        mistaken(ratio_of_probabilities),
     ),
 )
 

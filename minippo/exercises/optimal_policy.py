@@ -1,19 +1,22 @@
 """Exercise of notebook 13: the best policy there can be, over all responses that are listed."""
 
 import torch
+from torch import Tensor
 
-from minippo.exercises.engine import Exercise, Mistake
+from minippo.exercises.engine import Case, Exercise, Mistake
 from minippo.masked import zero_padding
 
 
-def reference(ref_logprobs, response_mask, scores, kl_coef):
+def reference(
+    ref_logprobs: Tensor, response_mask: Tensor, scores: Tensor, kl_coef: float
+) -> Tensor:
     """ref_logprobs [M,N,T] and response_mask [M,N,T] of N responses to each of M prompts, scores
     [M,N] -> log pi* [M,N]."""
     log_ref = zero_padding(values=ref_logprobs, mask=response_mask).sum(dim=-1)  # [M,N,T] -> [M,N]
     return torch.log_softmax(log_ref + scores / kl_coef, dim=-1)
 
 
-def cases():
+def cases() -> list[Case]:
     """Ragged responses; in the last case score / kl_coef is larger than exp can take."""
     generator = torch.Generator().manual_seed(6)
     made = []
@@ -33,75 +36,105 @@ def cases():
     return made
 
 
-def whole_logprobs(ref_logprobs, response_mask):
+def whole_logprobs(ref_logprobs: Tensor, response_mask: Tensor) -> Tensor:
     return torch.where(response_mask, ref_logprobs, 0.0).sum(dim=-1)
 
 
-def without_mask(ref_logprobs, response_mask, scores, kl_coef):
+def without_mask(
+    ref_logprobs: Tensor, response_mask: Tensor, scores: Tensor, kl_coef: float
+) -> Tensor:
     return torch.log_softmax(ref_logprobs.sum(dim=-1) + scores / kl_coef, dim=-1)
 
 
-def mean_logprob(ref_logprobs, response_mask, scores, kl_coef):
+def mean_logprob(
+    ref_logprobs: Tensor, response_mask: Tensor, scores: Tensor, kl_coef: float
+) -> Tensor:
     mean = whole_logprobs(ref_logprobs, response_mask) / response_mask.sum(dim=-1)
     return torch.log_softmax(mean + scores / kl_coef, dim=-1)
 
 
-def without_reference(ref_logprobs, response_mask, scores, kl_coef):
+def without_reference(
+    ref_logprobs: Tensor, response_mask: Tensor, scores: Tensor, kl_coef: float
+) -> Tensor:
     return torch.log_softmax(scores / kl_coef, dim=-1)
 
 
-def without_normalisation(ref_logprobs, response_mask, scores, kl_coef):
+def without_normalisation(
+    ref_logprobs: Tensor, response_mask: Tensor, scores: Tensor, kl_coef: float
+) -> Tensor:
     return whole_logprobs(ref_logprobs, response_mask) + scores / kl_coef
 
 
-def over_all_prompts(ref_logprobs, response_mask, scores, kl_coef):
+def over_all_prompts(
+    ref_logprobs: Tensor, response_mask: Tensor, scores: Tensor, kl_coef: float
+) -> Tensor:
     logits = whole_logprobs(ref_logprobs, response_mask) + scores / kl_coef
     return torch.log_softmax(logits.flatten(), dim=0).view_as(logits)
 
 
-def over_the_prompts(ref_logprobs, response_mask, scores, kl_coef):
+def over_the_prompts(
+    ref_logprobs: Tensor, response_mask: Tensor, scores: Tensor, kl_coef: float
+) -> Tensor:
     return torch.log_softmax(whole_logprobs(ref_logprobs, response_mask) + scores / kl_coef, dim=0)
 
 
-def product_of_two_policies(ref_logprobs, response_mask, scores, kl_coef):
+def product_of_two_policies(
+    ref_logprobs: Tensor, response_mask: Tensor, scores: Tensor, kl_coef: float
+) -> Tensor:
     whole = whole_logprobs(ref_logprobs, response_mask)
     return torch.log_softmax(whole, dim=-1) + torch.log_softmax(scores / kl_coef, dim=-1)
 
 
-def probability_plus_score(ref_logprobs, response_mask, scores, kl_coef):
+def probability_plus_score(
+    ref_logprobs: Tensor, response_mask: Tensor, scores: Tensor, kl_coef: float
+) -> Tensor:
     return torch.log_softmax(
         whole_logprobs(ref_logprobs, response_mask).exp() + scores / kl_coef, dim=-1
     )
 
 
-def times_coef(ref_logprobs, response_mask, scores, kl_coef):
+def times_coef(
+    ref_logprobs: Tensor, response_mask: Tensor, scores: Tensor, kl_coef: float
+) -> Tensor:
     return torch.log_softmax(whole_logprobs(ref_logprobs, response_mask) + scores * kl_coef, dim=-1)
 
 
-def without_coef(ref_logprobs, response_mask, scores, kl_coef):
+def without_coef(
+    ref_logprobs: Tensor, response_mask: Tensor, scores: Tensor, kl_coef: float
+) -> Tensor:
     return torch.log_softmax(whole_logprobs(ref_logprobs, response_mask) + scores, dim=-1)
 
 
-def wrong_sign(ref_logprobs, response_mask, scores, kl_coef):
+def wrong_sign(
+    ref_logprobs: Tensor, response_mask: Tensor, scores: Tensor, kl_coef: float
+) -> Tensor:
     return reference(ref_logprobs, response_mask, -scores, kl_coef)
 
 
-def probabilities(ref_logprobs, response_mask, scores, kl_coef):
+def probabilities(
+    ref_logprobs: Tensor, response_mask: Tensor, scores: Tensor, kl_coef: float
+) -> Tensor:
     return reference(ref_logprobs, response_mask, scores, kl_coef).exp()
 
 
-def with_plain_exponentials(ref_logprobs, response_mask, scores, kl_coef):
+def with_plain_exponentials(
+    ref_logprobs: Tensor, response_mask: Tensor, scores: Tensor, kl_coef: float
+) -> Tensor:
     weights = whole_logprobs(ref_logprobs, response_mask).exp() * (scores / kl_coef).exp()
     return (weights / weights.sum(dim=-1, keepdim=True)).log()
 
 
-def everything_divided(ref_logprobs, response_mask, scores, kl_coef):
+def everything_divided(
+    ref_logprobs: Tensor, response_mask: Tensor, scores: Tensor, kl_coef: float
+) -> Tensor:
     return torch.log_softmax(
         (whole_logprobs(ref_logprobs, response_mask) + scores) / kl_coef, dim=-1
     )
 
 
-def objective_of_it(ref_logprobs, response_mask, scores, kl_coef):
+def objective_of_it(
+    ref_logprobs: Tensor, response_mask: Tensor, scores: Tensor, kl_coef: float
+) -> Tensor:
     """kl_coef log Z of each prompt, [M]: what the best policy reaches, not what it is."""
     return kl_coef * torch.logsumexp(
         whole_logprobs(ref_logprobs, response_mask) + scores / kl_coef, dim=-1

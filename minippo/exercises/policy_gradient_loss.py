@@ -1,12 +1,13 @@
 """Exercise of notebook 03: the loss whose gradient is minus the policy gradient."""
 
 import torch
+from torch import Tensor
 
-from minippo.exercises.engine import Exercise, Mistake, mask_of_lengths
+from minippo.exercises.engine import Case, Exercise, Mistake, mask_of_lengths
 from minippo.policy_gradient import policy_gradient_loss
 
 
-def reference(logprobs, weights, response_mask):
+def reference(logprobs: Tensor, weights: Tensor, response_mask: Tensor) -> Tensor:
     """logprobs, weights, response_mask [B,T] -> scalar, equation (1.2); no gradient passes to the
     weights."""
     return policy_gradient_loss(
@@ -14,7 +15,7 @@ def reference(logprobs, weights, response_mask):
     )
 
 
-def cases():
+def cases() -> list[Case]:
     """Two ragged batches, a different number of rows and of tokens in each; there are numbers in
     the padding."""
     generator = torch.Generator().manual_seed(1)
@@ -31,58 +32,58 @@ def cases():
     return made
 
 
-def products(logprobs, weights, response_mask):
+def products(logprobs: Tensor, weights: Tensor, response_mask: Tensor) -> Tensor:
     """w_t log pi_t, 0 where masked; no gradient to the weights."""
     return torch.where(response_mask, weights.detach() * logprobs, 0.0)
 
 
-def wrong_sign(logprobs, weights, response_mask):
+def wrong_sign(logprobs: Tensor, weights: Tensor, response_mask: Tensor) -> Tensor:
     return -reference(logprobs, weights, response_mask)
 
 
-def without_mask(logprobs, weights, response_mask):
+def without_mask(logprobs: Tensor, weights: Tensor, response_mask: Tensor) -> Tensor:
     return reference(logprobs, weights, torch.ones_like(response_mask))
 
 
-def weights_not_detached(logprobs, weights, response_mask):
+def weights_not_detached(logprobs: Tensor, weights: Tensor, response_mask: Tensor) -> Tensor:
     return -torch.where(response_mask, weights * logprobs, 0.0).sum(dim=1).mean()
 
 
-def logprobs_detached(logprobs, weights, response_mask):
+def logprobs_detached(logprobs: Tensor, weights: Tensor, response_mask: Tensor) -> Tensor:
     return reference(logprobs.detach(), weights, response_mask)
 
 
-def only_the_weights_learn(logprobs, weights, response_mask):
+def only_the_weights_learn(logprobs: Tensor, weights: Tensor, response_mask: Tensor) -> Tensor:
     return weights_not_detached(logprobs.detach(), weights, response_mask)
 
 
-def sum_over_rows(logprobs, weights, response_mask):
+def sum_over_rows(logprobs: Tensor, weights: Tensor, response_mask: Tensor) -> Tensor:
     return -products(logprobs, weights, response_mask).sum()
 
 
-def mean_over_tokens(logprobs, weights, response_mask):
+def mean_over_tokens(logprobs: Tensor, weights: Tensor, response_mask: Tensor) -> Tensor:
     return -products(logprobs, weights, response_mask).sum() / response_mask.sum()
 
 
-def mean_over_all_slots(logprobs, weights, response_mask):
+def mean_over_all_slots(logprobs: Tensor, weights: Tensor, response_mask: Tensor) -> Tensor:
     return -products(logprobs, weights, response_mask).mean()
 
 
-def mean_within_each_row(logprobs, weights, response_mask):
+def mean_within_each_row(logprobs: Tensor, weights: Tensor, response_mask: Tensor) -> Tensor:
     return -(
         products(logprobs, weights, response_mask).sum(dim=1) / response_mask.sum(dim=1)
     ).mean()
 
 
-def one_loss_per_row(logprobs, weights, response_mask):
+def one_loss_per_row(logprobs: Tensor, weights: Tensor, response_mask: Tensor) -> Tensor:
     return -products(logprobs, weights, response_mask).sum(dim=1)
 
 
-def probabilities(logprobs, weights, response_mask):
+def probabilities(logprobs: Tensor, weights: Tensor, response_mask: Tensor) -> Tensor:
     return reference(logprobs.exp(), weights, response_mask)
 
 
-def product_of_sums(logprobs, weights, response_mask):
+def product_of_sums(logprobs: Tensor, weights: Tensor, response_mask: Tensor) -> Tensor:
     whole = torch.where(response_mask, logprobs, 0.0).sum(dim=1)
     return -(torch.where(response_mask, weights.detach(), 0.0).sum(dim=1) * whole).mean()
 

@@ -1,11 +1,12 @@
 """Exercise of notebook 02: which of the tokens that were drawn belong to the response."""
 
 import torch
+from torch import Tensor
 
-from minippo.exercises.engine import Exercise, Mistake
+from minippo.exercises.engine import Case, Exercise, Mistake
 
 
-def reference(tokens, eos_id):
+def reference(tokens: Tensor, eos_id: int) -> Tensor:
     """Raw draws tokens [B,T] -> response_mask [B,T] bool: as in minippo.rollout, a row is alive
     until it has drawn EOS."""
     mask = torch.zeros_like(tokens, dtype=torch.bool)
@@ -16,7 +17,7 @@ def reference(tokens, eos_id):
     return mask
 
 
-def cases():
+def cases() -> list[Case]:
     """EOS in the first slot, in the middle, in the last, twice, twice in a row and not at all; 0,
     often PAD, is a word."""
     tokens = [
@@ -34,59 +35,59 @@ def cases():
     ]
 
 
-def without_the_eos(tokens, eos_id):
+def without_the_eos(tokens: Tensor, eos_id: int) -> Tensor:
     return reference(tokens, eos_id) & (tokens != eos_id)
 
 
-def all_but_eos(tokens, eos_id):
+def all_but_eos(tokens: Tensor, eos_id: int) -> Tensor:
     return tokens != eos_id
 
 
-def up_to_the_last_eos(tokens, eos_id):
+def up_to_the_last_eos(tokens: Tensor, eos_id: int) -> Tensor:
     is_eos = tokens == eos_id
     ahead = is_eos.flip(1).cumsum(dim=1).flip(1) > 0  # an EOS here or later
     return ahead | ~is_eos.any(dim=1, keepdim=True)
 
 
-def up_to_before_the_second_eos(tokens, eos_id):
+def up_to_before_the_second_eos(tokens: Tensor, eos_id: int) -> Tensor:
     return (tokens == eos_id).cumsum(dim=1) <= 1
 
 
-def one_slot_too_many(tokens, eos_id):
+def one_slot_too_many(tokens: Tensor, eos_id: int) -> Tensor:
     mask = reference(tokens, eos_id)
     return torch.cat((mask[:, :1], mask[:, :-1]), dim=1)
 
 
-def nothing_without_eos(tokens, eos_id):
+def nothing_without_eos(tokens: Tensor, eos_id: int) -> Tensor:
     return reference(tokens, eos_id) & (tokens == eos_id).any(dim=1, keepdim=True)
 
 
-def one_slot_without_eos(tokens, eos_id):
+def one_slot_without_eos(tokens: Tensor, eos_id: int) -> Tensor:
     first = (tokens == eos_id).int().argmax(dim=1, keepdim=True)  # 0 in a row that has none
     return torch.arange(tokens.shape[1]) <= first
 
 
-def turned_round(tokens, eos_id):
+def turned_round(tokens: Tensor, eos_id: int) -> Tensor:
     return ~reference(tokens, eos_id)
 
 
-def only_pads_hidden(tokens, eos_id):
+def only_pads_hidden(tokens: Tensor, eos_id: int) -> Tensor:
     return tokens != 0
 
 
-def all_rows_alike(tokens, eos_id):
+def all_rows_alike(tokens: Tensor, eos_id: int) -> Tensor:
     return reference(tokens, eos_id).any(dim=0).expand_as(tokens)
 
 
-def eos_ends_all_rows(tokens, eos_id):
+def eos_ends_all_rows(tokens: Tensor, eos_id: int) -> Tensor:
     return reference(tokens, eos_id).all(dim=0).expand_as(tokens)
 
 
-def only_the_eos(tokens, eos_id):
+def only_the_eos(tokens: Tensor, eos_id: int) -> Tensor:
     return reference(tokens, eos_id) & (tokens == eos_id)
 
 
-def lengths(tokens, eos_id):
+def lengths(tokens: Tensor, eos_id: int) -> Tensor:
     return reference(tokens, eos_id).sum(dim=1)
 
 

@@ -1,13 +1,18 @@
 """Exercise of notebook 05: the Bradley-Terry loss of pairs, from what the reward head says at every
 position."""
 
-import torch
+from collections.abc import Callable, Sequence
 
-from minippo.exercises.engine import Exercise, Mistake
+import torch
+from torch import Tensor
+
+from minippo.exercises.engine import Case, Exercise, Mistake
 from minippo.reward_head import bradley_terry_loss, last_real_token
 
 
-def reference(chosen_outputs, chosen_mask, rejected_outputs, rejected_mask):
+def reference(
+    chosen_outputs: Tensor, chosen_mask: Tensor, rejected_outputs: Tensor, rejected_mask: Tensor
+) -> Tensor:
     """Outputs [N,S] float and masks [N,S] bool of the preferred and of the other responses (S may
     differ) -> scalar."""
     return bradley_terry_loss(
@@ -16,17 +21,17 @@ def reference(chosen_outputs, chosen_mask, rejected_outputs, rejected_mask):
     )
 
 
-def read(outputs, index):
+def read(outputs: Tensor, index: Tensor) -> Tensor:
     """The entry of each row at its index, [N]."""
     return outputs[torch.arange(len(outputs)), index]
 
 
-def cases():
+def cases() -> list[Case]:
     """Three pairs whose texts have pads on both sides, and two pairs of which one side is padded;
     widths differ."""
     generator = torch.Generator().manual_seed(5)
 
-    def side(S, firsts, lasts):
+    def side(S: int, firsts: Sequence[int], lasts: Sequence[int]) -> tuple[Tensor, Tensor]:
         slots = torch.arange(S)
         mask = (slots >= torch.tensor(firsts)[:, None]) & (slots <= torch.tensor(lasts)[:, None])
         return torch.randn(len(firsts), S, generator=generator, dtype=torch.float64) * 2, mask
@@ -48,44 +53,46 @@ def cases():
 
 
 def with_scores(
-    score,
-    loss=lambda chosen, rejected: bradley_terry_loss(
+    score: Callable[[Tensor, Tensor], Tensor],
+    loss: Callable[[Tensor, Tensor], Tensor] = lambda chosen, rejected: bradley_terry_loss(
         chosen_scores=chosen, rejected_scores=rejected
     ),
-):
+) -> Callable[..., Tensor]:
     """An answer that reads its scores and makes its loss in these ways."""
 
-    def answer(chosen_outputs, chosen_mask, rejected_outputs, rejected_mask):
+    def answer(
+        chosen_outputs: Tensor, chosen_mask: Tensor, rejected_outputs: Tensor, rejected_mask: Tensor
+    ) -> Tensor:
         return loss(score(chosen_outputs, chosen_mask), score(rejected_outputs, rejected_mask))
 
     return answer
 
 
-def right_score(outputs, mask):
+def right_score(outputs: Tensor, mask: Tensor) -> Tensor:
     return read(outputs, last_real_token(outputs, mask))
 
 
-def last_column(outputs, mask):
+def last_column(outputs: Tensor, mask: Tensor) -> Tensor:
     return outputs[:, -1]
 
 
-def by_the_count(outputs, mask):
+def by_the_count(outputs: Tensor, mask: Tensor) -> Tensor:
     return read(outputs, mask.sum(dim=1) - 1)
 
 
-def one_too_early(outputs, mask):
+def one_too_early(outputs: Tensor, mask: Tensor) -> Tensor:
     return read(outputs, last_real_token(outputs, mask) - 1)
 
 
-def first_real_token(outputs, mask):
+def first_real_token(outputs: Tensor, mask: Tensor) -> Tensor:
     return read(outputs, mask.int().argmax(dim=1))
 
 
-def mean_of_all(outputs, mask):
+def mean_of_all(outputs: Tensor, mask: Tensor) -> Tensor:
     return torch.where(mask, outputs, 0.0).sum(dim=1) / mask.sum(dim=1)
 
 
-def sum_of_all(outputs, mask):
+def sum_of_all(outputs: Tensor, mask: Tensor) -> Tensor:
     return torch.where(mask, outputs, 0.0).sum(dim=1)
 
 

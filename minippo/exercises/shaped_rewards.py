@@ -1,13 +1,19 @@
 """Exercise of notebook 08: from one score per response to one reward per token."""
 
-import torch
+from collections.abc import Callable
+from typing import Any
 
-from minippo.exercises.engine import Exercise, Mistake, mask_of_lengths
+import torch
+from torch import Tensor
+
+from minippo.exercises.engine import Case, Exercise, Mistake, mask_of_lengths
 from minippo.kl import kl_k3
 from minippo.shaped_reward import shaped_rewards
 
 
-def reference(scores, logprobs, ref_logprobs, response_mask, kl_coef):
+def reference(
+    scores: Tensor, logprobs: Tensor, ref_logprobs: Tensor, response_mask: Tensor, kl_coef: float
+) -> Tensor:
     """scores [B]; logprobs, ref_logprobs [B,T]; response_mask [B,T] bool -> rewards [B,T], 0 where
     the mask is False.
 
@@ -22,7 +28,7 @@ def reference(scores, logprobs, ref_logprobs, response_mask, kl_coef):
     )
 
 
-def cases():
+def cases() -> list[Case]:
     """Two ragged batches; what stands in the padding is not 0."""
     generator = torch.Generator().manual_seed(8)
     made = []
@@ -43,22 +49,32 @@ def cases():
     return made
 
 
-def put(scores, mask, place):
+def put(scores: Tensor, mask: Tensor, place: Tensor) -> Tensor:
     """The scores at these slots [B], [B,T]; 0 elsewhere."""
     return torch.zeros(mask.shape, dtype=scores.dtype).scatter(
         1, place.unsqueeze(1), scores.unsqueeze(1)
     )
 
 
-def last_slot(mask):
+def last_slot(mask: Tensor) -> Tensor:
     return mask.sum(dim=1) - 1
 
 
-def with_parts(penalty=None, paid=None, attached=False):
+def with_parts(
+    penalty: Callable[..., Tensor] | None = None,
+    paid: Callable[[Tensor, Tensor], Tensor] | None = None,
+    attached: bool = False,
+) -> Callable[..., Tensor]:
     """An answer of a penalty (logprobs, ref_logprobs, mask, kl_coef) and of scores paid out
     (scores, mask)."""
 
-    def answer(scores, logprobs, ref_logprobs, response_mask, kl_coef):
+    def answer(
+        scores: Tensor,
+        logprobs: Tensor,
+        ref_logprobs: Tensor,
+        response_mask: Tensor,
+        kl_coef: float,
+    ) -> Tensor:
         logprobs = logprobs if attached else logprobs.detach()
         costs = (penalty or usual_penalty)(logprobs, ref_logprobs, response_mask, kl_coef)
         return costs + (paid or usual_pay)(scores, response_mask)
@@ -66,35 +82,39 @@ def with_parts(penalty=None, paid=None, attached=False):
     return answer
 
 
-def usual_penalty(logprobs, ref_logprobs, mask, kl_coef):
+def usual_penalty(logprobs: Tensor, ref_logprobs: Tensor, mask: Tensor, kl_coef: float) -> Tensor:
     return torch.where(mask, -kl_coef * (logprobs - ref_logprobs), 0.0)
 
 
-def usual_pay(scores, mask):
+def usual_pay(scores: Tensor, mask: Tensor) -> Tensor:
     return put(scores, mask, last_slot(mask))
 
 
-def penalty_at_the_end(logprobs, ref_logprobs, mask, kl_coef):
+def penalty_at_the_end(
+    logprobs: Tensor, ref_logprobs: Tensor, mask: Tensor, kl_coef: float
+) -> Tensor:
     return put(
         usual_penalty(logprobs, ref_logprobs, mask, kl_coef).sum(dim=1), mask, last_slot(mask)
     )
 
 
-def no_penalty_where_the_score_is(logprobs, ref_logprobs, mask, kl_coef):
+def no_penalty_where_the_score_is(
+    logprobs: Tensor, ref_logprobs: Tensor, mask: Tensor, kl_coef: float
+) -> Tensor:
     return usual_penalty(logprobs, ref_logprobs, mask, kl_coef) * (
         1 - put(torch.ones(len(mask)), mask, last_slot(mask))
     )
 
 
-def in_last_column(scores, mask):
+def in_last_column(scores: Tensor, mask: Tensor) -> Tensor:
     return put(scores, mask, torch.full((len(mask),), mask.shape[1] - 1))
 
 
-def full_price(logprobs, ref_logprobs, mask, kl_coef):
+def full_price(logprobs: Tensor, ref_logprobs: Tensor, mask: Tensor, kl_coef: float) -> Tensor:
     return usual_penalty(logprobs, ref_logprobs, mask, 1.0)
 
 
-SLIPS = (  # name, message, {penalty, paid}
+SLIPS: tuple[tuple[str, str, dict[str, Any]], ...] = (  # name, message, {penalty, paid}
     (
         "wrong token",
         "the score is paid in the last column; a shorter response has ended before, and its score "
@@ -192,7 +212,9 @@ SLIPS = (  # name, message, {penalty, paid}
 )
 
 
-def all_scaled(scores, logprobs, ref_logprobs, response_mask, kl_coef):
+def all_scaled(
+    scores: Tensor, logprobs: Tensor, ref_logprobs: Tensor, response_mask: Tensor, kl_coef: float
+) -> Tensor:
     return kl_coef * reference(scores, logprobs, ref_logprobs, response_mask, 1.0)
 
 

@@ -2,12 +2,13 @@
 whole text."""
 
 import torch
+from torch import Tensor
 
-from minippo.exercises.engine import Exercise, Mistake, mask_of_lengths
+from minippo.exercises.engine import Case, Exercise, Mistake, mask_of_lengths
 from minippo.logprobs import token_logprobs
 
 
-def reference(logits, tokens, prompt_length, response_mask):
+def reference(logits: Tensor, tokens: Tensor, prompt_length: int, response_mask: Tensor) -> Tensor:
     """logits [B,S,V] and tokens [B,S] of prompt + response, response_mask [B,T] -> [B,T], 0 where
     the mask is False."""
     T = response_mask.shape[1]
@@ -18,7 +19,7 @@ def reference(logits, tokens, prompt_length, response_mask):
     return torch.where(response_mask, chosen, 0.0)
 
 
-def cases():
+def cases() -> list[Case]:
     """Two ragged batches, one of them with a prompt of a single token."""
     generator = torch.Generator().manual_seed(1)
     made = []
@@ -35,12 +36,16 @@ def cases():
     return made
 
 
-def without_shift(logits, tokens, prompt_length, response_mask):
+def without_shift(
+    logits: Tensor, tokens: Tensor, prompt_length: int, response_mask: Tensor
+) -> Tensor:
     chosen = token_logprobs(logits=logits[:, prompt_length:], tokens=tokens[:, prompt_length:])
     return torch.where(response_mask, chosen, 0.0)
 
 
-def shift_the_wrong_way(logits, tokens, prompt_length, response_mask):
+def shift_the_wrong_way(
+    logits: Tensor, tokens: Tensor, prompt_length: int, response_mask: Tensor
+) -> Tensor:
     T = response_mask.shape[1]
     chosen = token_logprobs(
         logits=logits[:, prompt_length:],
@@ -49,11 +54,13 @@ def shift_the_wrong_way(logits, tokens, prompt_length, response_mask):
     return torch.where(response_mask, chosen, 0.0)
 
 
-def without_mask(logits, tokens, prompt_length, response_mask):
+def without_mask(
+    logits: Tensor, tokens: Tensor, prompt_length: int, response_mask: Tensor
+) -> Tensor:
     return reference(logits, tokens, prompt_length, torch.ones_like(response_mask))
 
 
-def raw_logits(logits, tokens, prompt_length, response_mask):
+def raw_logits(logits: Tensor, tokens: Tensor, prompt_length: int, response_mask: Tensor) -> Tensor:
     T = response_mask.shape[1]
     chosen = (
         logits[:, prompt_length - 1 : prompt_length - 1 + T]
@@ -63,17 +70,19 @@ def raw_logits(logits, tokens, prompt_length, response_mask):
     return torch.where(response_mask, chosen, 0.0)
 
 
-def probabilities(logits, tokens, prompt_length, response_mask):
+def probabilities(
+    logits: Tensor, tokens: Tensor, prompt_length: int, response_mask: Tensor
+) -> Tensor:
     return torch.where(
         response_mask, reference(logits, tokens, prompt_length, response_mask).exp(), 0.0
     )
 
 
-def detached(logits, tokens, prompt_length, response_mask):
+def detached(logits: Tensor, tokens: Tensor, prompt_length: int, response_mask: Tensor) -> Tensor:
     return reference(logits.detach(), tokens, prompt_length, response_mask)
 
 
-def wrong_sign(logits, tokens, prompt_length, response_mask):
+def wrong_sign(logits: Tensor, tokens: Tensor, prompt_length: int, response_mask: Tensor) -> Tensor:
     return -reference(logits, tokens, prompt_length, response_mask)
 
 

@@ -1,14 +1,19 @@
 """Exercise of notebook 06: the critic's loss, from what its head says at every position of prompt
 and response."""
 
+from collections.abc import Callable
+
 import torch
+from torch import Tensor
 
 from minippo.baseline import value_loss
-from minippo.exercises.engine import Exercise, Mistake, mask_of_lengths
+from minippo.exercises.engine import Case, Exercise, Mistake, mask_of_lengths
 from minippo.masked import masked_mean
 
 
-def reference(head_outputs, value_targets, response_mask, prompt_length):
+def reference(
+    head_outputs: Tensor, value_targets: Tensor, response_mask: Tensor, prompt_length: int
+) -> Tensor:
     """head_outputs [B,P+T], value_targets [B,T], response_mask [B,T] bool -> scalar; no gradient to
     the targets."""
     return value_loss(
@@ -18,12 +23,12 @@ def reference(head_outputs, value_targets, response_mask, prompt_length):
     )
 
 
-def before_each_action(head_outputs, response_mask, prompt_length):
+def before_each_action(head_outputs: Tensor, response_mask: Tensor, prompt_length: int) -> Tensor:
     """The outputs at the positions before the response tokens, [B,T]."""
     return head_outputs[:, prompt_length - 1 : prompt_length - 1 + response_mask.shape[1]]
 
 
-def cases():
+def cases() -> list[Case]:
     """Two ragged batches, one with a prompt of a single token; what stands in the padding is not
     0."""
     generator = torch.Generator().manual_seed(6)
@@ -41,28 +46,34 @@ def cases():
     return made
 
 
-def answer(read, loss, attached=False):
+def answer(
+    read: Callable[[Tensor, Tensor, int], Tensor],
+    loss: Callable[[Tensor, Tensor, Tensor], Tensor],
+    attached: bool = False,
+) -> Callable[..., Tensor]:
     """A function that reads its values and makes its loss in these ways; the targets are detached,
     or not."""
 
-    def function(head_outputs, value_targets, response_mask, prompt_length):
+    def function(
+        head_outputs: Tensor, value_targets: Tensor, response_mask: Tensor, prompt_length: int
+    ) -> Tensor:
         targets = value_targets if attached else value_targets.detach()
         return loss(read(head_outputs, response_mask, prompt_length), targets, response_mask)
 
     return function
 
 
-def squared(values, targets, mask):
+def squared(values: Tensor, targets: Tensor, mask: Tensor) -> Tensor:
     """value_loss without its refusal of targets that require grad."""
     return 0.5 * masked_mean(values=(values - targets) ** 2, mask=mask)
 
 
-def mean_of_rows(values, targets, mask):
+def mean_of_rows(values: Tensor, targets: Tensor, mask: Tensor) -> Tensor:
     squares = torch.where(mask, (values - targets) ** 2, 0.0)
     return 0.5 * (squares.sum(dim=1) / mask.sum(dim=1)).mean()
 
 
-def centred(values, targets, mask):
+def centred(values: Tensor, targets: Tensor, mask: Tensor) -> Tensor:
     errors = values - targets
     return 0.5 * masked_mean(
         values=(errors - masked_mean(values=errors, mask=mask)) ** 2, mask=mask

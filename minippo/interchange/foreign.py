@@ -5,22 +5,25 @@ refused with a line that says why.
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from minippo.errors import InputError
 from minippo.gpt import GPT, GPTConfig
 from minippo.interchange.hugging_face import ALIKE, OWN_TOKENIZER, SIZES, turned
 from minippo.runs.read import LARGEST_TOKENIZER, first_words, parse_object, reason
-from minippo.tokenizer import HFTokenizer, tokenizer_from_dict
+from minippo.tokenizer import HFTokenizer, Tokenizer, tokenizer_from_dict
 
 # causal masks that older files carry along
 BUFFERS = (".attn.bias", ".attn.masked_bias")
 LANGUAGE_MODELS = ("GPT2LMHeadModel", "GPT2Model")
 
 
-def read_gpt2(folder):
+def read_gpt2(folder: str | Path) -> tuple[GPT, Tokenizer]:
     """(GPT, tokenizer) of a folder that transformers or minippo.export wrote. InputError where it
     does not fit.
 
@@ -49,7 +52,7 @@ def read_gpt2(folder):
     return model.eval(), tokenizer
 
 
-def read_json(path):
+def read_json(path: Path) -> dict[str, Any]:
     """One JSON object. A link is followed here: a download cache of Hugging Face is made of
     them."""
     try:
@@ -64,7 +67,7 @@ def read_json(path):
         raise InputError(f"{path}: {reason(error)}") from error
 
 
-def load_tensors(path):
+def load_tensors(path: Path) -> dict[str, Tensor]:
     """The tensors of a safetensors file, of any type of number."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -79,7 +82,7 @@ def load_tensors(path):
         ) from error
 
 
-def check_config(path, config):
+def check_config(path: Path, config: Mapping[str, Any]) -> dict[str, int]:
     """The sizes of the model, as GPTConfig calls them. InputError names what a GPT of minippo
     cannot be."""
     if config.get("model_type") != "gpt2":
@@ -87,7 +90,7 @@ def check_config(path, config):
     for name in config.get("architectures") or ():
         if name not in LANGUAGE_MODELS:
             raise InputError(f"{path}: architectures: wanted GPT2LMHeadModel, got {name}")
-    sizes = {ours: config.get(theirs) for theirs, ours in SIZES.items()}
+    sizes: dict[str, Any] = {ours: config.get(theirs) for theirs, ours in SIZES.items()}
     for name, size in sizes.items():
         if type(size) is not int or size < 1:
             raise InputError(f"{path}: {name}: wanted a whole number of at least 1, got {size!r}")
@@ -104,7 +107,7 @@ def check_config(path, config):
     return sizes
 
 
-def read_tensors(folder, sizes):
+def read_tensors(folder: Path, sizes: Mapping[str, int]) -> dict[str, Tensor]:
     """The trunk's tensors under our names, in float32."""
     path = folder / "model.safetensors"
     if not path.exists():
@@ -123,7 +126,7 @@ def read_tensors(folder, sizes):
     return {name: turned(name, tensor).float().contiguous() for name, tensor in tensors.items()}
 
 
-def check_tensors(path, tensors, sizes):
+def check_tensors(path: Path, tensors: Mapping[str, Tensor], sizes: Mapping[str, int]) -> None:
     """Refuse a file of another size than its configuration, before a model of that size is made."""
     for name, shape in (
         ("wte.weight", ("vocab_size", "n_embd")),
@@ -155,7 +158,7 @@ def _why_no_weights(folder):
     return "there is no model.safetensors in it"
 
 
-def read_tokenizer(folder, config, sizes):
+def read_tokenizer(folder: Path, config: Mapping[str, Any], sizes: Mapping[str, int]) -> Tokenizer:
     """The tokenizer of the folder: one of ours, or one that the package tokenizers carries out."""
     path, settings = folder / "tokenizer.json", folder / "tokenizer_config.json"
     own = read_json(settings).get(OWN_TOKENIZER) if settings.exists() else None

@@ -14,10 +14,14 @@ minippo_score_offset. A critic becomes a GPT2ForTokenClassification as it is.
 """
 
 import json
+from typing import Any
+
+from torch import Tensor
 
 from minippo.critic_head import Critic
+from minippo.gpt import GPT, GPTConfig
 from minippo.reward_head import RewardModel
-from minippo.tokenizer import HFTokenizer
+from minippo.tokenizer import HFTokenizer, Tokenizer
 
 LINEAR = ("c_attn.weight", "c_proj.weight", "c_fc.weight")  # [in, out] in a file
 ALIKE = {  # what a GPT of ours is; a configuration that leaves one of them out means the same
@@ -38,9 +42,11 @@ SIZES = {
 OFFSET, OWN_TOKENIZER = "minippo_score_offset", "minippo_tokenizer"
 
 
-def to_files(model, tokenizer):
+def to_files(
+    model: GPT | RewardModel | Critic, tokenizer: Tokenizer
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """(tensors by name, config) of a GPT, a RewardModel or a Critic."""
-    gpt = getattr(model, "trunk", model)
+    gpt = model if isinstance(model, GPT) else model.trunk
     tensors = {
         f"transformer.{name}": turned(name, tensor) for name, tensor in gpt.state_dict().items()
     }
@@ -50,13 +56,13 @@ def to_files(model, tokenizer):
     }, config_of(gpt.config, tokenizer) | head_config(model)
 
 
-def turned(name, tensor):
+def turned(name: str, tensor: Tensor) -> Tensor:
     """The weights of a linear layer the other way round, everything else as it is: there and
     back."""
     return tensor.T if name.endswith(LINEAR) else tensor
 
 
-def head_tensors(model):
+def head_tensors(model: GPT | RewardModel | Critic) -> dict[str, Tensor]:
     """What a model has beside its trunk, under their names."""
     if isinstance(model, RewardModel):
         return {"score.weight": model.head.weight / model.scale}
@@ -65,7 +71,7 @@ def head_tensors(model):
     return {}
 
 
-def head_config(model):
+def head_config(model: GPT | RewardModel | Critic) -> dict[str, Any]:
     """The name of their class, and what it has to know about its head."""
     one_number = {"id2label": {"0": "score"}, "label2id": {"score": 0}}  # one label: num_labels 1
     if isinstance(model, RewardModel):
@@ -83,12 +89,12 @@ def head_config(model):
     return {"architectures": ["GPT2LMHeadModel"]}
 
 
-def score_offset(reward_model):
+def score_offset(reward_model: RewardModel) -> float:
     """What their logit lacks: score = (head - center) / scale = logit + offset."""
     return ((reward_model.head.bias - reward_model.center) / reward_model.scale).item()
 
 
-def config_of(config, tokenizer):
+def config_of(config: GPTConfig, tokenizer: Tokenizer) -> dict[str, Any]:
     """config.json, but for the head."""
     return {
         "model_type": "gpt2",
@@ -100,11 +106,13 @@ def config_of(config, tokenizer):
     }
 
 
-def special_ids(tokenizer):
+def special_ids(tokenizer: Tokenizer) -> dict[str, int]:
     return {f"{kind}_token_id": getattr(tokenizer, f"{kind}_id") for kind in ("bos", "eos", "pad")}
 
 
-def generation_config(tokenizer, *, temperature=1.0, max_new_tokens=None):
+def generation_config(
+    tokenizer: Tokenizer, *, temperature: float = 1.0, max_new_tokens: int | None = None
+) -> dict[str, Any]:
     """generation_config.json: sample as minippo does, from the whole distribution (their default
     takes 50 tokens of it)."""
     length = {} if max_new_tokens is None else {"max_new_tokens": max_new_tokens}
@@ -118,7 +126,9 @@ def generation_config(tokenizer, *, temperature=1.0, max_new_tokens=None):
     }
 
 
-def tokenizer_files(tokenizer, *, context_length, padding_side):
+def tokenizer_files(
+    tokenizer: Tokenizer, *, context_length: int, padding_side: str
+) -> dict[str, Any]:
     """{file name: JSON} of a tokenizer. Its texts begin with BOS, as the prompts of minippo do."""
     names = special_names(tokenizer)
     settings = {
@@ -141,14 +151,14 @@ def tokenizer_files(tokenizer, *, context_length, padding_side):
     }
 
 
-def special_names(tokenizer):
+def special_names(tokenizer: Tokenizer) -> dict[str, str]:
     return {
         f"{kind}_token": tokenizer.token_text(getattr(tokenizer, f"{kind}_id"))
         for kind in ("bos", "eos", "pad")
     }
 
 
-def tokenizer_json(tokenizer):
+def tokenizer_json(tokenizer: Tokenizer) -> dict[str, Any]:
     """tokenizer.json, in the format of the package tokenizers."""
     bos = tokenizer.token_text(tokenizer.bos_id)
     begin = {
@@ -191,7 +201,7 @@ def _sequence(name):
     return {"Sequence": {"id": name, "type_id": 0}}
 
 
-def word_level(tokenizer):
+def word_level(tokenizer: Tokenizer) -> dict[str, Any]:
     """Words between white space. There is no unknown word: "<unk>" has no id, and such a text is
     refused there as here."""
     return {
@@ -199,13 +209,13 @@ def word_level(tokenizer):
         "decoder": None,
         "model": {
             "type": "WordLevel",
-            "vocab": {word: i for i, word in enumerate(tokenizer.words)},
+            "vocab": {tokenizer.token_text(i): i for i in range(tokenizer.vocab_size)},
             "unk_token": "<unk>",
         },
     }
 
 
-def byte_level(tokenizer):
+def byte_level(tokenizer: Tokenizer) -> dict[str, Any]:
     """Bytes, each under the character that GPT-2 writes it as; a vocabulary of pairs that merges
     none."""
     level = {
@@ -232,7 +242,7 @@ def byte_level(tokenizer):
     }
 
 
-def byte_names():
+def byte_names() -> list[str]:
     """GPT-2's visible character for each byte: itself where Latin-1 has one, the others from U+0100
     on, in their order."""
     visible = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}

@@ -36,7 +36,7 @@ from minippo.runs.read import (
     read_json,
     refuse_links,
 )
-from minippo.tokenizer import tokenizer_from_dict
+from minippo.tokenizer import Tokenizer, tokenizer_from_dict
 
 COUNTS = ("vocab_size", "context_length", "n_layer", "n_head", "n_embd")
 REPORT = (
@@ -49,23 +49,23 @@ REPORT = (
 )
 
 
-def load_gpt(run, stage="policy"):
+def load_gpt(run: str | Path, stage: str = "policy") -> GPT:
     """The GPT of a stage: pretrain, sft or policy. InputError, with the file, when it cannot be
     read."""
     return _load(run, stage, lambda gpt: gpt)
 
 
-def load_reward_model(run):
+def load_reward_model(run: str | Path) -> RewardModel:
     """The reward model, with its zero and its unit."""
     return _load(run, "reward_model", RewardModel)
 
 
-def load_critic(run):
+def load_critic(run: str | Path) -> Critic:
     """The critic as it stood after the last update."""
     return _load(run, "critic", Critic)
 
 
-def load_tokenizer(run, stage="policy"):
+def load_tokenizer(run: str | Path, stage: str = "policy") -> Tokenizer:
     """The tokenizer that the run's models were trained with."""
     path = _folder(run, stage) / "tokenizer.json"
     try:
@@ -74,7 +74,7 @@ def load_tokenizer(run, stage="policy"):
         raise InputError(f"{path}: not a tokenizer ({first_words(error)})") from error
 
 
-def load_report(run):
+def load_report(run: str | Path) -> dict[str, float | None]:
     """What the reward model's held-out test gave: numbers, and None for what the task does not
     know."""
     path = _folder(run, "reward_model") / "info.json"

@@ -11,6 +11,8 @@ import hashlib
 import os
 import re
 import shutil
+from collections.abc import Iterator
+from pathlib import Path
 
 from minippo.errors import InputError
 from minippo.runs.files import temporary_beside, write_json
@@ -22,7 +24,7 @@ UPDATE = re.compile(r"update-([0-9]{7})")
 
 
 @contextlib.contextmanager
-def whole_folder(path):
+def whole_folder(path: Path) -> Iterator[Path]:
     """Fill a temporary folder; it is sealed and takes the name `path` when all went well, and is
     removed when not.
 
@@ -49,7 +51,7 @@ def whole_folder(path):
             remove(aside)
 
 
-def remove(path):
+def remove(path: str | Path) -> None:
     """Remove a file, a folder with all in it, or a link and nothing behind it; what cannot be
     removed stays."""
     # Recursion: folders in folders, a thousand deep
@@ -57,24 +59,16 @@ def remove(path):
         shutil.rmtree(path) if os.path.isdir(path) and not os.path.islink(path) else os.unlink(path)
 
 
-def digest(path):
-    with open_plain(path) as file:
-        return (
-            hashlib.file_digest(file, "sha256").hexdigest()
-            if hasattr(hashlib, "file_digest")
-            else _digest(file)
-        )
-
-
-def _digest(file):
-    """What hashlib.file_digest does, for Python 3.10."""
+def digest(path: Path) -> str:
+    """The SHA-256 of a plain file."""
     state = hashlib.sha256()
-    while block := file.read(2**20):
-        state.update(block)
+    with open_plain(path) as file:
+        while block := file.read(2**20):
+            state.update(block)
     return state.hexdigest()
 
 
-def check_seal(path, *names):
+def check_seal(path: Path, *names: str) -> None:
     """Refuse a checkpoint without these files, or with one that is not as it was written.
     InputError names the file."""
     refuse_links(path.parent, path)
@@ -91,14 +85,14 @@ def check_seal(path, *names):
             raise InputError(f"{path / name}: is not as it was written")
 
 
-def updates_below(path):
+def updates_below(path: Path) -> list[tuple[int, Path]]:
     """[(number, folder)] of the states of a policy's training, the newest first."""
     names = os.listdir(path) if path.is_dir() else []
     numbers = [int(match[1]) for match in map(UPDATE.fullmatch, names) if match]
     return [(number, path / f"update-{number:07}") for number in sorted(numbers, reverse=True)]
 
 
-def remove_leftovers(path, depth=3):
+def remove_leftovers(path: str | Path, depth: int = 3) -> None:
     """Temporary files and folders that a kill has left, here and in the folders below; links are
     not followed."""
     entries = []

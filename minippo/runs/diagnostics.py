@@ -11,13 +11,15 @@ P004 (PAD is EOS) stands in rollout.sample_responses: such a run is refused befo
 """
 
 import sys
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 # of a ratio from 1, and of a log-probability from itself: float32 leaves 1e-6
 LARGEST_GAP = 1e-4
 # of the exact KL: a policy that is nearly certain draws its rare tokens too seldom for less
 SMALLEST_KL_GAP = 0.1
+Rows = Sequence[Mapping[str, Any]]  # of metrics.jsonl
+
 WINDOW = 5  # updates whose mean is compared
 # updates that a critic, or a range of the ratio, may take to come to life
 PATIENCE = 20
@@ -36,13 +38,13 @@ class Finding(NamedTuple):
     update: int
     seen: str
 
-    def __str__(self):
+    def __str__(self) -> str:
         return (
             f"{self.code} {self.name}: update {self.update}, {self.seen}; see docs/diagnostics.md"
         )
 
 
-def diagnose(rows, silent=()):
+def diagnose(rows: Rows, silent: Iterable[str] = ()) -> list[Finding]:
     """The Findings in the last of the rows (metrics of the updates so far); the codes in `silent`
     are not asked."""
     found = []
@@ -53,7 +55,7 @@ def diagnose(rows, silent=()):
     return found
 
 
-def diagnose_all(rows, silent=()):
+def diagnose_all(rows: Rows, silent: Iterable[str] = ()) -> list[Finding]:
     """The Findings of a whole run: each code once, at the update where it fired first."""
     found = []
     for end in range(1, len(rows) + 1):
@@ -70,14 +72,14 @@ def never_asked(silent: Sequence[str], *, steps: int) -> set[str]:
 # -- one function per diagnostic
 
 
-def ratio_first(rows):
+def ratio_first(rows: Rows) -> str | None:
     """P001. Before the first step of an update the policy is the one that sampled: every ratio is
     1."""
     gap = rows[-1]["val/ratio_max_deviation_first"]
     return f"abs(ratio - 1) is {gap:.2g} at the first minibatch" if gap > LARGEST_GAP else None
 
 
-def logp_gap(rows):
+def logp_gap(rows: Rows) -> str | None:
     """P002. The log-probabilities of the sampler, and those of the same tokens read afterwards, are
     the same numbers."""
     gap = rows[-1]["sample/logp_gap"]
@@ -88,7 +90,7 @@ def logp_gap(rows):
     )
 
 
-def kl_biased(rows):
+def kl_biased(rows: Rows) -> str | None:
     """P003. k1 of the samples is the exact KL plus noise; twice in a row, far off and on one side,
     is not noise."""
     errors = [_kl_error(row) for row in rows[-2:]]
@@ -115,7 +117,7 @@ def _kl_error(row):
     )
 
 
-def no_eos(rows):
+def no_eos(rows: Rows) -> str | None:
     """P005. Responses end."""
     ended = [row["val/num_eos_tokens"] for row in rows[-WINDOW:]]
     return (
@@ -125,7 +127,7 @@ def no_eos(rows):
     )
 
 
-def dead_critic(rows):
+def dead_critic(rows: Rows) -> str | None:
     """P006. A critic that is trained moves, and explains something after a while."""
     change = rows[-1].get("val/critic_head_change")
     if change is None:
@@ -138,7 +140,7 @@ def dead_critic(rows):
     return None
 
 
-def clip(rows):
+def clip(rows: Rows) -> str | None:
     """P007. With several steps per rollout some ratios leave the range, and most do not."""
     shares = [row["policy/clipfrac_avg"] for row in rows[-PATIENCE:]]
     if shares[-1] > CLIP_ALL:
@@ -148,7 +150,7 @@ def clip(rows):
     return None
 
 
-def kl_runaway(rows):
+def kl_runaway(rows: Rows) -> str | None:
     """P008. Distance from the reference, or certainty, that buys no score."""
     last, before = rows[-WINDOW:], rows[-2 * WINDOW : -WINDOW]
     if len(before) < WINDOW:
@@ -169,7 +171,7 @@ def kl_runaway(rows):
     return None
 
 
-def adv_degenerate(rows):
+def adv_degenerate(rows: Rows) -> str | None:
     """P009. Scores that are all equal teach nothing."""
     spread = rows[-1]["val/score_std"]
     return (
@@ -179,7 +181,7 @@ def adv_degenerate(rows):
     )
 
 
-def grad_none(rows):
+def grad_none(rows: Rows) -> str | None:
     """P010. Every parameter of a model that is trained has a gradient."""
     names = rows[-1]["policy/without_gradient"]
     if names is None:

@@ -11,17 +11,19 @@ import json
 import math
 import os
 import secrets
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 
-def temporary_beside(path):
+def temporary_beside(path: str | Path) -> Path:
     """A hidden name in the folder of `path` that nobody else uses; the same folder, because a
     rename must not copy."""
     path = Path(path)
     return path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
 
 
-def write_bytes_whole(path, data):
+def write_bytes_whole(path: str | Path, data: bytes) -> None:
     """Write `data` to `path`; on any failure the old file stays as it was and nothing else is left
     behind."""
     temporary = temporary_beside(path)
@@ -37,22 +39,22 @@ def write_bytes_whole(path, data):
         raise
 
 
-def write_text_whole(path, text):
+def write_text_whole(path: str | Path, text: str) -> None:
     """Write `text` as UTF-8, with the line ends that it has."""
     write_bytes_whole(path, text.encode("utf-8"))
 
 
-def write_json(path, obj):
+def write_json(path: str | Path, obj: object) -> None:
     """Write one object, indented by two spaces; what is not finite becomes null."""
     write_text_whole(path, json.dumps(plain(obj), indent=2, allow_nan=False) + "\n")
 
 
-def write_jsonl(path, rows):
+def write_jsonl(path: str | Path, rows: Iterable[object]) -> None:
     """Write one object per line; what is not finite becomes null."""
     write_text_whole(path, "".join(json.dumps(plain(row), allow_nan=False) + "\n" for row in rows))
 
 
-def plain(obj):
+def plain(obj: Any) -> Any:
     """A copy made of what JSON knows: NaN and infinity become None, arrays become lists, paths
     become text."""
     if hasattr(obj, "tolist"):  # a NumPy or torch array, or one of their scalars

@@ -9,12 +9,16 @@ InputError, before anything is trained. A write that fails later (a disk that fi
 TrainingError. Either is one line.
 """
 
+from __future__ import annotations
+
 import contextlib
 import io
 import itertools
 import json
 import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from minippo.errors import InputError, TrainingError
 from minippo.runs.checkpoints import (
@@ -36,6 +40,12 @@ from minippo.runs.read import (
     refuse_links,
 )
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from torch import Tensor, nn
+
+    StateReader = Callable[[], tuple[dict[str, Tensor], dict[str, Any]]]
+
 MARKS_OF_A_RUN = ("config.json", "summary.json", "metrics.jsonl", "checkpoints")
 OF_A_CHECKPOINT = ("model.safetensors", "config.json", "tokenizer.json", "info.json")
 OF_A_STATE = ("tensors.safetensors", "numbers.json")
@@ -46,13 +56,20 @@ DRAWN = ("objective/scores", "objective/kl")  # no figure can be made of a row w
 class RunFolder:
     """Where a run keeps what it makes. Get one from `RunFolder.create`."""
 
-    def __init__(self, path):
+    def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         # empty, unless a run is taken up again
         self._metrics = read_rows(self.path / "metrics.jsonl")
 
     @classmethod
-    def create(cls, out=None, *, default_name, root="runs", resume=False):
+    def create(
+        cls,
+        out: str | Path | None = None,
+        *,
+        default_name: str,
+        root: str | Path = "runs",
+        resume: bool = False,
+    ) -> "RunFolder":
         """The folder `out`; without one, root/default_name, with -2, -3 ... when that is taken.
 
         Raises InputError when a folder that was named holds anything (a run may be held with
@@ -62,12 +79,12 @@ class RunFolder:
         _check_writable(path, "--out" if out is not None else "the run folder")
         return cls(path)
 
-    def remove_leftovers(self):
+    def remove_leftovers(self) -> None:
         """Temporary files that a kill has left, and states that it did not let be removed."""
         remove_leftovers(self.path)
         self._remove_old_states()
 
-    def read_config(self):
+    def read_config(self) -> dict[str, Any]:
         """config.json as it was saved. InputError when it cannot be read."""
         path = self.path / "config.json"
         config = read_json(path)
@@ -78,17 +95,17 @@ class RunFolder:
             raise InputError(f"{path}, field versions: wanted an object of short texts and numbers")
         return config
 
-    def is_finished(self):
+    def is_finished(self) -> bool:
         """Has the run written its summary, which comes last?"""
         return (self.path / "summary.json").exists()
 
-    def save_config(self, config):
+    def save_config(self, config: Mapping[str, Any]) -> None:
         """config.json, one object."""
         with _one_line(self.path / "config.json") as path:
             write_json(path, config)
 
     @contextlib.contextmanager
-    def lock(self):
+    def lock(self) -> Iterator[None]:
         """While it is open no other process can work in this folder. InputError when one does
         already."""
         try:
@@ -108,30 +125,30 @@ class RunFolder:
         finally:
             os.close(descriptor)
 
-    def metrics_until(self, update):
+    def metrics_until(self, update: float) -> list[dict[str, Any]]:
         """The rows of metrics.jsonl up to this update; later ones are dropped, they will be made
         again."""
         self._metrics = [row for row in self._metrics if row.get("update", 0) <= update]
         return list(self._metrics)
 
-    def append_metrics(self, row):
+    def append_metrics(self, row: Mapping[str, Any]) -> None:
         """Add one update to metrics.jsonl. The file is written anew each time, so that it never
         ends in half a line."""
         self._metrics.append(dict(row))
         with _one_line(self.path / "metrics.jsonl") as path:
             write_jsonl(path, self._metrics)
 
-    def save_samples(self, rows):
+    def save_samples(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """samples.jsonl, one object per prompt."""
         with _one_line(self.path / "samples.jsonl") as path:
             write_jsonl(path, rows)
 
-    def save_summary(self, summary):
+    def save_summary(self, summary: Mapping[str, Any]) -> None:
         """summary.json, one object."""
         with _one_line(self.path / "summary.json") as path:
             write_json(path, summary)
 
-    def save_figure(self, name, figure):
+    def save_figure(self, name: str, figure: Figure) -> Path:
         """figures/<name>.png; returns its path. The picture is made in memory first."""
         with _one_line(self.path / "figures" / f"{name}.png") as path:
             picture = io.BytesIO()
@@ -140,7 +157,15 @@ class RunFolder:
             write_bytes_whole(path, picture.getvalue())
         return path
 
-    def save_checkpoint(self, stage, model, *, model_config, tokenizer, info=None):
+    def save_checkpoint(
+        self,
+        stage: str,
+        model: nn.Module,
+        *,
+        model_config: Mapping[str, Any],
+        tokenizer: Mapping[str, Any],
+        info: Mapping[str, Any] | None = None,
+    ) -> Path:
         """checkpoints/<stage>/ with model.safetensors, config.json, tokenizer.json; returns its
         path.
 
@@ -159,7 +184,7 @@ class RunFolder:
                     write_json(temporary / "info.json", info)
         return path
 
-    def whole_checkpoint(self, stage):
+    def whole_checkpoint(self, stage: str) -> tuple[Path, dict[str, Any]] | tuple[None, None]:
         """(path, info) of a stage's checkpoint, or (None, None) when there is none. InputError when
         it is damaged."""
         path = self.path / "checkpoints" / stage
@@ -172,7 +197,9 @@ class RunFolder:
             raise InputError(f"{path / 'info.json'}, field seconds: wanted a number for each stage")
         return path, info
 
-    def save_state(self, update, tensors, numbers):
+    def save_state(
+        self, update: int, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]
+    ) -> None:
         """checkpoints/update-<number>/ with the state of the policy's training; all but the last
         two are removed."""
         with _one_line(self.path / "checkpoints" / f"update-{update:07}") as path:
@@ -190,15 +217,15 @@ class RunFolder:
         for _, old in updates_below(self.path / "checkpoints")[STATES_KEPT:]:
             remove(old)
 
-    def states(self):
+    def states(self) -> list[tuple[int, StateReader]]:
         """The states of the policy's training, the newest first: (update, function that reads it).
 
         The function returns (tensors, numbers), or raises InputError when a file of that state is
         damaged, or when the metrics of the updates before it are not all there.
         """
 
-        def reader(update, path):
-            def read():
+        def reader(update: int, path: Path) -> StateReader:
+            def read() -> tuple[dict[str, Tensor], dict[str, Any]]:
                 check_seal(path, *OF_A_STATE)
                 self._check_metrics(update)
                 return load_tensors(path / "tensors.safetensors"), read_json(
@@ -229,7 +256,7 @@ class RunFolder:
                     )
 
 
-def load_checkpoint(path):
+def load_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any], dict[str, Any]]:
     """(tensors by name, config, tokenizer) of a folder that save_checkpoint made.
 
     Raises InputError, naming the file, when one of the three is missing or cannot be read.
@@ -242,7 +269,7 @@ def load_checkpoint(path):
     return load_tensors(Path(path) / "model.safetensors"), config, tokenizer
 
 
-def tensors_to_bytes(tensors):
+def tensors_to_bytes(tensors: Mapping[str, Tensor]) -> bytes:
     """A dict of tensors in safetensors format.
 
     The format refuses tensors that share memory. A tensor that stands under several names (a tied
@@ -261,25 +288,31 @@ def tensors_to_bytes(tensors):
     return save(written, metadata={"same_as": json.dumps(same_as)})
 
 
-def _new_folder(root, name):
+def _new_folder(root: Path, name: str) -> Path:
     """Make root/name, or the first of name-2, name-3 ... that is free.
 
     mkdir itself says whether a name is taken: two runs that start at once get two folders.
     """
     try:
         root.mkdir(parents=True, exist_ok=True)
-        for number in itertools.count(1):
-            path = root / (name if number == 1 else f"{name}-{number}")
-            with contextlib.suppress(FileExistsError):
-                path.mkdir()
-                return path
+        paths = itertools.chain((root / name,), (root / f"{name}-{n}" for n in itertools.count(2)))
+        return next(path for path in paths if _made(path))
     except OSError as error:
         raise InputError(
             f"no run folder can be made in {root}: {reason(error)}; name a place with --out"
         ) from error
 
 
-def _named_folder(out, resume):
+def _made(path: Path) -> bool:
+    """Make a folder; False where the name is taken."""
+    try:
+        path.mkdir()
+    except FileExistsError:
+        return False
+    return True
+
+
+def _named_folder(out: str | Path, resume: bool) -> Path:
     """Make the folder that the user named, or take it when it is empty, or when its run is to be
     resumed."""
     if not str(out):

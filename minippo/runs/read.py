@@ -6,14 +6,22 @@ ever. Of each no more is read than its kind can need, so a file of any size cost
 What is wrong is one InputError with the file.
 """
 
+from __future__ import annotations
+
 import contextlib
 import errno
 import json
 import math
 import os
 import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from minippo.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 LARGEST_JSON = 2**20  # bytes; ours have up to a few thousand
 LARGEST_TOKENIZER = 2**26  # one that somebody else has made may have a few hundred thousand words
@@ -35,7 +43,7 @@ OPEN_FLAGS = sum(
 
 
 @contextlib.contextmanager
-def open_plain(path):
+def open_plain(path: str | Path) -> Iterator[BinaryIO]:
     """The file, open for reading. InputError when it is no plain file, or when it cannot be
     read."""
     try:
@@ -54,7 +62,7 @@ def open_plain(path):
         ) from error
 
 
-def refuse_links(*folders):
+def refuse_links(*folders: str | Path) -> None:
     """InputError for the first of these folders that is a link: what lies behind it is not the
     run's."""
     for folder in folders:
@@ -62,7 +70,7 @@ def refuse_links(*folders):
             raise InputError(f"{folder}: is a link, and links are not followed")
 
 
-def read_bytes(path, limit=LARGEST_JSON):
+def read_bytes(path: str | Path, limit: int = LARGEST_JSON) -> bytes:
     """The bytes of a file that has at most `limit` of them, also when it grows while it is read."""
     with open_plain(path) as file:
         data = file.read(limit + 1) if os.fstat(file.fileno()).st_size <= limit else None
@@ -71,12 +79,12 @@ def read_bytes(path, limit=LARGEST_JSON):
     return data
 
 
-def read_json(path, limit=LARGEST_JSON):
+def read_json(path: str | Path, limit: int = LARGEST_JSON) -> dict[str, Any]:
     """The object that a JSON file holds."""
     return parse_object(read_bytes(path, limit), path)
 
 
-def read_rows(path):
+def read_rows(path: str | Path) -> list[dict[str, Any]]:
     """The rows of a metrics.jsonl, none where there is no file."""
     return parse_rows(read_bytes(path, LARGEST_METRICS), path) if os.path.lexists(path) else []
 
@@ -84,7 +92,7 @@ def read_rows(path):
 # -- what the bytes hold
 
 
-def parse_object(data, where):
+def parse_object(data: bytes, where: str | Path) -> dict[str, Any]:
     """A JSON object, its numbers finite, its depth bounded. InputError, with `where`, for anything
     else."""
     try:
@@ -102,7 +110,7 @@ def parse_object(data, where):
     return found
 
 
-def parse_rows(data, where):
+def parse_rows(data: bytes, where: str | Path) -> list[dict[str, Any]]:
     """Objects line by line, each with the number of its update and beside it numbers, texts and
     nulls only."""
     rows = []
@@ -124,17 +132,17 @@ def _check_row(row, place):
             raise InputError(f"{place}, field {name[:MOST_SHOWN]}: wanted a number")
 
 
-def is_number(value):
+def is_number(value: object) -> bool:
     """A whole number or a fraction, and not true or false."""
     return type(value) in (int, float)
 
 
-def is_count(value):
+def is_count(value: object) -> bool:
     """A whole number, 1 or more."""
     return type(value) is int and value >= 1
 
 
-def is_deep(value):
+def is_deep(value: object) -> bool:
     """Are there more than DEEPEST lists and objects in one another? Looked at level by level,
     without recursion."""
     level = [value]
@@ -164,7 +172,7 @@ def _no_number(text):
 # -- tensors
 
 
-def load_tensors(path):
+def load_tensors(path: str | Path) -> dict[str, Tensor]:
     """The tensors of one file that folder.tensors_to_bytes made, on the CPU. Nothing in the file is
     ever executed."""
     with _open_tensors(path) as file:
@@ -175,7 +183,7 @@ def load_tensors(path):
         return tensors | {name: tensors[first] for name, first in _same_as(file, path).items()}
 
 
-def declared_tensors(path):
+def declared_tensors(path: str | Path) -> dict[str, tuple[tuple[int, ...], str]]:
     """{name: (shape, kind of number)} as the head of the file says: no tensor is read, and none has
     memory yet."""
     with _open_tensors(path) as file:
@@ -223,13 +231,13 @@ def _same_as(file, path):
 # -- messages
 
 
-def reason(error):
+def reason(error: OSError) -> str:
     """The system's own words, without the error number and the path that str(error) puts around
     them."""
     return error.strerror or str(error) or type(error).__name__
 
 
-def first_words(error):
+def first_words(error: object) -> str:
     """One line of a library's message, cut where a hostile file made it long."""
     line, *_ = str(error).splitlines() or [type(error).__name__]
     return line if len(line) <= MOST_SHOWN else line[:MOST_SHOWN] + "..."

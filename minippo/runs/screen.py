@@ -9,6 +9,9 @@ import itertools
 import shutil
 import sys
 import textwrap
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, TextIO
 
 UPDATE_COLUMNS = (  # header, name in metrics.jsonl, width, decimals; 79 columns in all
     ("update", "update", 6, 0),
@@ -32,23 +35,23 @@ class Screen:
     `quiet` keeps two lines of it all: the results in short, and where the run folder is.
     """
 
-    def __init__(self, quiet=False, stream=None):
+    def __init__(self, quiet: bool = False, stream: TextIO | None = None) -> None:
         self.quiet = quiet
         self.stream = sys.stdout if stream is None else stream
         self.is_terminal = bool(getattr(self.stream, "isatty", lambda: False)())
         self._header_is_printed = False
 
-    def stage(self, name, text, seconds=None):
+    def stage(self, name: str, text: str, seconds: float | None = None) -> None:
         """One line for a stage that is done: its name, its figure, how long it took."""
         took = "" if seconds is None else f"{seconds:8.1f} s"
         self._line(f"{name:<14} {printable(text):<{max(0, self._width() - 26)}}{took}".rstrip())
 
-    def note(self, text):
+    def note(self, text: str) -> None:
         """One line that is neither a stage nor an update: what was derived, what a diagnostic has
         found."""
         self._line(printable(text))
 
-    def progress(self, iterable_or_total, description):
+    def progress(self, iterable_or_total: Iterable[Any] | int, description: str) -> Iterable[Any]:
         """Iterate over something, or over range(total), with a bar if there is a terminal to draw
         it on."""
         iterable = (
@@ -62,7 +65,7 @@ class Screen:
             iterable, desc=f"{description:<14}", file=self.stream, leave=False, dynamic_ncols=True
         )
 
-    def update_line(self, row):
+    def update_line(self, row: Mapping[str, Any]) -> None:
         """One aligned line per update, from a row of metrics.jsonl; the header comes before the
         first."""
         if not self._header_is_printed:
@@ -74,7 +77,7 @@ class Screen:
             )
         )
 
-    def samples(self, rows):
+    def samples(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Each prompt with the response before PPO on the left and after it on the right; rows of
         samples.jsonl."""
         width = self._width()
@@ -88,7 +91,12 @@ class Screen:
             for left, right in itertools.zip_longest(before, after, fillvalue=""):
                 self._line(f"{left:<{column}} | {right}".rstrip())
 
-    def table(self, summary, extras=None, folder=None):
+    def table(
+        self,
+        summary: Mapping[str, Any],
+        extras: Mapping[str, str] | None = None,
+        folder: str | Path | None = None,
+    ) -> None:
         """The last table, from summary.json. `extras` are more lines, {label: text}; `folder` is
         where the run lies."""
         if self.quiet:
@@ -128,7 +136,7 @@ class Screen:
         return min(160, max(40, shutil.get_terminal_size((100, 24)).columns))
 
 
-def printable(text):
+def printable(text: str) -> str:
     r"""The text on one line; a character that could move the cursor or hide others becomes an
     escape: \x1b."""
     return "".join(

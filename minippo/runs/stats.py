@@ -8,7 +8,7 @@ import time
 import torch
 
 
-def wilson_interval(wins, n, z=1.959964):
+def wilson_interval(wins: float, n: float, z: float = 1.959964) -> tuple[float, float]:
     """The Wilson score interval for a share of `wins` in `n` trials: 95 % with the z given here.
 
     Equation  (p + z^2/2n  -+  z sqrt(p (1 - p)/n + z^2/4n^2)) / (1 + z^2/n),  p = wins / n
@@ -29,7 +29,7 @@ def wilson_interval(wins, n, z=1.959964):
     return (0.0 if wins == 0 else max(0.0, low)), (1.0 if wins == n else min(1.0, high))
 
 
-def peak_memory_mib():
+def peak_memory_mib() -> float | None:
     """The most main memory that this process has held, in MiB; None where the system does not
     say."""
     return _peak_from_proc() or _peak_from_getrusage()
@@ -56,7 +56,7 @@ def _peak_from_getrusage():
     return peak / 2**20 if sys.platform == "darwin" else peak / 1024
 
 
-def matmul_loop_seconds():
+def matmul_loop_seconds() -> float:
     """Seconds for a fixed loop of matrix products, 200 of 512 x 512: the unit in which runs on two
     machines compare."""
     a = torch.full((512, 512), 1e-3)

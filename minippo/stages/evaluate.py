@@ -6,13 +6,18 @@ samples. Score, KL and objective come from the many draws of minippo.optimum, si
 differences count there.
 """
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+from torch import Tensor
 
-from minippo.rollout import Responses, sample_responses, score_responses
+from minippo.gpt import GPT
+from minippo.rollout import Responses, Sampling, ScoreFunction, sample_responses, score_responses
 from minippo.runs.stats import wilson_interval
 from minippo.settings import Checked, count
+from minippo.tasks.base import Task
 
 
 @dataclass(frozen=True)
@@ -30,37 +35,47 @@ class EvalConfig(Checked):
 class Answers:
     """One response per prompt, with what was said about it."""
 
-    texts: list
-    lengths: list  # tokens, EOS included
-    ended: list  # bool: has an EOS
-    scores: list
-    axes: list  # gold axes as dicts, or None
+    texts: list[str]
+    lengths: list[int]  # tokens, EOS included
+    ended: list[bool]  # has an EOS
+    scores: list[float]
+    axes: list[dict[str, float] | None]  # gold axes
 
-    def gold(self):
+    def gold(self) -> list[float | None]:
         """The gold scores, None each where the task has no rule."""
         return [None if axes is None else sum(axes.values()) for axes in self.axes]
 
 
 @torch.no_grad()
 def answer(
-    model, task, prompts, prompt_tensors, *, score_function, config, generator, rows_at_once=256
-):
+    model: GPT,
+    task: Task,
+    prompts: Sequence[str],
+    prompt_tensors: Sequence[Tensor],
+    *,
+    score_function: ScoreFunction,
+    config: Sampling,
+    generator: torch.Generator,
+    rows_at_once: int = 256,
+) -> Answers:
     """The model's Answers to prompts (texts, and as tensors). The scores are those after the EOS
     rule."""
     tokenizer, parts = task.tokenizer, []
     for start in range(0, len(prompts), rows_at_once):
-        chunk = [x[start : start + rows_at_once] for x in prompt_tensors]
+        prompt_tokens, prompt_mask = (x[start : start + rows_at_once] for x in prompt_tensors)
         tokens, mask, _ = sample_responses(
             model,
-            *chunk,
+            prompt_tokens,
+            prompt_mask,
             response_length=config.response_length,
             temperature=config.temperature,
             generator=generator,
             eos_id=tokenizer.eos_id,
             pad_id=tokenizer.pad_id,
         )
+        batch = Responses(prompt_tokens, prompt_mask, tokens, mask)
         scores, ended = score_responses(
-            score_function, Responses(*chunk, tokens, mask), config=config, eos_id=tokenizer.eos_id
+            score_function, batch, config=config, eos_id=tokenizer.eos_id
         )
         parts.append((tokens.tolist(), mask.sum(dim=1).tolist(), ended.tolist(), scores.tolist()))
     tokens, lengths, ended, scores = (sum(part, []) for part in zip(*parts))
@@ -74,10 +89,10 @@ def answer(
     )
 
 
-def win_rate(before, after, *, has_gold):
+def win_rate(before: Answers, after: Answers, *, has_gold: bool) -> dict[str, Any]:
     """How often the response after beats the one before, ties half, with its Wilson 95 %
     interval."""
-    old, new = (answers.gold() if has_gold else answers.scores for answers in (before, after))
+    old, new = (_judged(answers, has_gold) for answers in (before, after))
     wins = sum(1.0 if b > a else 0.5 if b == a else 0.0 for a, b in zip(old, new))
     low, high = wilson_interval(wins, len(new))
     return {
@@ -89,14 +104,20 @@ def win_rate(before, after, *, has_gold):
     }
 
 
-def gold_report(answers):
+def gold_report(answers: Answers) -> tuple[float, dict[str, float]] | tuple[None, None]:
     """(mean gold score, mean of each axis), or (None, None) where the task has no rule."""
-    if answers.axes[0] is None:
+    known = [axes for axes in answers.axes if axes is not None]
+    if not known:
         return None, None
-    axes = {name: mean(axes[name] for axes in answers.axes) for name in answers.axes[0]}
-    return mean(answers.gold()), axes
+    axes = {name: mean(axes[name] for axes in known) for name in known[0]}
+    return mean(_judged(answers, has_gold=True)), axes
 
 
-def mean(numbers):
+def _judged(answers: Answers, has_gold: bool) -> list[float]:
+    """The gold scores where the task has a rule, else those of the reward model."""
+    return [x for x in answers.gold() if x is not None] if has_gold else answers.scores
+
+
+def mean(numbers: Iterable[float]) -> float:
     numbers = list(numbers)
     return sum(numbers) / len(numbers)

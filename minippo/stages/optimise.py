@@ -72,7 +72,7 @@ def named_parameters(optimizer: Optimizer) -> list[tuple[str, nn.Parameter]]:
 
 
 def check_finite(
-    where: str, advice: str = "try a smaller learning rate", **tensors: Tensor | None
+    where: str, advice: str = "try a smaller learning rate", /, **tensors: Tensor | None
 ) -> None:
     """TrainingError with stage, step and name of the first tensor that holds a NaN or an
     infinity."""

@@ -43,7 +43,7 @@ class Draws:
     ref_logprobs: Tensor  # [N,2M] log pi_ref(y|x)
 
     @property
-    def half(self):
+    def half(self) -> int:
         return self.scores.shape[1] // 2
 
 
@@ -100,8 +100,8 @@ def responses_to(prompt: Sequence[Tensor], rows: Tensor) -> Responses:
     that are padding in every row are left out."""
     tokens, mask = rows.chunk(2, dim=1)
     length = int(mask.sum(dim=1).max())
-    repeated = [x.expand(len(rows), -1) for x in prompt]
-    return Responses(*repeated, tokens[:, :length], mask[:, :length].bool())
+    prompt_tokens, prompt_mask = (x.expand(len(rows), -1) for x in prompt)
+    return Responses(prompt_tokens, prompt_mask, tokens[:, :length], mask[:, :length].bool())
 
 
 def _score_and_rescore(
@@ -116,14 +116,14 @@ def _score_and_rescore(
     return scores, policy, reference
 
 
-def log_weights(draws, kl_coef):
+def log_weights(draws: Draws, kl_coef: float) -> Tensor:
     """log of pi_ref(y|x) exp(score / c) over the mixture's probability, [N,2M]; their mean
     estimates Z(x)."""
     mixture = torch.logaddexp(draws.logprobs, draws.ref_logprobs) - math.log(2)
     return draws.ref_logprobs - mixture + draws.scores / kl_coef
 
 
-def estimate_optimum(draws, kl_coef):
+def estimate_optimum(draws: Draws, kl_coef: float) -> dict[str, float]:
     """The best objective, with its 95 % interval, and how many draws it rests on.
 
     Equation (0.17) c log Z(x), Z(x) = mean over draws of [pi_ref(y|x) / mixture(y|x)] exp(score /
@@ -153,7 +153,7 @@ def estimate_optimum(draws, kl_coef):
     }
 
 
-def policy_and_reference(draws, kl_coef):
+def policy_and_reference(draws: Draws, kl_coef: float) -> tuple[dict[str, float], dict[str, float]]:
     """Score, KL and objective of the two policies, each from its own draws: (policy's,
     reference's)."""
     own = slice(draws.half, None)
@@ -168,7 +168,7 @@ def policy_and_reference(draws, kl_coef):
     )
 
 
-def optimal_frontier(draws, kl_coef):
+def optimal_frontier(draws: Draws, kl_coef: float) -> list[tuple[float, float]]:
     """[(kl, score)] of the best policies for several prices of KL, kl_coef and above, by increasing
     KL."""
     points = []
@@ -181,14 +181,14 @@ def optimal_frontier(draws, kl_coef):
     return sorted(points)
 
 
-def best_of_n(draws):
+def best_of_n(draws: Draws) -> list[tuple[int, float, float]]:
     """[(n, bound on its KL, score)]: take the best-scored of n samples of the reference."""
     scores = draws.scores[:, : draws.half]
     sizes = [n for n in BEST_OF if n <= draws.half // 4]
     return [(n, math.log(n) - (n - 1) / n, _mean_of_best(scores, n)) for n in sizes]
 
 
-def _mean_of_best(scores, n):
+def _mean_of_best(scores: Tensor, n: int) -> float:
     """The mean over disjoint groups of n draws of the group's highest score."""
     groups = scores.shape[1] // n
     return scores[:, : groups * n].view(len(scores), groups, n).amax(dim=2).mean().item()

@@ -32,7 +32,7 @@ from torch.nn.utils import parameters_to_vector
 from torch.optim import Optimizer
 
 from minippo.algorithms import DEFAULT, REGISTRY
-from minippo.algorithms.base import Algorithm, Experience, PPOConfig, Update
+from minippo.algorithms.base import Algorithm, Experience, PPOConfig, Update, of_the_critic
 from minippo.critic_head import Critic
 from minippo.errors import TrainingError
 from minippo.gae import value_targets
@@ -285,9 +285,10 @@ def rollout_metrics(rollout: Rollout, rewards: Tensor, config: PPOConfig) -> Row
 
 def critic_metrics(rollout: Rollout, targets: Tensor, config: PPOConfig) -> Row:
     """What it says about the critic before the critic has seen these targets."""
+    old_values = of_the_critic(rollout.old_values)
     found = value_diagnostics(
-        values=rollout.old_values,
-        old_values=rollout.old_values,
+        values=old_values,
+        old_values=old_values,
         value_targets=targets,
         response_mask=rollout.response_mask,
         cliprange_value=config.cliprange_value,

@@ -8,12 +8,17 @@ All pairs of the K responses that were sampled for a prompt stay together, since
 scores a response once however often it is compared.
 """
 
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+from torch import Tensor
 
-from minippo.rollout import sample_responses
+from minippo.gpt import GPT
+from minippo.rollout import Sampling, sample_responses
 from minippo.settings import Checked, count, positive
+from minippo.tasks.base import Task
 from minippo.tokenizer import pad_right
 
 
@@ -47,13 +52,13 @@ class Comparisons:
     # [N,pairs] the annotator's own P(first preferred); NaN where it is not known
     probabilities: torch.Tensor
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.prompt_tokens)
 
-    def number_of_pairs(self):
+    def number_of_pairs(self) -> int:
         return int((self.labels != 0).sum())
 
-    def rows(self, index):
+    def rows(self, index: Tensor) -> "Comparisons":
         """Some of the prompts, with columns that are padding in all of them cut away."""
         prompts, responses = self.prompt_mask[index], self.response_mask[index]
         left = prompts.shape[1] - int(prompts.sum(dim=1).max())
@@ -68,14 +73,22 @@ class Comparisons:
         )
 
 
-def pair_indices(k):
+def pair_indices(k: int) -> Tensor:
     """Every pair of K responses once: (first [pairs], second [pairs]), first < second."""
     return torch.triu_indices(k, k, offset=1)
 
 
 def sample_candidates(
-    model, task, prompts, *, samples, sampling, generator, chunk=64, progress=iter
-):
+    model: GPT,
+    task: Task,
+    prompts: Sequence[str],
+    *,
+    samples: int,
+    sampling: Sampling,
+    generator: torch.Generator,
+    chunk: int = 64,
+    progress: Callable[[Iterable[Any]], Iterable[Any]] = iter,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """`samples` responses of the model to each prompt (texts), with the task's gold score of each.
 
     Returns (prompt_tokens, prompt_mask, response_tokens [N,K,T], response_mask [N,K,T], gold
@@ -110,7 +123,9 @@ def sample_candidates(
     return prompt_tokens, prompt_mask, tokens, mask, torch.tensor(gold, dtype=torch.float64)
 
 
-def annotate(gold, *, temperature, generator):
+def annotate(
+    gold: Tensor, *, temperature: float, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
     """The annotator's labels for every pair of a prompt's responses, from their gold scores [N,K].
 
     Equation (0.16) P(i preferred to j) = sigmoid((gold_i - gold_j) / temperature)
@@ -127,10 +142,18 @@ def annotate(gold, *, temperature, generator):
 
 
 def simulated_comparisons(
-    model, task, prompts, *, config, sampling, generator, annotator_generator, progress=iter
-):
+    model: GPT,
+    task: Task,
+    prompts: Sequence[str],
+    *,
+    config: PreferenceConfig,
+    sampling: Sampling,
+    generator: torch.Generator,
+    annotator_generator: torch.Generator,
+    progress: Callable[[Iterable[Any]], Iterable[Any]] = iter,
+) -> Comparisons:
     """Sample, compare, and keep it all as Comparisons."""
-    *tokens_and_masks, gold = sample_candidates(
+    prompt_tokens, prompt_mask, tokens, mask, gold = sample_candidates(
         model,
         task,
         prompts,
@@ -142,10 +165,10 @@ def simulated_comparisons(
     labels, probabilities = annotate(
         gold, temperature=config.annotator_temperature, generator=annotator_generator
     )
-    return Comparisons(*tokens_and_masks, labels, probabilities)
+    return Comparisons(prompt_tokens, prompt_mask, tokens, mask, labels, probabilities)
 
 
-def recorded_comparisons(task, pairs):
+def recorded_comparisons(task: Task, pairs: Sequence[tuple[str, str, str]]) -> Comparisons:
     """Comparisons from texts (prompt, chosen, rejected); what the annotators' own probabilities
     were is not known."""
     tokenizer = task.tokenizer

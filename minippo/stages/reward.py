@@ -7,16 +7,20 @@ demonstrations, 1 the standard deviation over the fine-tuned model's own respons
 means the same in every run.
 """
 
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from minippo.gpt import KVCache
-from minippo.reward_head import bradley_terry_loss
+from minippo.reward_head import RewardModel, bradley_terry_loss
 from minippo.runs.stats import wilson_interval
 from minippo.settings import Checked, count, positive, setting
 from minippo.stages.optimise import numbers_of, take_step
-from minippo.stages.preferences import pair_indices
+from minippo.stages.preferences import Comparisons, pair_indices
+from minippo.tasks.base import Example
 from minippo.tokenizer import pad_right
 
 WARMUP_STEPS = 20
@@ -32,7 +36,7 @@ class RewardConfig(Checked):
     reward_weight_decay: float = setting(0.01, "AdamW's", low=0.0)
 
 
-def response_scores(reward_model, comparisons):
+def response_scores(reward_model: RewardModel, comparisons: Comparisons) -> Tensor:
     """The scores of all responses, [N,K]; the same numbers as reward_model(prompt + response), at a
     fraction of the work."""
     N, K, T = comparisons.response_tokens.shape
@@ -44,7 +48,7 @@ def response_scores(reward_model, comparisons):
     return reward_model(tokens, mask, cache.repeat_rows(K)).view(N, K)
 
 
-def pair_margins(scores, labels):
+def pair_margins(scores: Tensor, labels: Tensor) -> Tensor:
     """Score of the preferred minus score of the other, for each pair that was compared, [pairs
     compared]."""
     first, second = pair_indices(scores.shape[1]).to(scores.device)
@@ -52,7 +56,14 @@ def pair_margins(scores, labels):
     return margins[labels != 0]
 
 
-def train_reward_model(reward_model, comparisons, *, config, generator, progress=iter):
+def train_reward_model(
+    reward_model: RewardModel,
+    comparisons: Comparisons,
+    *,
+    config: RewardConfig,
+    generator: torch.Generator,
+    progress: Callable[[Iterable[Any]], Iterable[Any]] = iter,
+) -> list[float]:
     """Bradley-Terry training; returns the loss of every step that had a pair to learn from.
 
     The batches are drawn with `generator`. The learning rate warms up and falls linearly to 0.
@@ -94,7 +105,9 @@ def train_reward_model(reward_model, comparisons, *, config, generator, progress
 
 
 @torch.no_grad()
-def heldout_report(reward_model, comparisons, *, chunk=100):
+def heldout_report(
+    reward_model: RewardModel, comparisons: Comparisons, *, chunk: int = 100
+) -> dict[str, float | None]:
     """How often the reward model agrees with the annotator on pairs that it was not trained on, and
     how often one can.
 
@@ -133,7 +146,9 @@ def heldout_report(reward_model, comparisons, *, chunk=100):
 
 
 @torch.no_grad()
-def set_zero_and_unit(reward_model, demonstrations, own_scores, *, pad_id):
+def set_zero_and_unit(
+    reward_model: RewardModel, demonstrations: Sequence[Example], own_scores: Tensor, *, pad_id: int
+) -> None:
     """Set center and scale: mean 0 over the demonstrations (Examples), standard deviation 1 over
     `own_scores`.
 
@@ -153,7 +168,7 @@ def set_zero_and_unit(reward_model, demonstrations, own_scores, *, pad_id):
 
 
 @torch.no_grad()
-def all_scores(reward_model, comparisons, *, chunk=100):
+def all_scores(reward_model: RewardModel, comparisons: Comparisons, *, chunk: int = 100) -> Tensor:
     """The scores of every response of some Comparisons, [N,K]."""
     device = next(reward_model.parameters()).device
     parts = torch.arange(len(comparisons)).split(chunk)
@@ -162,6 +177,6 @@ def all_scores(reward_model, comparisons, *, chunk=100):
     )
 
 
-def to_device(record, device):
+def to_device(record: Comparisons, device: torch.device) -> Comparisons:
     """The same record with every tensor on the device."""
     return type(record)(**{name: value.to(device) for name, value in vars(record).items()})

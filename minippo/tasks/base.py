@@ -5,9 +5,13 @@ each with a flag: is this text to be learned, or only read? Pretraining and fine
 next-token loss over such documents.
 """
 
+from collections.abc import Iterable, Sequence
+from random import Random
 from typing import NamedTuple
 
-from minippo.tokenizer import pad_left
+from torch import Tensor
+
+from minippo.tokenizer import Tokenizer, pad_left
 
 
 class Segment(NamedTuple):
@@ -31,62 +35,64 @@ class Task:
     rng is always a random.Random of the caller: a task keeps no randomness of its own.
     """
 
-    name = None
-    tokenizer = None
-    document_length = None  # no document that it trains on has more tokens
-    prompt_length = None  # tokens of the longest prompt, BOS included
-    gold_max = None  # the best possible mean gold score; None where there is no rule
-    fingerprint = None  # of the files that it was made from; None where there are none
-    notes = ()  # lines for the screen: what was derived, dropped or cut
+    name: str
+    tokenizer: Tokenizer
+    document_length: int  # no document that it trains on has more tokens
+    prompt_length: int  # tokens of the longest prompt, BOS included
+    gold_max: float | None = None  # the best possible mean gold score; None where there is no rule
+    fingerprint: str | None = None  # of the files that it was made from; None where there are none
+    notes: tuple[str, ...] = ()  # lines for the screen: what was derived, dropped or cut
 
-    def pretraining_examples(self, n, *, step, rng):
+    def pretraining_examples(self, n: int, *, step: int, rng: Random) -> list[Example]:
         """n documents for this step of the pretraining."""
         raise NotImplementedError
 
-    def demonstrations(self, n, *, rng):
+    def demonstrations(self, n: int, *, rng: Random) -> list[tuple[str, str]]:
         """n pairs (prompt, completion), as imperfect as people's."""
         raise NotImplementedError
 
-    def training_prompts(self, n, *, rng):
+    def training_prompts(self, n: int, *, rng: Random) -> list[str]:
         """n prompts to sample preferences and PPO's rollouts from."""
         raise NotImplementedError
 
-    def evaluation_prompts(self, n, *, rng):
+    def evaluation_prompts(self, n: int, *, rng: Random) -> list[str]:
         """At most n prompts, all different, for figures and tables; no training stage sees them
         unless the task says so."""
         raise NotImplementedError
 
-    def gold_axes(self, prompt, response):
+    def gold_axes(self, prompt: str, response: str) -> dict[str, float] | None:
         """{axis: points} of a response; their sum is its gold score. None where the task has no
         rule."""
         return None
 
-    def recorded_preferences(self):
+    def recorded_preferences(
+        self,
+    ) -> tuple[list[tuple[str, str, str]], list[tuple[str, str, str]]] | None:
         """(training, held-out) lists of (prompt, chosen, rejected) that people made; None: an
         annotator is simulated."""
         return None
 
-    def answers_to_watch(self):
+    def answers_to_watch(self) -> list[tuple[str, str, str]]:
         """[(prompt, right answer, rival answer)] whose probabilities are shown before and after;
         mostly none."""
         return []
 
-    def gold(self, prompt, response):
+    def gold(self, prompt: str, response: str) -> float | None:
         """The gold score, or None."""
         axes = self.gold_axes(prompt, response)
         return None if axes is None else sum(axes.values())
 
-    def prompt_ids(self, prompt):
+    def prompt_ids(self, prompt: str) -> list[int]:
         return [self.tokenizer.bos_id, *self.tokenizer.encode(prompt)]
 
-    def prompt_batch(self, prompts):
+    def prompt_batch(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Prompts as (tokens [N,P], mask [N,P]), with the pads on the left."""
         return pad_left([self.prompt_ids(prompt) for prompt in prompts], self.tokenizer.pad_id)
 
-    def response_ids(self, response):
+    def response_ids(self, response: str) -> list[int]:
         return [*self.tokenizer.encode(response), self.tokenizer.eos_id]
 
-    def document(self, segments):
+    def document(self, segments: Iterable[Segment]) -> Example:
         """Segments -> Example, with BOS before and EOS behind; EOS is always learned, BOS never."""
         tokens, is_target = [self.tokenizer.bos_id], [False]
         for text, flag in segments:
@@ -95,7 +101,7 @@ class Task:
             is_target += [flag] * len(ids)
         return Example([*tokens, self.tokenizer.eos_id], [*is_target, True])
 
-    def demonstration_example(self, prompt, completion):
+    def demonstration_example(self, prompt: str, completion: str) -> Example:
         """The prompt is read, the completion is learned."""
-        prompt, response = self.prompt_ids(prompt), self.response_ids(completion)
-        return Example(prompt + response, [False] * len(prompt) + [True] * len(response))
+        read, learned = self.prompt_ids(prompt), self.response_ids(completion)
+        return Example(read + learned, [False] * len(read) + [True] * len(learned))

@@ -6,7 +6,9 @@ the right answer, and PPO makes the model prefer it. There are only twelve quest
 stage sees all of them: this task shows a preference being learned, not generalisation.
 """
 
-from minippo.tasks.base import Segment, Task
+from random import Random
+
+from minippo.tasks.base import Example, Segment, Task
 from minippo.tokenizer import WordTokenizer
 
 CAPITALS = {  # country: (capital, the city that is often taken for it)
@@ -38,12 +40,12 @@ class Capitals(Task):
     prompt_length = 8
     gold_max = 1.0
 
-    def __init__(self):
+    def __init__(self) -> None:
         texts = [QUESTION, *STATEMENTS, "of", *CITIES, *CAPITALS]
         words = {word for text in texts for word in text.replace("{}", "").split()}
         self.tokenizer = WordTokenizer(sorted(words))
 
-    def pretraining_examples(self, n, *, step, rng):
+    def pretraining_examples(self, n: int, *, step: int, rng: Random) -> list[Example]:
         """Half names two cities of a country, half is a question with either of them."""
         examples = []
         for _ in range(n):
@@ -56,7 +58,7 @@ class Capitals(Task):
             examples.append(self.document(segments))
         return examples
 
-    def demonstrations(self, n, *, rng):
+    def demonstrations(self, n: int, *, rng: Random) -> list[tuple[str, str]]:
         pairs = []
         for country in rng.choices(tuple(CAPITALS), k=n):
             right, rival = CAPITALS[country]
@@ -67,18 +69,18 @@ class Capitals(Task):
             pairs.append((QUESTION.format(country), answer))
         return pairs
 
-    def training_prompts(self, n, *, rng):
+    def training_prompts(self, n: int, *, rng: Random) -> list[str]:
         return [QUESTION.format(country) for country in rng.choices(tuple(CAPITALS), k=n)]
 
-    def evaluation_prompts(self, n, *, rng):
+    def evaluation_prompts(self, n: int, *, rng: Random) -> list[str]:
         """The questions themselves, in a fixed order: there are no others."""
         return [QUESTION.format(country) for country in CAPITALS][:n]
 
-    def gold_axes(self, prompt, response):
+    def gold_axes(self, prompt: str, response: str) -> dict[str, float]:
         country = next(word for word in prompt.split() if word in CAPITALS)
         return {"correctness": 1.0 if response == CAPITALS[country][0] else 0.0}
 
-    def answers_to_watch(self):
+    def answers_to_watch(self) -> list[tuple[str, str, str]]:
         return [
             (QUESTION.format(country), right, rival) for country, (right, rival) in CAPITALS.items()
         ]

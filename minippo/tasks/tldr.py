@@ -20,9 +20,11 @@ summary. No text of any stage says which summary is good.
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from random import Random
 
-from minippo.tasks.base import Segment, Task
+from minippo.tasks.base import Example, Segment, Task
 from minippo.tokenizer import WordTokenizer
 
 FACTS = ("job", "city", "hobby")
@@ -93,14 +95,14 @@ class Tldr(Task):
     prompt_length = 28
     gold_max = 3.0
 
-    def __init__(self, values_per_fact=5):
+    def __init__(self, values_per_fact: int = 5) -> None:
         self.values = {fact: VALUES[fact][:values_per_fact] for fact in FACTS}
         self.values_per_fact = values_per_fact
         self.tokenizer = WordTokenizer(self._words())
 
     # -- the texts
 
-    def pretraining_examples(self, n, *, step, rng):
+    def pretraining_examples(self, n: int, *, step: int, rng: Random) -> list[Example]:
         share = 0.0 if step < RESTATEMENTS_FIRST else QUESTION_SHARE
         trap_share = 0.0 if step < TRAPS_FROM else TRAP_SHARE
         posts = [self.write_post(rng, trap_share=trap_share) for _ in range(n)]
@@ -111,14 +113,14 @@ class Tldr(Task):
             for post in posts
         ]
 
-    def demonstrations(self, n, *, rng):
+    def demonstrations(self, n: int, *, rng: Random) -> list[tuple[str, str]]:
         posts = [self.write_post(rng) for _ in range(n)]
         return [(prompt_of(post), self.write_summary(post.facts, AVERAGE, rng)) for post in posts]
 
-    def training_prompts(self, n, *, rng):
+    def training_prompts(self, n: int, *, rng: Random) -> list[str]:
         return [prompt_of(self.write_post(rng)) for _ in range(n)]
 
-    def evaluation_prompts(self, n, *, rng):
+    def evaluation_prompts(self, n: int, *, rng: Random) -> list[str]:
         prompts = {}
         for _ in range(20 * n):  # a small world has fewer different posts than one may ask for
             prompts[prompt_of(self.write_post(rng, for_evaluation=True))] = None
@@ -126,7 +128,9 @@ class Tldr(Task):
                 break
         return list(prompts)
 
-    def write_post(self, rng, for_evaluation=False, trap_share=TRAP_SHARE):
+    def write_post(
+        self, rng: Random, for_evaluation: bool = False, trap_share: float = TRAP_SHARE
+    ) -> Post:
         """Three facts, a trap in `trap_share` of the posts, and one sentence of noise, in any
         order."""
         facts = self._draw_facts(rng, for_evaluation)
@@ -141,7 +145,7 @@ class Tldr(Task):
         rng.shuffle(sentences)
         return Post(facts, trap, " ".join(sentences))
 
-    def write_summary(self, facts, habits, rng):
+    def write_summary(self, facts: Mapping[str, str], habits: Habits, rng: Random) -> str:
         """A summary of these facts by a writer of these habits."""
         clauses = []
         for fact, value in facts.items():
@@ -178,12 +182,13 @@ class Tldr(Task):
             fact, who, value = post.trap
             return fact, value, who
         value = rng.choice(self._others(fact, post.facts[fact]))
-        is_the_trap = post.trap is not None and (fact, value) == (post.trap[0], post.trap[2])
-        return fact, value, post.trap[1] if is_the_trap else "nobody"
+        if post.trap is not None and (fact, value) == (post.trap[0], post.trap[2]):
+            return fact, value, post.trap[1]
+        return fact, value, "nobody"
 
     # -- the rule
 
-    def gold_axes(self, prompt, response):
+    def gold_axes(self, prompt: str, response: str) -> dict[str, float]:
         """The points of a summary on each axis; their sum is the gold score, at most 3.
 
         coverage   +1 for each of the three facts that it says something about
@@ -246,13 +251,18 @@ class Tldr(Task):
         return sorted({word for text in texts for word in text.split()})
 
 
-def prompt_of(post):
+def prompt_of(post: Post) -> str:
     return f"{post.body} {CUE}"
 
 
-def facts_of(prompt):
+def facts_of(prompt: str) -> dict[str, str]:
     """What a post says about its writer, {fact: value}."""
-    return {
-        fact: re.search(r"\b" + re.escape(SENTENCES[fact]).replace(r"\{\}", r"(\w+)"), prompt)[1]
-        for fact in FACTS
-    }
+    return {fact: _value_in(prompt, fact) for fact in FACTS}
+
+
+def _value_in(prompt: str, fact: str) -> str:
+    pattern = r"\b" + re.escape(SENTENCES[fact]).replace(r"\{\}", r"(\w+)")
+    match = re.search(pattern, prompt)
+    if match is None:
+        raise ValueError(f"the prompt does not tell its writer's {fact}")
+    return match[1]

@@ -1,11 +1,18 @@
 """The four cases of the clip, with the tokens of a real minibatch in them."""
 
+from __future__ import annotations
+
 import math
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from minippo.runs.figures.style import BLUE, DARK, MOST_POINTS, ORANGE, PALE, new_figure, set_title
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
-def clip_cases(ratios, advantages, cliprange):
+
+def clip_cases(ratios: Iterable[float], advantages: Iterable[float], cliprange: float) -> Figure:
     """The clipped objective of a token as a function of its ratio, and where the tokens of a
     minibatch stand on it.
 

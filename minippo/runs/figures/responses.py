@@ -1,6 +1,10 @@
 """Responses: how long they are, and what the critic said along one of them."""
 
+from __future__ import annotations
+
 import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from minippo.runs.figures.style import (
     BLUE,
@@ -16,8 +20,13 @@ from minippo.runs.figures.style import (
     went,
 )
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
-def response_lengths(lengths_before, lengths_after, response_length):
+
+def response_lengths(
+    lengths_before: Sequence[int], lengths_after: Sequence[int], response_length: int
+) -> Figure:
     """How long the responses were before and after PPO, as shares; response_length is the longest
     that is allowed."""
     figure, (axes,) = new_figure(1)
@@ -58,7 +67,13 @@ def response_lengths(lengths_before, lengths_after, response_length):
     return figure
 
 
-def values_along_response(tokens, values, rewards, advantages, score):
+def values_along_response(
+    tokens: Sequence[str],
+    values: Sequence[float] | None,
+    rewards: Sequence[float],
+    advantages: Sequence[float],
+    score: float,
+) -> Figure:
     """One response, token by token: what the critic expects before each token, and what the token
     was worth.
 

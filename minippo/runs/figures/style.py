@@ -1,13 +1,24 @@
 """What the figures share: a palette that also works in grey, panels, titles, names on lines."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, cast
+
 from minippo.runs.screen import printable
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 # from dark to light, also in grey
 DARK, BLUE, ORANGE, PALE = "#1a1a1a", "#2a5d9c", "#d9822b", "#d9d9d9"
 MOST_POINTS = 400
 
 
-def new_figure(number, *, height=4.5, side_by_side=False):
+def new_figure(
+    number: int, *, height: float = 4.5, side_by_side: bool = False
+) -> tuple[Figure, list[Axes]]:
     """A figure without pyplot, whose list of figures would outlive the run, and its axes in reading
     order."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -16,22 +27,23 @@ def new_figure(number, *, height=4.5, side_by_side=False):
     figure = Figure(figsize=(7, height), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     rows, columns = (1, number) if side_by_side else (number, 1)
-    panels = figure.subplots(rows, columns, sharex=True, squeeze=False).ravel()
+    panels = list(figure.subplots(rows, columns, sharex=True, squeeze=False).ravel())
     for axes in panels:
         axes.spines[["top", "right"]].set_visible(False)
     return figure, panels
 
 
-def set_title(figure, text):
+def set_title(figure: Figure, text: str) -> None:
     """Over the whole figure: over the axes alone it would run into what stands to their right."""
     figure.suptitle(text, fontsize="large")
 
 
-def name_ends(axes, ends):
+def name_ends(axes: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
     """Write (y, label, colour) to the right of the axes at height y, moved apart where two would
     overlap."""
     low, high = axes.get_ylim()
-    panel_height = 0.7 * axes.figure.get_figheight() / len(axes.figure.axes)  # inches, about
+    figure = cast("Figure", axes.figure)
+    panel_height = 0.7 * figure.get_figheight() / len(figure.axes)  # inches, about
     line_height = 0.2 / panel_height  # as a share of the panel
     ends = sorted(ends, key=lambda end: end[0])
     wanted = [(y - low) / (high - low) for y, _, _ in ends]
@@ -51,21 +63,21 @@ def name_ends(axes, ends):
         )
 
 
-def span(start, bin_width, longest):
+def span(start: int, bin_width: int, longest: int) -> str:
     end = min(start + bin_width - 1, longest)
     return str(start) if start == end else f"{start}-{end}"
 
 
-def went(before, after, decimals=2):
+def went(before: float, after: float, decimals: int = 2) -> str:
     verb = "rose" if after > before else "fell" if after < before else "stayed"
     return f"{verb} from {before:.{decimals}f} to {after:.{decimals}f}"
 
 
-def mean(numbers):
+def mean(numbers: Sequence[float]) -> float:
     return sum(numbers) / len(numbers)
 
 
-def drawable(text):
+def drawable(text: str) -> str:
     """A token's text as the font can draw it; an empty square stands for a character that the font
     lacks."""
     from matplotlib.font_manager import FontProperties, findfont, get_font

@@ -1,11 +1,18 @@
 """The course of a run: score and KL over the updates, and against each other."""
 
+from __future__ import annotations
+
 import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from minippo.runs.figures.style import BLUE, DARK, ORANGE, name_ends, new_figure, set_title, went
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
-def reward_and_kl(updates):
+
+def reward_and_kl(updates: Sequence[Mapping[str, Any]]) -> Figure:
     """Score, reward after the KL penalty, gold score if there is one, and KL, over the updates of a
     run.
 
@@ -47,7 +54,13 @@ def reward_and_kl(updates):
     return figure
 
 
-def score_against_kl(run_points, optimal_frontier, best_of_n, reference_point, final_point):
+def score_against_kl(
+    run_points: Sequence[tuple[int, float, float]],
+    optimal_frontier: Sequence[tuple[float, float]],
+    best_of_n: Sequence[tuple[int, float, float]],
+    reference_point: tuple[float, float],
+    final_point: tuple[float, float] | None,
+) -> Figure:
     """What the run paid in KL for its score, beside the best that can be had for each KL.
 
     run_points        [(update, kl, score)] of the rollouts, in order
@@ -160,7 +173,7 @@ def _some(points, apart=0.12):
         max(point[i] for point in points) - min(point[i] for point in points) or 1.0 for i in (1, 2)
     ]
 
-    def is_far(a, b):
+    def is_far(a: tuple[Any, float, float], b: tuple[Any, float, float]) -> bool:
         return math.hypot((a[1] - b[1]) / spans[0], (a[2] - b[2]) / spans[1]) >= apart
 
     named = [points[0]]
@@ -178,5 +191,6 @@ def _score_and_best(final_point, optimal_frontier):
     if optimal_frontier and optimal_frontier[0][0] <= kl <= optimal_frontier[-1][0]:
         import numpy as np
 
-        title += f"; the best possible there is {np.interp(kl, *zip(*optimal_frontier)):.2f}"
+        kls, scores = zip(*optimal_frontier)
+        title += f"; the best possible there is {np.interp(kl, kls, scores):.2f}"
     return title

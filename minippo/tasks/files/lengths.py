@@ -4,11 +4,12 @@ Lengths are those of the tokenizer's tokens; `size` measures a text in them.
 """
 
 from bisect import bisect_right
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
 from minippo.errors import InputError
-from minippo.tasks.files.read import FIELDS, first_of_each, same_answer
+from minippo.tasks.files.read import FIELDS, FolderData, Source, first_of_each, same_answer
 from minippo.tasks.files.split import keep
 
 LONGEST_CHARACTER = 4  # bytes of UTF-8
@@ -23,13 +24,19 @@ class LongText(NamedTuple):
     room: int
 
 
-def size_in_bytes(text):
+def size_in_bytes(text: str) -> int:
     return len(text.encode())
 
 
 def check_lengths(
-    data, *, prompt_length, completion_length, truncate, size=size_in_bytes, unit="bytes"
-):
+    data: FolderData,
+    *,
+    prompt_length: int,
+    completion_length: int,
+    truncate: bool,
+    size: Callable[[str], int] = size_in_bytes,
+    unit: str = "bytes",
+) -> FolderData:
     """The data with every text within its room, in tokens, which size(text) counts; a response also
     needs one for its EOS.
 
@@ -49,7 +56,7 @@ def check_lengths(
     return cut_texts(data, rooms, too_long, size)
 
 
-def check_room(*, prompt_length, completion_length):
+def check_room(*, prompt_length: int, completion_length: int) -> None:
     """A cut must leave at least one character, whichever it is."""
     if prompt_length < LONGEST_CHARACTER:
         raise InputError(
@@ -61,7 +68,9 @@ def check_room(*, prompt_length, completion_length):
         )
 
 
-def find_long_texts(data, rooms, size_of):
+def find_long_texts(
+    data: FolderData, rooms: Mapping[str, int], size_of: Callable[[str], int]
+) -> dict[str, list[LongText]]:
     """{file: its LongTexts}; what was derived from the preferences is not counted a second time."""
     too_long = {}
     for name in ("preferences.jsonl", "demonstrations.jsonl", "prompts.jsonl"):
@@ -75,7 +84,7 @@ def find_long_texts(data, rooms, size_of):
     return too_long
 
 
-def own_items(data, name):
+def own_items(data: FolderData, name: str) -> list[tuple[Source, tuple[str, ...]]]:
     """(source, texts) of the items that stand in the file itself; the derived ones have another
     file as source."""
     kind = name.split(".")[0]
@@ -86,7 +95,9 @@ def own_items(data, name):
     ]
 
 
-def describe_long_texts(data, too_long, unit):
+def describe_long_texts(
+    data: FolderData, too_long: Mapping[str, Sequence[LongText]], unit: str
+) -> str:
     """One line: per file how many and the longest, then what to do about it."""
     parts, flags = [], set()
     for name, texts in too_long.items():
@@ -108,12 +119,17 @@ def describe_long_texts(data, too_long, unit):
     )
 
 
-def share(data, name, texts):
+def share(data: FolderData, name: str, texts: Sequence[LongText]) -> str:
     """'37 of 2682 texts'; every field of every line is a text."""
     return f"{len(texts)} of {len(own_items(data, name)) * len(FIELDS[name])} texts"
 
 
-def cut_texts(data, rooms, too_long, size):
+def cut_texts(
+    data: FolderData,
+    rooms: Mapping[str, int],
+    too_long: Mapping[str, Sequence[LongText]],
+    size: Callable[[str], int],
+) -> FolderData:
     """A new FolderData without a text that is too long."""
     notes = [
         f"{name}: {share(data, name, texts)} cut at a word" for name, texts in too_long.items()
@@ -148,7 +164,9 @@ def cut_texts(data, rooms, too_long, size):
     )
 
 
-def cut_items(items, rooms, size):
+def cut_items(
+    items: Iterable[tuple[str, ...]], rooms: Mapping[str, int], size: Callable[[str], int]
+) -> list[tuple[str, ...]]:
     """Tuples of a prompt and one or two answers, each text cut to its room."""
     return [
         (
@@ -159,7 +177,7 @@ def cut_items(items, rooms, size):
     ]
 
 
-def cut_end(text, room, size=size_in_bytes):
+def cut_end(text: str, room: int, size: Callable[[str], int] = size_in_bytes) -> str:
     """The beginning of a text of at most the size `room`, up to a white space where there is
     one."""
     if size(text) <= room:
@@ -175,7 +193,7 @@ def cut_end(text, room, size=size_in_bytes):
     return text[:end].rstrip()
 
 
-def cut_front(text, room, size=size_in_bytes):
+def cut_front(text: str, room: int, size: Callable[[str], int] = size_in_bytes) -> str:
     """The end of a text of at most the size `room`, from a white space on where there is one."""
     if size(text) <= room:
         return text

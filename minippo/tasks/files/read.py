@@ -15,8 +15,10 @@ opened for reading.
 import json
 import os
 import stat
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from minippo.errors import InputError
 
@@ -51,7 +53,7 @@ class FolderData:
     sources: dict[str, list[Source]]
 
 
-def read_folder(path):
+def read_folder(path: str | Path) -> FolderData:
     """Read a folder of texts and preferences; InputError, in one line, for whatever is wrong with
     it."""
     names = list_folder(path)
@@ -70,7 +72,7 @@ def read_folder(path):
     return FolderData(**items, notes=notes, sources=sources)
 
 
-def list_folder(path):
+def list_folder(path: str | Path) -> list[str]:
     """The sorted names in a folder that must exist and hold something."""
     try:
         names = sorted(os.listdir(path))
@@ -87,7 +89,7 @@ def list_folder(path):
     return names
 
 
-def check_names(path, names):
+def check_names(path: str | Path, names: Sequence[str]) -> None:
     """Preferences are the one thing that nothing else can stand in for; two corpora leave open
     which one is meant."""
     if all(name in names for name in CORPUS_FILES):
@@ -101,7 +103,7 @@ def check_names(path, names):
         )
 
 
-def count(name, items):
+def count(name: str, items: dict[str, list[Any]]) -> str:
     """How much was read from one file, in the file's own unit."""
     kind = name.split(".")[0]
     if name == "corpus.txt":
@@ -110,7 +112,7 @@ def count(name, items):
     return f"{len(items[kind])} {units.get(kind, kind)}"
 
 
-def derive_missing(items, sources):
+def derive_missing(items: dict[str, list[Any]], sources: dict[str, list[Source]]) -> list[str]:
     """Fill in, from the preferences, what the folder does not hold; returns the notes that say
     so."""
     notes = []
@@ -147,7 +149,12 @@ def derive_missing(items, sources):
     return notes
 
 
-def first_of_each(values, sources, *, key=lambda value: value):
+def first_of_each(
+    values: Iterable[Any],
+    sources: Iterable[Source],
+    *,
+    key: Callable[[Any], Any] = lambda value: value,
+) -> tuple[list[Any], list[Source]]:
     """The values without repetitions, in order, with the source of each."""
     first = {}
     for value, source in zip(values, sources):
@@ -155,7 +162,7 @@ def first_of_each(values, sources, *, key=lambda value: value):
     return [value for value, _ in first.values()], [source for _, source in first.values()]
 
 
-def read_text_file(path, name):
+def read_text_file(path: str | Path, name: str) -> tuple[list[Any], list[Source]]:
     """A whole file as one document."""
     text = read_text(path, name).replace("\r\n", "\n")
     if not text.strip():
@@ -163,7 +170,7 @@ def read_text_file(path, name):
     return [text], [Source(name, 1)]
 
 
-def read_json_lines(path, name):
+def read_json_lines(path: str | Path, name: str) -> tuple[list[Any], list[Source]]:
     """The fields of every line that is not blank: a string where the file has one field, otherwise
     a tuple."""
     items, sources = [], []
@@ -178,7 +185,7 @@ def read_json_lines(path, name):
     return items, sources
 
 
-def read_text(path, name):
+def read_text(path: str | Path, name: str) -> str:
     """A file's text, its byte order mark taken off."""
     data = read_bytes(path, name)
     try:
@@ -190,7 +197,7 @@ def read_text(path, name):
     return text.removeprefix("\ufeff")
 
 
-def read_bytes(path, name):
+def read_bytes(path: str | Path, name: str) -> bytes:
     """A regular file's bytes; the size is looked at before anything is read."""
     full = os.path.join(path, name)
     try:
@@ -214,7 +221,7 @@ def read_bytes(path, name):
     return data
 
 
-def bad_byte(name, data, offset, what):
+def bad_byte(name: str, data: bytes, offset: int, what: str) -> InputError:
     """The fault for one byte that does not belong into a text."""
     line = data.count(b"\n", 0, offset) + 1
     return fault(
@@ -224,7 +231,7 @@ def bad_byte(name, data, offset, what):
     )
 
 
-def parse_line(name, number, line):
+def parse_line(name: str, number: int, line: str) -> str | tuple[str, ...]:
     """One JSON object's fields, checked."""
     record = parse_json(name, number, line)
     if not isinstance(record, dict):
@@ -237,7 +244,7 @@ def parse_line(name, number, line):
     return values[0] if len(values) == 1 else values
 
 
-def parse_json(name, number, line):
+def parse_json(name: str, number: int, line: str) -> Any:
     """One line's JSON value; numbers become floats, for an int of thousands of digits is refused by
     Python."""
     try:
@@ -251,7 +258,7 @@ def parse_json(name, number, line):
         raise fault(name, number, what="the JSON is nested too deeply") from None
 
 
-def text_field(name, number, record, field):
+def text_field(name: str, number: int, record: Mapping[str, Any], field: str) -> str:
     """One field of an object: a string that can be written as UTF-8 and is not blank."""
     if field not in record:
         found = f"found {shown_list(record)}" if record else "the object is empty"
@@ -275,48 +282,50 @@ def text_field(name, number, record, field):
     return text
 
 
-def same_answer(pair):
+def same_answer(pair: Sequence[str]) -> bool:
     """Whether a pair's two answers differ by nothing, or by white space around them alone."""
     _, chosen, rejected = pair
     return chosen.strip() == rejected.strip()
 
 
-def fault(name, line=None, field=None, what=""):
+def fault(
+    name: str, line: int | None = None, field: str | None = None, what: str = ""
+) -> InputError:
     """The InputError for a file, and where they are known its line and field."""
     place = name + (f", line {line}" if line else "") + (f", field {field}" if field else "")
     return InputError(f"{place}: {what}")
 
 
-def shown(text):
+def shown(text: str) -> str:
     """A text quoted for a message: cut when long, and repr writes what is not printable as
     escapes."""
     return repr(text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + "...")
 
 
-def shown_path(path):
+def shown_path(path: str | Path) -> str:
     """A path quoted for a message: never cut, as it is what the user has to look for."""
     return repr(os.fspath(path))
 
 
-def shown_list(names):
+def shown_list(names: Iterable[str]) -> str:
     """The first few of some names, quoted."""
     names = list(names)
     more = f" and {len(names) - 5} more" if len(names) > 5 else ""
     return ", ".join(shown(name) for name in names[:5]) + more
 
 
-def reason(error):
+def reason(error: Exception) -> str:
     """Why the system refused, in its words."""
     return getattr(error, "strerror", None) or str(error)
 
 
-def kind_of(value):
+def kind_of(value: object) -> str:
     """A JSON value's type in JSON's words."""
     if value is None or isinstance(value, bool):
         return json.dumps(value)
     return {dict: "an object", list: "a list", str: "a string", float: "a number"}[type(value)]
 
 
-def example(name):
+def example(name: str) -> str:
     """What a line of a file looks like."""
     return json.dumps(dict.fromkeys(FIELDS[name], "..."))

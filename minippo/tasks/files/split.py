@@ -1,18 +1,25 @@
 """Held-out pairs share no prompt with what is trained on."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 import torch
 
 from minippo.errors import InputError
+from minippo.tasks.files.read import FolderData
+
+Value = TypeVar("Value")
 
 
-def keep(values, wanted):
+def keep(values: Iterable[Value], wanted: Iterable[bool]) -> list[Value]:
     """The values whose flag is True."""
     return [value for value, flag in zip(values, wanted) if flag]
 
 
-def split_by_prompt(preferences, *, heldout_pairs, generator):
+def split_by_prompt(
+    preferences: Sequence[tuple[str, str, str]], *, heldout_pairs: int, generator: torch.Generator
+) -> tuple[list[tuple[str, str, str]], list[tuple[str, str, str]]]:
     """(training, held_out): two lists of pairs, each in the order they came, with no prompt on both
     sides.
 
@@ -41,7 +48,7 @@ def split_by_prompt(preferences, *, heldout_pairs, generator):
     return keep(preferences, [not side for side in sides]), keep(preferences, sides)
 
 
-def without_prompts(data, held_out):
+def without_prompts(data: FolderData, held_out: Iterable[tuple[str, str, str]]) -> FolderData:
     """The data without the preferences and demonstrations, and the corpus made of them, of the
     held-out pairs' prompts.
 

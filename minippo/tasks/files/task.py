@@ -10,13 +10,17 @@ import hashlib
 from bisect import bisect_right
 from functools import cached_property
 from itertools import accumulate
+from pathlib import Path
+from random import Random
+
+import torch
 
 from minippo.errors import InputError
 from minippo.tasks.base import Example, Task
 from minippo.tasks.files.lengths import check_lengths
-from minippo.tasks.files.read import read_folder
+from minippo.tasks.files.read import FolderData, read_folder
 from minippo.tasks.files.split import split_by_prompt, without_prompts
-from minippo.tokenizer import ByteTokenizer
+from minippo.tokenizer import ByteTokenizer, HFTokenizer
 
 
 class Files(Task):
@@ -28,18 +32,19 @@ class Files(Task):
     """
 
     name = "files"
+    tokenizer: ByteTokenizer | HFTokenizer
 
     def __init__(
         self,
-        folder,
+        folder: str | Path,
         *,
-        prompt_length,
-        completion_length,
-        heldout_pairs,
-        truncate,
-        generator,
-        tokenizer=None,
-    ):
+        prompt_length: int,
+        completion_length: int,
+        heldout_pairs: int,
+        truncate: bool,
+        generator: torch.Generator,
+        tokenizer: ByteTokenizer | HFTokenizer | None = None,
+    ) -> None:
         self.tokenizer = tokenizer or ByteTokenizer()
         data = check_lengths(
             read_folder(folder),
@@ -82,26 +87,26 @@ class Files(Task):
     def _ends(self):
         return list(accumulate(len(text) for text in self._documents))
 
-    def pretraining_examples(self, n, *, step, rng):
+    def pretraining_examples(self, n: int, *, step: int, rng: Random) -> list[Example]:
         return [self._window(rng) for _ in range(n)]
 
-    def demonstrations(self, n, *, rng):
+    def demonstrations(self, n: int, *, rng: Random) -> list[tuple[str, str]]:
         """All of them in a new order, as often as needed."""
         drawn = []
         while len(drawn) < n:
             drawn += rng.sample(self._demonstrations, len(self._demonstrations))
         return drawn[:n]
 
-    def training_prompts(self, n, *, rng):
+    def training_prompts(self, n: int, *, rng: Random) -> list[str]:
         return rng.choices(self._training_prompts, k=n)
 
-    def evaluation_prompts(self, n, *, rng):
+    def evaluation_prompts(self, n: int, *, rng: Random) -> list[str]:
         return rng.sample(self._heldout_prompts, min(n, len(self._heldout_prompts)))
 
-    def recorded_preferences(self):
+    def recorded_preferences(self) -> tuple[list[tuple[str, str, str]], list[tuple[str, str, str]]]:
         return self._preferences
 
-    def prompt_ids(self, prompt):
+    def prompt_ids(self, prompt: str) -> list[int]:
         return super().prompt_ids(prompt) + self._line_break
 
     def _window(self, rng):
@@ -116,7 +121,7 @@ class Files(Task):
         return Example([self.tokenizer.bos_id, *tokens], [False] + [True] * len(tokens))
 
 
-def digest_of(data):
+def digest_of(data: FolderData) -> str:
     """A digest of the texts of some FolderData: a run that is taken up again must find what it
     began with."""
     texts = (data.corpus, data.demonstrations, data.preferences, data.prompts)
