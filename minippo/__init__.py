@@ -1,7 +1,6 @@
 """minippo: PPO for language models, from a toy GPT to a run of RLHF. A book in the form of code.
 
-Start with one_page: all of PPO for a language model on one page. Then the book, in this order; the
-ground can wait until a name is met.
+Reading order. The ground can wait until a name is met; start at logprobs.
 
     ground           errors  shapes  masked  settings
     the derivation   logprobs  kl  policy_gradient  reward_to_go  baseline  gae  trpo  ppo

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import minippo
+from minippo.algorithms import REGISTRY
 
 ROOT = Path(minippo.__file__).parent
 DERIVATION = (
@@ -22,75 +23,25 @@ DERIVATION = (
     "shaped_reward",
 )
 MODELS = ("gpt", "reward_head", "critic_head", "tokenizer")
-EXERCISES = (
-    "objective",
-    "token_logprobs",
-    "response_mask",
-    "policy_gradient_loss",
-    "advantages",
-    "reward_score",
-    "value_loss",
-    "gae",
-    "shaped_rewards",
-    "kl_estimators",
-    "fisher_vector_product",
-    "clipped_loss",
-    "clip_fraction",
-    "optimal_policy",
-)
 WINGS = ("exact", "exercises")
-ORDER = (  # floor by floor; a module imports only what stands before it, "" is the package itself
-    "",
-    "shapes",
-    "masked",
-    "errors",
-    "config",
-    *DERIVATION,
-    *MODELS,
-    "tasks.base",
-    "tasks.read_files",
-    "tasks.tldr",
-    "tasks.capitals",
-    "tasks.files",
-    "tasks",
-    "runs",
-    "runs.files",
-    "runs.read",
-    "runs.checkpoints",
-    "runs.stats",
-    "runs.screen",
-    "runs.figures",
-    "runs.tensorboard",
-    "runs.folder",
-    "runs.diagnostics",
-    "rollout",
-    "train_sft",
-    "preferences",
-    "train_reward",
-    "updates",
-    "training_state",
-    "train_policy",
-    "optimum",
-    "evaluate",
-    "load",
-    "hugging_face",
-    "command_line",
-    "train_toy",
-    "measure",
-    "profile_update",
-    "export",
-    "exercises",
-    "exercises.engine",
-    *(f"exercises.{name}" for name in EXERCISES),
-    "exact",
-    "exact.world",
-    "exact.oracle",
-    "exact.estimators",
-    "exact.ladder",
-    "exact.training",
-    "exact.qualifications",
-    "exact.figure",
-    "exact.__main__",
+LAYERS = (  # lowest first; a module imports from its own layer and from those before it
+    ("", "errors", "shapes", "masked", "settings"),
+    DERIVATION,
+    MODELS,
+    ("rollout",),
+    ("runs",),
+    ("tasks",),
+    ("stages.optimise",),
+    ("algorithms",),
+    ("stages",),
+    ("interchange",),
+    ("commands",),
+    WINGS,
+)
+DOORS = ("__main__", "train_toy", "measure", "export", "diagnostics", "profile_update")
+SMALL_DOORS = (*DOORS[1:], "exact.__main__")
+ALGORITHM_NAMES = (
+    "pg rtg baseline gae trpo ppo ppo_unclipped ppo_kl ppo_adaptive_kl".split()  # typed on purpose
 )
 EXECUTING = (
     "pickle",
@@ -116,73 +67,81 @@ TREES = {
     module_name(path): ast.parse(path.read_text(encoding="utf-8"))
     for path in sorted(ROOT.rglob("*.py"))
 }
+MODULES = pytest.mark.parametrize("name", TREES)
+
+
+def is_door(node):
+    """`if __name__ == "__main__":` is what runs when the module is a program."""
+    return isinstance(node, ast.If) and ast.unparse(node.test) == "__name__ == '__main__'"
+
+
+def nodes_of(tree):
+    """All nodes but those behind a door."""
+    for child in ast.iter_child_nodes(tree):
+        if not is_door(child):
+            yield child
+            yield from nodes_of(child)
 
 
 def imports_of(tree):
-    """[(dotted name, stands in a function)]; `from a import b` is a.b, whether b is a module or
-    not."""
-    functions = [
-        node for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
-    ]
+    """[(dotted name, is in a function)]; `from a import b` is a.b, whether b is a module or not."""
+    functions = [node for node in nodes_of(tree) if isinstance(node, ast.FunctionDef)]
     inside = {id(node) for function in functions for node in ast.walk(function)}
     found = []
-    for node in ast.walk(tree):
+    for node in nodes_of(tree):
         if isinstance(node, ast.Import):
             found += [(alias.name, id(node) in inside) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            found += [
-                ("." * node.level + f"{node.module or ''}.{alias.name}", id(node) in inside)
-                for alias in node.names
-            ]
+            module = "." * node.level + (node.module or "")
+            found += [(f"{module}.{alias.name}", id(node) in inside) for alias in node.names]
     return found
 
 
 def own_imports(tree):
-    """The modules of this package that a source imports, as they are called in ORDER."""
+    """The modules of this package that a source imports."""
     names = [
         name.removeprefix("minippo").removeprefix(".")
         for name, _ in imports_of(tree)
         if name.split(".")[0] == "minippo"
     ]
-    return {name if name in ORDER else name.rpartition(".")[0] for name in names}
+    return {name if name in TREES else name.rpartition(".")[0] for name in names}
 
 
 def top_levels(tree):
     return {name.split(".")[0] for name, _ in imports_of(tree)}
 
 
-def test_every_module_has_its_place():
-    assert set(TREES) == set(ORDER) and len(set(ORDER)) == len(ORDER)
+def layer_of(name):
+    """The number of the layer that a module is in: by its own name, or by that of its folder."""
+    for key in (name, name.split(".")[0]):
+        for number, layer in enumerate(LAYERS):
+            if key in layer:
+                return number
+    raise AssertionError(f"{name} has no layer")
 
 
-def test_every_spelling_of_an_import_is_seen():
-    source = """
-import minippo.kl
-from minippo import gae, ppo as p
-from minippo.runs.files import plain
-def late():
-    from minippo.tasks import make_task, tldr
-"""
-    assert own_imports(ast.parse(source)) == {
-        "kl",
-        "gae",
-        "ppo",
-        "runs.files",
-        "tasks",
-        "tasks.tldr",
-    }
-    assert imports_of(ast.parse("from .kl import kl_k1\ndef late():\n import torch")) == [
-        (".kl.kl_k1", False),
-        ("torch", True),
-    ]
+# -- layers
 
 
-@pytest.mark.parametrize("name", ORDER)
-def test_a_module_imports_only_what_stands_before_it(name):
-    assert own_imports(TREES[name]) <= set(ORDER[: ORDER.index(name)])
+@MODULES
+def test_a_module_imports_only_from_its_layer_and_those_before_it(name):
+    if name in DOORS:
+        return  # they name what is above them, and nothing imports them
+    late = {used for used in own_imports(TREES[name]) if layer_of(used) > layer_of(name)}
+    assert late == set()
 
 
-@pytest.mark.parametrize("name", ORDER)
+@MODULES
+def test_the_modules_of_a_layer_do_not_import_each_other_in_a_circle(name):
+    seen, open_ends = set(), {name}
+    while open_ends:
+        used = own_imports(TREES[open_ends.pop()]) - seen - {""}
+        assert name not in used
+        seen |= used
+        open_ends |= used
+
+
+@MODULES
 def test_imports_are_absolute(name):
     assert not [imported for imported, _ in imports_of(TREES[name]) if imported.startswith(".")]
 
@@ -193,28 +152,81 @@ def test_the_derivation_imports_torch_the_standard_library_and_itself(name):
     assert own_imports(TREES[name]) <= {"shapes", "masked", *DERIVATION}
 
 
-def test_nothing_imports_a_wing():
-    outside = [name for name in ORDER if name.split(".")[0] not in WINGS]
-    assert not [
-        name
-        for name in outside
-        if any(used.split(".")[0] in WINGS for used in own_imports(TREES[name]))
-    ]
-
-
 @pytest.mark.parametrize("name", MODELS)
 def test_the_models_do_not_know_the_derivation(name):
     assert own_imports(TREES[name]).isdisjoint(DERIVATION)
 
 
+def test_nothing_imports_a_wing_or_a_door():
+    for name, tree in TREES.items():
+        if name.split(".")[0] not in (*WINGS, *DOORS):
+            assert not {used.split(".")[0] for used in own_imports(tree)} & {*WINGS, *DOORS}, name
+
+
+def test_a_broken_layer_would_be_seen():
+    tree = ast.parse("def late():\n    from minippo.stages.policy import World")
+    assert {layer_of(used) > layer_of("rollout") for used in own_imports(tree)} == {True}
+    behind_a_door = ast.parse("if __name__ == '__main__':\n    import minippo.commands.train")
+    assert own_imports(behind_a_door) == set()
+
+
+def when_run(tree):
+    """A source without what stands under `if TYPE_CHECKING:`, which is never executed."""
+    body = [
+        node
+        for node in tree.body
+        if not (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
+    ]
+    return ast.Module(body=body, type_ignores=[])
+
+
 def test_matplotlib_is_imported_when_a_figure_is_drawn_and_not_before():
     found = {
-        (name, late)
+        (name.rpartition(".")[0] or name, late)
         for name, tree in TREES.items()
-        for imported, late in imports_of(tree)
+        for imported, late in imports_of(when_run(tree))
         if imported.split(".")[0] == "matplotlib"
     }
-    assert found == {("runs.figures", True), ("exact.figure", True)}
+    assert found == {("runs.figures", True), ("exact", True)}
+
+
+# -- doors, and what only the algorithms know
+
+
+@pytest.mark.parametrize("name", SMALL_DOORS)
+def test_a_door_has_at_most_eight_lines_and_does_nothing_itself(name):
+    source = (ROOT / (name.replace(".", "/") + ".py")).read_text(encoding="utf-8")
+    assert len(source.splitlines()) <= 8 and "sys.exit(door(" in source
+
+
+def strings_of(tree):
+    """The string constants of a source that are no docstrings."""
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef)
+    docstrings = {
+        id(node.body[0].value)
+        for node in ast.walk(tree)
+        if isinstance(node, documented) and ast.get_docstring(node) is not None
+    }
+    return {
+        node.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant)
+        and isinstance(node.value, str)
+        and id(node) not in docstrings
+    }
+
+
+def test_the_names_above_are_those_of_the_registry():
+    assert list(REGISTRY) == ALGORITHM_NAMES
+
+
+@MODULES
+def test_only_the_algorithms_know_an_algorithm_by_name(name):
+    if name.split(".")[0] not in ("algorithms", *WINGS):
+        assert strings_of(TREES[name]).isdisjoint(ALGORITHM_NAMES)
+
+
+# -- files are data
 
 
 def executes_what_it_reads(tree):
@@ -234,6 +246,6 @@ def test_what_runs_code_from_files_is_recognised():
         assert executes_what_it_reads(ast.parse(source))
 
 
-@pytest.mark.parametrize("name", ORDER)
+@MODULES
 def test_nothing_that_is_read_from_a_file_is_executed(name):
     assert not executes_what_it_reads(TREES[name])
