@@ -7,7 +7,13 @@ import pytest
 import torch
 
 from minippo.errors import TrainingError
-from minippo.stages.optimise import check_finite, named_weights, take_step, warmup_then_cosine
+from minippo.stages.optimise import (
+    check_finite,
+    named_weights,
+    numbers_of,
+    take_step,
+    warmup_then_cosine,
+)
 from minippo.stages.pretrain import next_token_loss, train_next_token
 from minippo.tasks.base import Example
 from tests.helpers import assert_close, small_gpt
@@ -144,3 +150,8 @@ def test_the_gradient_is_scaled_down_to_the_norm_and_its_own_norm_is_returned():
     norm = take_step(optimizer, 0.5 * (weight**2).sum(), 1.0, where="here", max_grad_norm=1.0)
     assert norm == pytest.approx(5.0)  # the gradient is [3, 4]; scaled to norm 1 it is [0.6, 0.8]
     assert weight.tolist() == pytest.approx([2.4, 3.2], abs=1e-5)
+
+
+def test_scalars_are_read_in_their_order():
+    assert numbers_of([torch.tensor(1.5), torch.tensor(-2.0)]) == [1.5, -2.0]
+    assert numbers_of([]) == []
