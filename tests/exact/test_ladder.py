@@ -635,20 +635,16 @@ def test_a_figure_that_cannot_be_finished_leaves_the_old_one(run, tmp_path, monk
     assert os.listdir(tmp_path) == ["a.png"] and (tmp_path / "a.png").read_text() == "old"
 
 
-def test_the_status_is_that_of_the_process(tmp_path, monkeypatch):
-    monkeypatch.setattr(ladder, "gradient_table", lambda seed: gradients(seed))
-    monkeypatch.setattr(ladder, "advantage_table", lambda seed: advantages())
-    monkeypatch.setattr("torch.set_num_threads", lambda number: None)
-    monkeypatch.chdir(tmp_path)
+def test_the_status_is_that_of_the_process(run, monkeypatch):
     for out, status in (("..", 2), ("a.png", 0)):
         monkeypatch.setattr(sys, "argv", ["python -m minippo.exact", "--out", out])
         with pytest.raises(SystemExit) as end:
-            runpy.run_path(command.__file__, run_name="__main__")
+            runpy.run_module("minippo.exact", run_name="__main__")
         assert end.value.code == status
 
 
 @pytest.mark.parametrize("arguments", [["--seed", "one"], ["--see", "1"], ["--out"], ["more"]])
 def test_arguments_that_are_not_understood(run, arguments):
-    with pytest.raises(SystemExit) as refusal:
-        run(*arguments)
-    assert refusal.value.code == 2 and run.asked == []
+    status, printed, err = run(*arguments)
+    assert (status, printed, run.asked) == (2, "", [])
+    assert err.startswith("error: ") and err.count("\n") == 1
