@@ -69,7 +69,7 @@ class RunFolder:
         default_name: str,
         root: str | Path = "runs",
         resume: bool = False,
-    ) -> "RunFolder":
+    ) -> RunFolder:
         """The folder `out`; without one, root/default_name, with -2, -3 ... when that is taken.
 
         Raises InputError when a folder that was named holds anything (a run may be held with
