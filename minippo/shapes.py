@@ -42,7 +42,10 @@ def check_shape(
     check_dtype(dtype, **{name: tensor})
     shape = list(tensor.shape)
     sizes = [shape] if words == ["..."] else shape
-    agree = (known.setdefault(word, (size, name))[0] == size for word, size in zip(words, sizes))
+    agree = (
+        known.setdefault(word, (size, name))[0] == size
+        for word, size in zip(words, sizes, strict=True)
+    )
     if len(sizes) == len(words) and all(agree):
         return
     sources = [

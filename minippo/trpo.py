@@ -274,14 +274,14 @@ def line_search(
     loss_before, taken = loss(), 0.0
     try:
         for k in range(backtracks):
-            for parameter, old, piece in zip(parameters, before, pieces):
+            for parameter, old, piece in zip(parameters, before, pieces, strict=True):
                 parameter.copy_(old + shrink**k * piece)
             if -torch.inf < loss() < loss_before and -torch.inf < kl() <= delta:
                 taken = shrink**k
                 break
     finally:
         if taken == 0:
-            for parameter, old in zip(parameters, before):
+            for parameter, old in zip(parameters, before, strict=True):
                 parameter.copy_(old)
     return taken
 
@@ -369,4 +369,7 @@ def _pieces(name: str, vector: Tensor, parameters: Sequence[Tensor]) -> list[Ten
         raise ValueError(
             f"{name}: got shape {list(vector.shape)}, wanted [{sum(sizes)}] as in the parameters"
         )
-    return [piece.view_as(parameter) for piece, parameter in zip(vector.split(sizes), parameters)]
+    return [
+        piece.view_as(parameter)
+        for piece, parameter in zip(vector.split(sizes), parameters, strict=True)
+    ]

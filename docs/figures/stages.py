@@ -5,8 +5,6 @@ responses) with seed 0. Each function returns a figure and a line with the numbe
 quotes.
 """
 
-import functools
-
 import torch
 
 from minippo.exact.estimators import bias_and_variance, gradient_samples
@@ -22,14 +20,8 @@ from minippo.exact.ladder import (
     whole_returns,
 )
 from minippo.exact.oracle import exact_gradient, objective, reach_probabilities, sequence_kl
-from minippo.exact.qualifications import (
-    exact_advantages,
-    exact_surrogate,
-    ratios_after,
-    sampled_batch,
-)
+from minippo.exact.qualifications import exact_surrogate
 from minippo.exact.world import GPTPolicy, World
-from minippo.ppo import clipped_surrogate_loss
 from minippo.runs.figures.style import BLUE, DARK, ORANGE, PALE
 from minippo.trpo import flat_gradient, trpo_step
 
@@ -159,9 +151,7 @@ def stage_3():
 
         best = best_constant(world, policy).item()
         mean = objective(world, policy()).item()
-        by_state = bias_and_variance(
-            world, policy, weighted(minus_values), exact, values=values
-        )[1]
+        by_state = bias_and_variance(world, policy, weighted(minus_values), exact, values=values)[1]
         reach = 1.25 * max(best, mean)
         constants = [best + reach * (k / 30 - 1) for k in range(61)]
         curve = [variance(constant) for constant in constants]
@@ -175,20 +165,21 @@ def stage_3():
             axes.plot(constant, height, marker=marker, color=ORANGE, markersize=8, clip_on=False)
             numbers.append(f"{kind} {name} b={constant:.2f}: {height:.2f}")
         numbers.append(f"{kind} V: {by_state:.2f}")
+        axes.annotate("no baseline", (0, variance(0.0)), (10, 4), textcoords="offset points")
         axes.annotate(
-            "no baseline",
-            (0, variance(0.0)),
-            (10, 4),
+            f"least, at {best:.2f}",
+            (best, variance(best)),
+            (0, 46),
             textcoords="offset points",
-        )
-        axes.annotate(
-            f"least, at {best:.2f}", (best, variance(best)), (0, 46),
-            textcoords="offset points", ha="center",
+            ha="center",
             arrowprops={"arrowstyle": "-", "linewidth": 0.8, "shrinkB": 5},
         )
         axes.annotate(
-            f"mean return, {mean:.2f}", (mean, variance(mean)), (0, 26),
-            textcoords="offset points", ha="center",
+            f"mean return, {mean:.2f}",
+            (mean, variance(mean)),
+            (0, 26),
+            textcoords="offset points",
+            ha="center",
             arrowprops={"arrowstyle": "-", "linewidth": 0.8, "shrinkB": 5},
         )
         axes.set_ylim(0, top)
@@ -281,5 +272,7 @@ def stage_6(seed=0, steps=20, learning_rate=1e-2, cliprange=0.2):
     return figure, ""
 
 
-FIGURES = {f"stage-{number}": make for number, make in enumerate(
-    (stage_1, stage_2, stage_3, stage_4, stage_5, stage_6), start=1)}
+FIGURES = {
+    f"stage-{number}": make
+    for number, make in enumerate((stage_1, stage_2, stage_3, stage_4, stage_5, stage_6), start=1)
+}

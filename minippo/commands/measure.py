@@ -55,9 +55,9 @@ def table(summaries):
         for _, get, worse, decimals in columns
     ]
     lines = [["seed", *(header for header, *_ in columns)], ["---:"] * (len(columns) + 1)]
-    lines += [[str(summary["seed"]), *row] for summary, row in zip(summaries, rows)] + [
-        ["worst", *worst]
-    ]
+    lines += [
+        [str(summary["seed"]), *row] for summary, row in zip(summaries, rows, strict=True)
+    ] + [["worst", *worst]]
     return ["| " + " | ".join(line) + " |" for line in lines]
 
 

@@ -306,7 +306,7 @@ def mean_gold(task: Task, rollout: Rollout) -> float:
     found = [
         task.gold(decode(prompt), decode(response))
         for prompt, response in zip(
-            rollout.prompt_tokens.tolist(), rollout.response_tokens.tolist()
+            rollout.prompt_tokens.tolist(), rollout.response_tokens.tolist(), strict=True
         )
     ]
     return mean(gold for gold in found if gold is not None)

@@ -122,12 +122,12 @@ def timed_parts(algorithm: str) -> Iterator[dict[str, float]]:
         return call
 
     originals = [getattr(owner, name) for owner, name, _ in parts]
-    for (owner, name, part), function in zip(parts, originals):
+    for (owner, name, part), function in zip(parts, originals, strict=True):
         setattr(owner, name, timed(part, function))
     try:
         yield seconds
     finally:
-        for (owner, name, _), function in zip(parts, originals):
+        for (owner, name, _), function in zip(parts, originals, strict=True):
             setattr(owner, name, function)
 
 

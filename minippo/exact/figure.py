@@ -46,7 +46,7 @@ def ladder_figure(
 
 def _variance_bars(axes, gradients):
     names = list(BARS)
-    for shift, (kind, (colour, hatch)) in zip((-0.27, 0.0, 0.27), LOOKS.items()):
+    for shift, (kind, (colour, hatch)) in zip((-0.27, 0.0, 0.27), LOOKS.items(), strict=True):
         by_name = {row["name"]: row["variance"] for row in gradients[kind]}
         heights = [by_name[name] for name in names]
         bars = axes.bar(
@@ -79,7 +79,7 @@ def _dial(axes, by_critic):
     for critic, quantity, label, colour, style, marker in lines:
         points = [(row["lam"], row[quantity]) for row in by_critic[critic]]
         axes.plot(
-            *zip(*points),
+            *zip(*points, strict=True),
             color=colour,
             linestyle=style,
             marker=marker,

@@ -10,12 +10,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from minippo.commands.wrapper import Parser, command
-from minippo.exact.estimators import Batch, bias_and_variance, gradient_samples, mean_and_covariance
+from minippo.exact.estimators import bias_and_variance, gradient_samples, mean_and_covariance
 from minippo.exact.ladder import (
     Loss,
+    Weights,
     make_world,
     minus_batch_mean,
     minus_constant,
@@ -24,13 +25,12 @@ from minippo.exact.ladder import (
     weighted,
     whole_returns,
 )
-from minippo.exact.oracle import (
-    exact_gradient,
-    objective,
-    reach_probabilities,
-    response_probabilities,
-    sequence_kl,
-    values_and_action_values,
+from minippo.exact.oracle import exact_gradient, objective, reach_probabilities, sequence_kl
+from minippo.exact.surrogates import (
+    exact_advantages,
+    exact_surrogate,
+    sampled_batch,
+    sampled_surrogate,
 )
 from minippo.exact.training import train_with_kl_in_reward
 from minippo.exact.world import GPTPolicy, TabularPolicy, World
@@ -137,37 +137,31 @@ def discounted_gradient(
     answers = {}
     for gamma in gammas:
         exact = exact_gradient(world, policy, gamma)
-
-        def usual(batch: Batch) -> Tensor:
-            return rewards_to_go(
-                rewards=batch.rewards, response_mask=batch.response_mask, gamma=gamma
-            )
-
-        def discounted(batch: Batch) -> Tensor:
-            return gamma ** torch.arange(batch.rewards.shape[1]).double() * usual(batch)
-
-        biases = [
-            bias_and_variance(world, policy, weighted(weights), exact)[0]
-            for weights in (usual, discounted)
-        ]
         answers[f"gamma {gamma:g}"] = {
-            name: (bias / exact.abs().max()).item()
-            for name, bias in zip(("without gamma^t", "with gamma^t"), biases)
+            name: (
+                bias_and_variance(world, policy, weighted(weights(gamma)), exact)[0]
+                / exact.abs().max()
+            ).item()
+            for name, weights in (
+                ("without gamma^t", discounted_to_go),
+                ("with gamma^t", discounted_to_go_from_the_start),
+            )
         }
     return answers
 
 
-def sampled_batch(world: World, policy: nn.Module, rows: int, generator: torch.Generator) -> Tensor:
-    """Indices of `rows` responses drawn from the policy."""
-    probabilities = response_probabilities(world, policy().detach())
-    return torch.multinomial(probabilities, rows, replacement=True, generator=generator)
+def discounted_to_go(gamma: float) -> Weights:
+    """What is usually written: G_t, the discounted sum from token t on."""
+    return lambda batch: rewards_to_go(
+        rewards=batch.rewards, response_mask=batch.response_mask, gamma=gamma
+    )
 
 
-def exact_advantages(world: World, logits: Tensor) -> Tensor:
-    """A = Q - V along every response, [N,T]."""
-    values, action_values = values_and_action_values(world, logits)
-    advantages = (action_values - values.unsqueeze(1))[world.state_index, world.response_tokens]
-    return torch.where(world.response_mask, advantages, 0.0)
+def discounted_to_go_from_the_start(gamma: float) -> Weights:
+    """What the gradient of the discounted J has: gamma^t G_t."""
+    return lambda batch: (
+        gamma ** torch.arange(batch.rewards.shape[1]).double() * discounted_to_go(gamma)(batch)
+    )
 
 
 def ratios_after_clipping(
@@ -214,73 +208,50 @@ def ratios_after(
     return token_ratios(logprobs=world.logprobs(policy().detach())[index], **data)[mask]
 
 
-def exact_surrogate(world: World, policy: nn.Module, old_logits: Tensor) -> Callable[[], Tensor]:
-    """L = -sum_s d_old(s) sum_a pi(a|s) A_old(s,a) over the expected length: the mean over tokens
-    without sampling."""
-    values, action_values = values_and_action_values(world, old_logits)
-    visits = reach_probabilities(world, old_logits)
-    advantages = action_values - values.unsqueeze(1)
-    return lambda: (
-        -(visits * (torch.softmax(policy(), dim=-1) * advantages).sum(dim=-1)).sum() / visits.sum()
-    )
-
-
-def sampled_surrogate(
-    world: World, policy: nn.Module, old_logits: Tensor, index: Tensor
-) -> Callable[[], Tensor]:
-    """The surrogate on the responses of a batch, with Monte Carlo advantages against the exact
-    V."""
-    mask, old_logprobs = world.response_mask[index], world.logprobs(old_logits)[index]
-    values, _ = values_and_action_values(world, old_logits)
-    returns_to_go = rewards_to_go(
-        rewards=world.response_rewards[index], response_mask=mask, gamma=1.0
-    )
-    advantages = returns_to_go - world.along_responses(values)[index]
-    return lambda: surrogate_loss(
-        logprobs=world.logprobs(policy())[index],
-        old_logprobs=old_logprobs,
-        advantages=advantages,
-        response_mask=mask,
-    )
-
-
 def trpo_can_lower_the_objective(
     deltas: Sequence[float] = (1e-3, 1e-2, 1e-1, 1.0),
     seeds: Sequence[int] = range(50),
     rows: int = 16,
 ) -> dict[str, Any]:
     """In how many of the seeds one TRPO step lowers J, with exact advantages and expectations, and
-    with a batch of 16.
+    with a batch of 16."""
+    counts = {}
+    for delta in deltas:
+        exact = [trpo_step_of(None, seed, delta) for seed in seeds]
+        sampled = [trpo_step_of(rows, seed, delta) for seed in seeds]
+        counts[f"delta {delta:g}"] = {
+            "exact": sum(gain < 0 for gain, _ in exact),
+            "sampled": sum(gain < 0 for gain, _ in sampled),
+            "of": len(seeds),
+            "largest KL / delta": max(kl / delta for _, kl in exact + sampled),
+        }
+    return counts
+
+
+def trpo_step_of(rows: int | None, seed: int, delta: float) -> tuple[float, float]:
+    """(what one TRPO step adds to J, its KL), from a batch of so many rows; from exact expectations
+    when `rows` is None.
 
     The KL is the exact mean over the old policy's tokens, in both. A one-layer GPT, outcome-only
     reward.
     """
-    counts = {}
-    for delta in deltas:
-        lower, largest_kl = {"exact": 0, "sampled": 0}, 0.0
-        for seed in seeds:
-            for kind in lower:
-                generator = torch.Generator().manual_seed(seed)
-                world = World(reward_functions(seed)["outcome-only"], response_length=4)
-                policy = GPTPolicy(world, generator=generator, n_embd=4)
-                old_logits = policy().detach()
-                tokens = reach_probabilities(world, old_logits).sum()
-                index = sampled_batch(world, policy, rows, generator)
-                loss = (
-                    exact_surrogate(world, policy, old_logits)
-                    if kind == "exact"
-                    else sampled_surrogate(world, policy, old_logits, index)
-                )
-                kl = functools.partial(
-                    lambda old, n: sequence_kl(world, old, policy()) / n, old_logits, tokens
-                )
-                trpo_step(
-                    loss=loss, kl=kl, parameters=policy.parameters(), delta=delta, damping=1e-3
-                )
-                lower[kind] += bool(objective(world, policy()) < objective(world, old_logits))
-                largest_kl = max(largest_kl, kl().item() / delta)
-        counts[f"delta {delta:g}"] = {**lower, "of": len(seeds), "largest KL / delta": largest_kl}
-    return counts
+    generator = torch.Generator().manual_seed(seed)
+    world = World(reward_functions(seed)["outcome-only"], response_length=4)
+    policy = GPTPolicy(world, generator=generator, n_embd=4)
+    old_logits = policy().detach()
+    tokens = reach_probabilities(world, old_logits).sum()
+    if rows is None:
+        loss = exact_surrogate(world, policy, old_logits)
+    else:
+        index = sampled_batch(world, policy, rows, generator)
+        loss = sampled_surrogate(world, policy, old_logits, index)
+
+    def kl() -> Tensor:
+        return sequence_kl(world, old_logits, policy()) / tokens
+
+    trpo_step(loss=loss, kl=kl, parameters=policy.parameters(), delta=delta, damping=1e-3)
+    gain = objective(world, policy()) - objective(world, old_logits)
+    return gain.item(), kl().item()
 
 
 def kl_estimators_in_the_reward(

@@ -35,7 +35,7 @@ def print_gradients(table: Mapping[str, list[dict[str, Any]]], sizes: Mapping[st
     print()
     print(f"{'':8}{'':38}" + "".join(f"{kind:>21}" for kind in kinds))
     print(f"{'stage':8}{'estimate':38}" + f"{'bias':>11}{'variance':>10}" * len(kinds))
-    for rows in zip(*table.values()):
+    for rows in zip(*table.values(), strict=True):
         print(
             f"{rows[0]['stage']:<8}{rows[0]['name']:38}"
             + "".join(f"{row['bias']:>11.1e}{row['variance']:>10.3f}" for row in rows)
@@ -63,7 +63,7 @@ def print_advantages(table: Mapping[str, Mapping[str, list[dict[str, Any]]]]) ->
             + f"{'bias':>10}{'variance':>10}{'grad var':>10}"
             + f"{'bias':>10}{'tilt':>10}{'variance':>10}{'grad bias':>11}{'grad var':>10}"
         )
-        for exact, wrong in zip(*by_critic.values()):
+        for exact, wrong in zip(*by_critic.values(), strict=True):
             print(
                 f"{exact['lam']:<22g}{exact['bias']:>10.1e}{exact['variance']:>10.3f}"
                 f"{exact['gradient variance']:>10.3f}"

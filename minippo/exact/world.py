@@ -84,7 +84,9 @@ class World:
             ]
             first = len(self.states)
             self.states += [
-                (prompt, response) for response, is_over in zip(longer, over) if not is_over
+                (prompt, response)
+                for response, is_over in zip(longer, over, strict=True)
+                if not is_over
             ]
             children = iter(range(first, len(self.states)))
             next_state.append([-1 if is_over else next(children) for is_over in over])

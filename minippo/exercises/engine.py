@@ -93,7 +93,7 @@ class Exercise:
         cases = self.cases()
         wanted = [run(self.reference, case, self.gradient_of) for case in cases]
         got: list[Outcome] = []
-        for number, (case, right) in enumerate(zip(cases, wanted), start=1):
+        for number, (case, right) in enumerate(zip(cases, wanted, strict=True), start=1):
             try:
                 outcome = run(answer, case, self.gradient_of)
             except NotImplementedError:
@@ -179,7 +179,7 @@ def run(function: Answer, case: Case, gradient_of: Sequence[str]) -> Outcome:
         )
         gradients = {
             name: torch.zeros_like(x) if grad is None else grad
-            for name, x, grad in zip(gradient_of, inputs, found)
+            for name, x, grad in zip(gradient_of, inputs, found, strict=True)
         }
     else:
         gradients = {name: torch.zeros_like(arguments[name]) for name in gradient_of}
@@ -208,7 +208,7 @@ def same_gradients(one: Outcome, other: Outcome) -> bool:
 
 def first_difference(got: Sequence[Outcome], wanted: Sequence[Outcome]) -> str:
     """Where an answer first differs, with both numbers."""
-    for number, (one, right) in enumerate(zip(got, wanted), start=1):
+    for number, (one, right) in enumerate(zip(got, wanted, strict=True), start=1):
         pairs = [("the result", one.value, right.value)]
         pairs += [
             (

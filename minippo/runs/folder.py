@@ -241,10 +241,7 @@ class RunFolder:
 
     def _check_metrics(self, update):
         rows = [row for row in self._metrics if row["update"] <= update]
-        if (
-            any(row["update"] != wanted for row, wanted in zip(rows, range(1, update + 1)))
-            or len(rows) != update
-        ):
+        if [row["update"] for row in rows] != list(range(1, update + 1)):
             raise InputError(
                 f"{self.path / 'metrics.jsonl'}: has not one row for each update up to {update}"
             )

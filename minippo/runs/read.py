@@ -176,10 +176,11 @@ def load_tensors(path: str | Path) -> dict[str, Tensor]:
     """The tensors of one file that folder.tensors_to_bytes made, on the CPU. Nothing in the file is
     ever executed."""
     with _open_tensors(path) as file:
-        for name in file.keys():
+        names = file.keys()
+        for name in names:
             if (kind := file.get_slice(name).get_dtype()) not in KINDS:
                 raise ValueError(f"{name[:MOST_SHOWN]}: numbers of kind {kind}")
-        tensors = {name: file.get_tensor(name) for name in file.keys()}
+        tensors = {name: file.get_tensor(name) for name in names}
         return tensors | {name: tensors[first] for name, first in _same_as(file, path).items()}
 
 
@@ -187,7 +188,8 @@ def declared_tensors(path: str | Path) -> dict[str, tuple[tuple[int, ...], str]]
     """{name: (shape, kind of number)} as the head of the file says: no tensor is read, and none has
     memory yet."""
     with _open_tensors(path) as file:
-        slices = {name: file.get_slice(name) for name in file.keys()}
+        names = file.keys()
+        slices = {name: file.get_slice(name) for name in names}
         return {name: (tuple(part.get_shape()), part.get_dtype()) for name, part in slices.items()}
 
 

@@ -78,14 +78,14 @@ def answer(
             score_function, batch, config=config, eos_id=tokenizer.eos_id
         )
         parts.append((tokens.tolist(), mask.sum(dim=1).tolist(), ended.tolist(), scores.tolist()))
-    tokens, lengths, ended, scores = (sum(part, []) for part in zip(*parts))
+    tokens, lengths, ended, scores = (sum(part, []) for part in zip(*parts, strict=True))
     texts = [tokenizer.decode(row) for row in tokens]
     return Answers(
         texts,
         lengths,
         ended,
         scores,
-        [task.gold_axes(prompt, text) for prompt, text in zip(prompts, texts)],
+        [task.gold_axes(prompt, text) for prompt, text in zip(prompts, texts, strict=True)],
     )
 
 
@@ -93,7 +93,7 @@ def win_rate(before: Answers, after: Answers, *, has_gold: bool) -> dict[str, An
     """How often the response after beats the one before, ties half, with its Wilson 95 %
     interval."""
     old, new = (_judged(answers, has_gold) for answers in (before, after))
-    wins = sum(1.0 if b > a else 0.5 if b == a else 0.0 for a, b in zip(old, new))
+    wins = sum(1.0 if b > a else 0.5 if b == a else 0.0 for a, b in zip(old, new, strict=True))
     low, high = wilson_interval(wins, len(new))
     return {
         "value": wins / len(new),

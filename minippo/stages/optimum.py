@@ -80,7 +80,7 @@ def draw_from_both(
             )[:2]
             for model in (models.reference, models.policy)
         ]
-        tokens, mask = (torch.cat(pair) for pair in zip(*drawn))  # [2M,T]
+        tokens, mask = (torch.cat(pair) for pair in zip(*drawn, strict=True))  # [2M,T]
         # Tokens and mask side by side, so that rows are equal only when both are.
         different, place = torch.unique(
             torch.cat((tokens, mask), dim=1), dim=0, return_inverse=True
@@ -91,8 +91,8 @@ def draw_from_both(
             )
             for rows in different.split(ROWS_AT_ONCE)
         ]
-        parts.append([torch.cat(part)[place] for part in zip(*about)])  # [2M] each
-    return Draws(*(torch.stack(part).double().cpu() for part in zip(*parts)))
+        parts.append([torch.cat(part)[place] for part in zip(*about, strict=True)])  # [2M] each
+    return Draws(*(torch.stack(part).double().cpu() for part in zip(*parts, strict=True)))
 
 
 def responses_to(prompt: Sequence[Tensor], rows: Tensor) -> Responses:

@@ -114,11 +114,11 @@ def sample_candidates(
         )
     tokens, mask = (
         torch.cat(part).cpu().view(len(prompts), samples, sampling.response_length)
-        for part in zip(*parts)
+        for part in zip(*parts, strict=True)
     )
     gold = [
         [task.gold(prompt, tokenizer.decode(row)) for row in rows]
-        for prompt, rows in zip(prompts, tokens.tolist())
+        for prompt, rows in zip(prompts, tokens.tolist(), strict=True)
     ]
     return prompt_tokens, prompt_mask, tokens, mask, torch.tensor(gold, dtype=torch.float64)
 

@@ -40,7 +40,10 @@ def next_token_loss(model: GPT, examples: Sequence[Example], pad_id: int) -> Ten
     Shapes   examples: lists of tokens and flags -> scalar.
     """
     labels = [
-        [token if flag else IGNORED for token, flag in zip(example.tokens, example.is_target)]
+        [
+            token if flag else IGNORED
+            for token, flag in zip(example.tokens, example.is_target, strict=True)
+        ]
         for example in examples
     ]
     device = next(model.parameters()).device

@@ -232,7 +232,10 @@ class Tldr(Task):
         while True:
             numbers = [rng.randrange(self.values_per_fact) for _ in FACTS]
             if (sum(numbers) % self.values_per_fact == 0) == for_evaluation:
-                return {fact: self.values[fact][number] for fact, number in zip(FACTS, numbers)}
+                return {
+                    fact: self.values[fact][number]
+                    for fact, number in zip(FACTS, numbers, strict=True)
+                }
 
     def _others(self, fact, value):
         return [other for other in self.values[fact] if other != value]

@@ -23,12 +23,12 @@ def clip_cases(ratios: Iterable[float], advantages: Iterable[float], cliprange: 
     figure, panels = new_figure(2, height=4.5, side_by_side=True)
     tokens = [
         (float(ratio), 1 if advantage > 0 else -1)
-        for ratio, advantage in zip(ratios, advantages)
+        for ratio, advantage in zip(ratios, advantages, strict=True)
         if advantage
     ]
     left, right = _ratio_view([ratio for ratio, _ in tokens], cliprange)
     stopped = 0
-    for axes, sign in zip(panels, (1, -1)):
+    for axes, sign in zip(panels, (1, -1), strict=True):
         mine = sorted(ratio for ratio, its_sign in tokens if its_sign == sign)
         _clip_panel(axes, mine, sign, cliprange, left, right)
         stopped += sum(_is_stopped(ratio, sign, cliprange) for ratio in mine)

@@ -52,7 +52,7 @@ def name_ends(axes: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
         heights.append(max(height, heights[-1] + line_height) if heights else height)
     # moving apart only went up: take half of it back
     raised = (sum(heights) - sum(wanted)) / max(1, len(ends))
-    for height, (_, label, colour) in zip(heights, ends):
+    for height, (_, label, colour) in zip(heights, ends, strict=True):
         axes.annotate(
             label,
             (1.01, height - raised),

@@ -71,10 +71,10 @@ def score_against_kl(
     """
     figure, (axes,) = new_figure(1)
     if optimal_frontier:
-        kl, score = zip(*optimal_frontier)
+        kl, score = zip(*optimal_frontier, strict=True)
         axes.plot(kl, score, color=DARK, linewidth=2, label="best possible at each KL")
     if best_of_n:
-        _, kl, score = zip(*best_of_n)
+        _, kl, score = zip(*best_of_n, strict=True)
         axes.plot(
             kl,
             score,
@@ -88,7 +88,7 @@ def score_against_kl(
             axes, [(f"n={n}", x, y) for n, x, y in best_of_n], offset=(-4, 5), align="right"
         )
     if run_points:
-        _, kl, score = zip(*run_points)
+        _, kl, score = zip(*run_points, strict=True)
         axes.plot(
             kl,
             score,
@@ -191,6 +191,6 @@ def _score_and_best(final_point, optimal_frontier):
     if optimal_frontier and optimal_frontier[0][0] <= kl <= optimal_frontier[-1][0]:
         import numpy as np
 
-        kls, scores = zip(*optimal_frontier)
+        kls, scores = zip(*optimal_frontier, strict=True)
         title += f"; the best possible there is {np.interp(kl, kls, scores):.2f}"
     return title

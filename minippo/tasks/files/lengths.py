@@ -75,7 +75,7 @@ def find_long_texts(
     too_long = {}
     for name in ("preferences.jsonl", "demonstrations.jsonl", "prompts.jsonl"):
         for source, texts in own_items(data, name):
-            for field, text in zip(FIELDS[name], texts):
+            for field, text in zip(FIELDS[name], texts, strict=True):
                 size = size_of(text)
                 if size > rooms[field]:
                     too_long.setdefault(name, []).append(
@@ -90,7 +90,7 @@ def own_items(data: FolderData, name: str) -> list[tuple[Source, tuple[str, ...]
     kind = name.split(".")[0]
     return [
         (source, (item,) if isinstance(item, str) else item)
-        for source, item in zip(data.sources[kind], getattr(data, kind))
+        for source, item in zip(data.sources[kind], getattr(data, kind), strict=True)
         if source.file == name
     ]
 

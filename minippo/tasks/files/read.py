@@ -157,7 +157,7 @@ def first_of_each(
 ) -> tuple[list[Any], list[Source]]:
     """The values without repetitions, in order, with the source of each."""
     first = {}
-    for value, source in zip(values, sources):
+    for value, source in zip(values, sources, strict=True):
         first.setdefault(key(value), (value, source))
     return [value for value, _ in first.values()], [source for _, source in first.values()]
 

@@ -14,7 +14,7 @@ Value = TypeVar("Value")
 
 def keep(values: Iterable[Value], wanted: Iterable[bool]) -> list[Value]:
     """The values whose flag is True."""
-    return [value for value, flag in zip(values, wanted) if flag]
+    return [value for value, flag in zip(values, wanted, strict=True) if flag]
 
 
 def split_by_prompt(
@@ -68,7 +68,9 @@ def without_prompts(data: FolderData, held_out: Iterable[tuple[str, str, str]]) 
         )
     dropped = {
         source
-        for source, flag in zip(data.sources["demonstrations"], wanted["demonstrations"])
+        for source, flag in zip(
+            data.sources["demonstrations"], wanted["demonstrations"], strict=True
+        )
         if not flag
     }
     wanted["corpus"] = [source not in dropped for source in data.sources["corpus"]]
