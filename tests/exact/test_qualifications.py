@@ -353,7 +353,7 @@ def test_the_command_prints_every_sentence_with_its_numbers(monkeypatch, capsys)
         ),
     )
     monkeypatch.setattr(qualifications, "QUALIFICATIONS", entries)
-    assert qualifications.main() == 0
+    assert qualifications.main([]) == 0
     assert capsys.readouterr().out.splitlines() == [
         "One is said: it is so",
         "    n: 3",
