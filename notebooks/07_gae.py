@@ -350,14 +350,16 @@ for name, v, m in (("as it should be", spoiled, mask), ("mask forgotten", spoile
 # start from, not a result.
 # </details>
 #
-# <details><summary>2. The critic is worthless and says 0 everywhere. What is GAE with lambda 0.95 then, for a score on the last token?</summary>
+# <details><summary>2. The critic is worthless and says 0 everywhere. What is GAE with lambda 0.95
+# then, for a score on the last token?</summary>
 #
 # All residuals are 0 but the last one, which is the score. Token $t$ gets the score times
 # $0.95^k$, with $k$ the number of tokens after it: the reward-to-go with a discount that nobody
 # asked for, so early tokens of long responses learn less.
 # </details>
 #
-# <details><summary>3. The values are exact and lambda is 1. Why is the advantage of a sampled token not exactly its true advantage?</summary>
+# <details><summary>3. The values are exact and lambda is 1. Why is the advantage of a sampled
+# token not exactly its true advantage?</summary>
 #
 # The mean is right; the single estimate holds the luck of all later tokens. With the exact $V$
 # and $\lambda = 0$ it has no luck but the token's own: the variance given state and token in the

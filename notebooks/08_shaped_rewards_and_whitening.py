@@ -307,20 +307,23 @@ for call in (
 # %% [markdown]
 # ## Questions
 #
-# <details><summary>1. A token is less likely under the policy than under the reference. What does it pay?</summary>
+# <details><summary>1. A token is less likely under the policy than under the reference. What does
+# it pay?</summary>
 #
 # Less than nothing: its log-ratio is negative, so it is paid. Only the mean of the log-ratio over
 # samples of the policy is a KL and never negative; single terms have both signs.
 # </details>
 #
-# <details><summary>2. Why are rewards not whitened in minippo's default, and advantages are?</summary>
+# <details><summary>2. Why are rewards not whitened in minippo's default, and advantages
+# are?</summary>
 #
 # Whitened rewards are summed afterwards, so a shift per token becomes a price or a premium per
 # token, and the KL penalty changes its price as well. Advantages are weights: a shift acts as a
 # baseline, a scale as a learning rate, as long as the batch is large.
 # </details>
 #
-# <details><summary>3. kl_coef is 0. Is there any difference between reward-to-go and the whole return?</summary>
+# <details><summary>3. kl_coef is 0. Is there any difference between reward-to-go and the whole
+# return?</summary>
 #
 # None, without a discount: nothing is paid before the last token, so every token's reward-to-go
 # is the score. With $\beta > 0$ and a policy that has moved they differ, since a token does not
@@ -329,8 +332,13 @@ for call in (
 #
 # ## Exercise
 #
-# Write (7.1):
-# $r_t = -\beta \left( \log \pi_{\text{old}}(a_t \mid s_t) - \log \pi_{\text{ref}}(a_t \mid s_t) \right)$,
+# Write (7.1),
+#
+# $$
+# r_t = -\beta \left( \log \pi_{\text{old}}(a_t \mid s_t)
+# - \log \pi_{\text{ref}}(a_t \mid s_t) \right) ,
+# $$
+#
 # and the score on top of it at the last real token. `scores` is [B]; `logprobs` (of the policy
 # that sampled), `ref_logprobs` and `response_mask` are [B,T], `kl_coef` is the number $\beta$.
 # Return the rewards [B,T], 0 where the mask is False (the log-probabilities are not 0 there). The

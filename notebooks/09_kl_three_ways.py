@@ -218,15 +218,18 @@ for name, estimator in ESTIMATORS.items():
 # - $k_1$ has the KL as its mean and no loss part, so its reward part is the whole gradient.
 # - $k_3$ has the KL as its mean as well, but its loss part is
 #   $\nabla \mathrm{KL}(\pi_{\text{ref}} \Vert \pi_\theta)$, the other direction. What is left for
-#   the reward is
-#   $\nabla \mathrm{KL}(\pi_\theta \Vert \pi_{\text{ref}}) - \nabla \mathrm{KL}(\pi_{\text{ref}} \Vert \pi_\theta)$.
-#   With several tokens this does not hold: an early token also decides which states the later
-#   ones are in.
+#   the reward is $\nabla \mathrm{KL}(\pi_\theta \Vert \pi_{\text{ref}})$ minus that. With several
+#   tokens this does not hold: an early token also decides which states the later ones are in.
 # - The derivative of $k_2$ by $\log \pi_v$ is $d_v$, so its loss part is
 #   $\sum_v \pi_v d_v \nabla \log \pi_v$, which is the reward part of $k_1$.
 #
-# minippo takes $k_1$ in the reward, on every token:
-# $r_t = -\beta \left( \log \pi_{\text{old}}(a_t \mid s_t) - \log \pi_{\text{ref}}(a_t \mid s_t) \right)$,
+# minippo takes $k_1$ in the reward, on every token,
+#
+# $$
+# r_t = -\beta \left( \log \pi_{\text{old}}(a_t \mid s_t)
+# - \log \pi_{\text{ref}}(a_t \mid s_t) \right) ,
+# $$
+#
 # and the score on top of the last one (equation 7.1).
 #
 # ## To the end of a training
@@ -366,7 +369,8 @@ for name in ("k2", "k3"):
 # %% [markdown]
 # ## Questions
 #
-# <details><summary>1. k3 is never negative and near the reference has less variance than k1. Why is it still not what goes into the reward?</summary>
+# <details><summary>1. k3 is never negative and near the reference has less variance than k1. Why
+# is it still not what goes into the reward?</summary>
 #
 # Those are properties of its value. In the reward it is data, and its value is multiplied by
 # $\nabla \log \pi$; the mean of that product is the gradient of the KL only for $k_1$. The other
@@ -374,7 +378,8 @@ for name in ("k2", "k3"):
 # gradient.
 # </details>
 #
-# <details><summary>2. The mean of k1 over a batch is slightly below 0. Is something wrong?</summary>
+# <details><summary>2. The mean of k1 over a batch is slightly below 0. Is something
+# wrong?</summary>
 #
 # Not by that alone. The true KL may be near 0, and then the standard deviation of $k_1$ is many
 # times its mean; a batch mean below 0 is chance. If it stays below 0 over many batches, the
@@ -382,7 +387,8 @@ for name in ("k2", "k3"):
 # dropout), or the difference is turned around.
 # </details>
 #
-# <details><summary>3. Where the penalty is in the reward, the log-probability is data. Then how does the penalty act on the policy at all?</summary>
+# <details><summary>3. Where the penalty is in the reward, the log-probability is data. Then how
+# does the penalty act on the policy at all?</summary>
 #
 # As any reward does: a token with $d > 0$ is fined, and the policy gradient makes it less likely;
 # a token with $d < 0$ is paid. Each token's penalty also counts for the tokens before it, since

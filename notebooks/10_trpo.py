@@ -485,7 +485,8 @@ vector_to_parameters(theta_old.clone(), parameters)
 # %% [markdown]
 # ## Questions
 #
-# <details><summary>1. The constraint is on KL(old || new). Would KL(new || old) give another F?</summary>
+# <details><summary>1. The constraint is on KL(old || new). Would KL(new || old) give another
+# F?</summary>
 #
 # No. Both are 0 and at their minimum at $\theta_{\text{old}}$, and both have the Fisher matrix as
 # second derivative there. They differ further out, so the line search could decide differently.
@@ -497,7 +498,8 @@ vector_to_parameters(theta_old.clone(), parameters)
 # $s = -\sqrt{2 \delta / x^\top F x} \enspace x$ the two cancel.
 # </details>
 #
-# <details><summary>3. Why does TRPO take one step per batch and then throw the batch away?</summary>
+# <details><summary>3. Why does TRPO take one step per batch and then throw the batch
+# away?</summary>
 #
 # $F$ and $g$ are those of the policy that sampled the batch. After the step the KL to it is no
 # longer at its minimum, $g$ is another one, and much of the allowed KL is spent. PPO (notebook

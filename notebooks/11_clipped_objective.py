@@ -338,7 +338,8 @@ print(f"outside {share_outside(ratios):.2f}")
 #
 # ## Questions
 #
-# <details><summary>1. The policy loss that a training prints stays around 0 for the whole run. Is the training stuck?</summary>
+# <details><summary>1. The policy loss that a training prints stays around 0 for the whole run. Is
+# the training stuck?</summary>
 #
 # No. At ratios of 1 the loss is $-\text{mean}_t \hat A_t$, which whitening makes 0, whatever the
 # gradient. Look at the score, the KL and the ratios.
@@ -350,7 +351,8 @@ print(f"outside {share_outside(ratios):.2f}")
 # policy gradient are the same method.
 # </details>
 #
-# <details><summary>3. A clipped token has no gradient. Could its gradient come back in the same batch?</summary>
+# <details><summary>3. A clipped token has no gradient. Could its gradient come back in the same
+# batch?</summary>
 #
 # Yes. Other tokens move the shared parameters, and its ratio may come back inside the range, or
 # it may be carried past the other border, where its own gradient pulls it back.
@@ -358,8 +360,13 @@ print(f"outside {share_outside(ratios):.2f}")
 #
 # ## Exercise
 #
-# Write the loss of a batch, (6.2):
-# $L = -\text{mean}_t \min ( \rho_t \hat A_t, \mathrm{clip}(\rho_t, 1 - \epsilon, 1 + \epsilon) \hat A_t )$.
+# Write the loss of a batch, (6.2),
+#
+# $$
+# L = -\text{mean}_t \min \big( \rho_t \hat A_t,
+# \mathrm{clip}(\rho_t, 1 - \epsilon, 1 + \epsilon) \hat A_t \big) .
+# $$
+#
 # `logprobs`, `old_logprobs` and `advantages` are [B,T], `response_mask` is [B,T] bool,
 # `cliprange` is $\epsilon$. The padding holds any numbers. Return a scalar, the mean over the
 # True tokens of the batch, to be minimised, with the gradient to `logprobs`.

@@ -42,7 +42,7 @@ FAST = bool(os.environ.get("MINIPPO_FAST"))
 # -1, whatever it says (`no_eos_score`).
 
 # %%
-tokenizer = WordTokenizer("cat dog bird red green blue .".split())
+tokenizer = WordTokenizer(["cat", "dog", "bird", "red", "green", "blue", "."])
 EOS, PAD = tokenizer.eos_id, tokenizer.pad_id
 ANIMALS, RED = torch.tensor(tokenizer.encode("cat dog bird")), tokenizer.encode("red")[0]
 
@@ -576,7 +576,8 @@ print(f"a share over all is {mask.float().mean():.2f} of the true one")
 # %% [markdown]
 # ## Questions
 #
-# <details><summary>1. The policy loss is 0 at the first step of an update. Why does the policy move at all?</summary>
+# <details><summary>1. The policy loss is 0 at the first step of an update. Why does the policy
+# move at all?</summary>
 #
 # A value of 0 is not a gradient of 0. With all ratios 1 the loss is minus the mean advantage,
 # which whitening makes 0; its gradient to $\log \pi_\theta(a_t \mid s_t)$ is $-\hat A_t / N$,
@@ -590,7 +591,8 @@ print(f"a share over all is {mask.float().mean():.2f} of the true one")
 # steps could be longer; after 20 such updates P007 says so.
 # </details>
 #
-# <details><summary>3. The explained variance of a new critic is -0.3 for some updates. Should you stop the run?</summary>
+# <details><summary>3. The explained variance of a new critic is -0.3 for some updates. Should you
+# stop the run?</summary>
 #
 # Not yet. It says that the critic's values are worse than a constant. The targets move with the
 # policy, and a critic needs some updates. If it is not above 0 by update 20, P006 speaks. Until

@@ -15,7 +15,7 @@ LINES = ("-", "--", "-.", ":")
 
 
 def panels(number: int = 1, *, height: float = 3.0, **options: Any) -> tuple[Figure, Any]:
-    """(figure, axes) with `number` panels side by side; one panel comes without a list around it."""
+    """(figure, axes) with `number` panels side by side; one panel has no list around it."""
     figure = Figure(figsize=(7, height), dpi=DPI, layout="constrained")
     axes = figure.subplots(1, number, **options)
     for panel in [axes] if number == 1 else axes:
