@@ -219,9 +219,9 @@ figure, axes = panels(height=3.2)
 axes.loglog(sizes, predicted, "-", color=DARK, linewidth=1)
 axes.loglog(sizes, measured, "o", color=BLUE)
 axes.axhline(length, color=ORANGE, linestyle="--")
-name_line(axes, 4.5, predicted[1], "predicted: square root of total variance / n")
+name_line(axes, 5.5, predicted[1], "predicted: square root of total variance / n")
 name_line(axes, 75, measured[3], "measured", BLUE)
-name_line(axes, 190, length * 1.15, "length of the exact gradient", ORANGE)
+name_line(axes, 110, length * 1.15, "length of the exact gradient", ORANGE)
 axes.set(xlabel="n, responses in the batch", ylabel="error of the estimate")
 show(
     figure,
