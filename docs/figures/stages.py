@@ -1,9 +1,14 @@
-"""The figure of each stage's page, from exact sums over an enumerable world.
+"""Makes the figures of the stages' pages: python docs/figures/stages.py [OUT]
 
-The worlds are those of python -m minippo.exact (one prompt, three tokens, up to four steps: 31
-responses) with seed 0. Each function returns a figure and a line with the numbers that its page
+They are drawn from exact sums over small worlds, so they come out the same everywhere. The worlds
+of stages 1 to 4 are those of python -m minippo.exact with seed 0: one prompt, three tokens, up to
+four steps, 31 responses. Each function returns a figure and a line with the numbers that its page
 quotes.
 """
+
+import functools
+import sys
+from pathlib import Path
 
 import torch
 
@@ -19,12 +24,20 @@ from minippo.exact.ladder import (
     weighted,
     whole_returns,
 )
-from minippo.exact.oracle import exact_gradient, objective, reach_probabilities, sequence_kl
-from minippo.exact.qualifications import exact_surrogate
-from minippo.exact.world import GPTPolicy, World
+from minippo.exact.oracle import (
+    exact_gradient,
+    objective,
+    reach_probabilities,
+    sequence_kl,
+    values_and_action_values,
+)
+from minippo.exact.surrogates import exact_advantages, exact_surrogate, sampled_batch
+from minippo.exact.world import GPTPolicy, TabularPolicy, World
+from minippo.ppo import clipped_surrogate_loss, unclipped_surrogate_loss
 from minippo.runs.figures.style import BLUE, DARK, ORANGE, PALE
 from minippo.trpo import flat_gradient, trpo_step
 
+FOLDER = Path(__file__).resolve().parent
 DPI = 144
 KINDS = {"dense": "reward on every token", "outcome-only": "score at the end only"}
 SUBTITLE = "medium"
@@ -47,6 +60,40 @@ def ladder_world(kind):
     """(world, policy, exact V, exact gradient) of a kind of reward."""
     world, policy, values, _ = make_world(reward_functions(0)[kind], 0)
     return world, policy, values, exact_gradient(world, policy)
+
+
+# -- stage 0: the tree of states
+
+
+def stage_0(seed=0):
+    world = World(reward_functions(seed)["dense"], response_length=2)
+    policy = TabularPolicy(world, generator=torch.Generator().manual_seed(seed))
+    logits = policy().detach()
+    pi = torch.softmax(logits, dim=-1)
+    values, action_values = values_and_action_values(world, logits)
+    figure, (axes,) = panels_of(1, height=4)
+    axes.axis("off")
+    axes.set_xlim(-0.2, 3)
+    heights = {(): 0.0, (1,): 1.5, (2,): -1.5}
+    places = [(len(tokens), heights[tokens]) for _, tokens in world.states]
+    for state, (x, y) in enumerate(places):
+        for token in range(world.vocab_size):
+            child = world.next_state[state, token].item()
+            end = places[child] if child >= 0 else (x + 1, y + x * (0.8 - 0.8 * token))
+            probability, value = pi[state, token].item(), action_values[state, token].item()
+            axes.plot((x, end[0]), (y, end[1]), color=DARK, linewidth=0.6 + 6 * probability)
+            chosen = "EOS" if token == 0 else token
+            text = rf"$a_{x}$ = {chosen}: $\pi$ = {probability:.2f}, Q = {value:.2f}"
+            if child < 0:
+                axes.plot(*end, "s", color=ORANGE, markersize=8)
+                axes.text(end[0] + 0.06, end[1], text, va="center", fontsize=9)
+            else:
+                box = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}
+                axes.text(x + 0.5, (y + end[1]) / 2, text, ha="center", fontsize=9, bbox=box)
+        text, box = f"$s_{x}$\nV = {values[state].item():.2f}", {"boxstyle": "round", "color": BLUE}
+        axes.text(x, y, text, color="white", ha="center", va="center", bbox=box)
+    axes.text(2.06, 0, "squares: the response is over, V = 0", color=DARK, va="center", fontsize=9)
+    return figure, f"J {objective(world, logits).item():.3f}"
 
 
 # -- stage 1: what one sample says about the gradient
@@ -73,7 +120,7 @@ def stage_1():
     noise = [(total / n) ** 0.5 for n in sizes]
     right.loglog(sizes, noise, color=BLUE, linewidth=1.8)
     right.axhline(length, color=ORANGE, linestyle="--", linewidth=1.6)
-    right.text(1, 0.9 * length, "length of the true gradient", color=ORANGE, va="top")
+    right.text(2**14, length, "length of the\ntrue gradient", color=ORANGE, ha="right", va="bottom")
     right.text(14, 1.25 * (total / 14) ** 0.5, "root of the\ntotal variance", color=BLUE)
     right.set_xlabel("responses in the batch")
     right.set_title("Noise of a batch", fontsize=SUBTITLE)
@@ -149,44 +196,35 @@ def stage_3():
         def variance(constant, world=world, policy=policy, exact=exact):
             return bias_and_variance(world, policy, weighted(minus_constant(constant)), exact)[1]
 
-        best = best_constant(world, policy).item()
-        mean = objective(world, policy()).item()
-        by_state = bias_and_variance(world, policy, weighted(minus_values), exact, values=values)[1]
+        best, mean = best_constant(world, policy).item(), objective(world, policy()).item()
+        with_values = bias_and_variance(world, policy, weighted(minus_values), exact, values=values)
         reach = 1.25 * max(best, mean)
         constants = [best + reach * (k / 30 - 1) for k in range(61)]
         curve = [variance(constant) for constant in constants]
         axes.plot(constants, curve, color=DARK, linewidth=1.8)
-        axes.axhline(by_state, color=BLUE, linestyle="--", linewidth=1.6)
-        top = max(curve)
-        axes.text(constants[-1], by_state + 0.02 * top, "V(s) instead", color=BLUE, ha="right")
-        marks = ((0.0, "no baseline", "o"), (mean, "mean return", "s"), (best, "least", "v"))
-        for constant, name, marker in marks:
+        axes.axhline(with_values[1], color=BLUE, linestyle="--", linewidth=1.6)
+        axes.text(constants[-1], with_values[1] * 0.97, "V(s)", color=BLUE, ha="right", va="top")
+        axes.set_ylim(-0.06 * max(curve), max(curve))
+        for constant, name, marker, offset, side in (
+            (0.0, "none", "o", (8, 4), "left"),
+            (mean, f"mean return, {mean:.2f}", "s", (20, 34), "right"),
+            (best, f"best, {best:.2f}", "v", (0, 68), "center"),
+        ):
             height = variance(constant)
-            axes.plot(constant, height, marker=marker, color=ORANGE, markersize=8, clip_on=False)
-            numbers.append(f"{kind} {name} b={constant:.2f}: {height:.2f}")
-        numbers.append(f"{kind} V: {by_state:.2f}")
-        axes.annotate("no baseline", (0, variance(0.0)), (10, 4), textcoords="offset points")
-        axes.annotate(
-            f"least, at {best:.2f}",
-            (best, variance(best)),
-            (0, 46),
-            textcoords="offset points",
-            ha="center",
-            arrowprops={"arrowstyle": "-", "linewidth": 0.8, "shrinkB": 5},
-        )
-        axes.annotate(
-            f"mean return, {mean:.2f}",
-            (mean, variance(mean)),
-            (0, 26),
-            textcoords="offset points",
-            ha="center",
-            arrowprops={"arrowstyle": "-", "linewidth": 0.8, "shrinkB": 5},
-        )
-        axes.set_ylim(0, top)
+            axes.plot(constant, height, marker=marker, color=ORANGE, markersize=8)
+            point_at(axes, name, (constant, height), offset, side)
+            numbers.append(f"{kind} {name}: {height:.2f}")
+        numbers.append(f"{kind} V: {with_values[1]:.2f}")
         axes.set_xlabel("constant b")
         axes.set_title(title, fontsize=SUBTITLE)
     panels[0].set_ylabel("total variance of one response")
     return figure, "; ".join(numbers)
+
+
+def point_at(axes, text, point, offset, side="left"):
+    """Write a name beside a point, with a thin line to it where it is further away."""
+    line = {"arrowstyle": "-", "linewidth": 0.8, "shrinkB": 4} if abs(offset[1]) > 12 else None
+    axes.annotate(text, point, offset, textcoords="offset points", ha=side, arrowprops=line)
 
 
 # -- stage 4: bias and variance over lam
@@ -204,75 +242,144 @@ def stage_4():
     for axes, heights in ((left, (0.165, 0.012)), (right, (2.62, 1.4))):
         for critic, height in zip(("wrong V", "exact V"), heights, strict=True):
             axes.text(0.42, height, critic, color=looks[critic][0])
-        axes.set_xlabel("lam")
+        axes.set_xlabel(r"$\lambda$")
         axes.set_ylim(bottom=0)
     left.set_title("Bias of the gradient (largest entry)", fontsize=SUBTITLE)
     right.set_title("Total variance of one response", fontsize=SUBTITLE)
-    return figure, ""
+    return figure, "the table of the page"
 
 
 # -- stage 5: along a step
 
 
-def stage_5(seed=3, delta=1.0):
-    world = World(reward_functions(seed)["outcome-only"], response_length=4)
-    policy = GPTPolicy(world, generator=torch.Generator().manual_seed(seed), n_embd=4)
+def stage_5(seed=7, delta=0.1):
+    world, policy = gpt_world(seed, n_embd=4)
     parameters, old_logits = list(policy.parameters()), policy().detach()
-    tokens = reach_probabilities(world, old_logits).sum()
+    tokens = reach_probabilities(world, old_logits).sum().item()
     loss = exact_surrogate(world, policy, old_logits)
 
     def kl():
         return sequence_kl(world, old_logits, policy()) / tokens
 
-    def per_token():
-        return objective(world, policy()) / tokens
-
     before = [parameter.detach().clone() for parameter in parameters]
-    start_loss, start_objective = loss().item(), per_token().item()
+    start_loss, start_objective = loss().item(), objective(world, policy()).item()
     slope = flat_gradient(loss(), parameters)
-    taken = trpo_step(loss=loss, kl=kl, parameters=parameters, delta=delta, damping=1e-3)
+    # solved to the last digits, so that the figure does not hang on their rounding
+    solver = {"damping": 1e-3, "iterations": 100, "tolerance": 1e-16}
+    taken = trpo_step(loss=loss, kl=kl, parameters=parameters, delta=delta, **solver)
     step = [(p.detach() - old) / taken for p, old in zip(parameters, before, strict=True)]
     linear = -(slope @ torch.cat([piece.reshape(-1) for piece in step])).item()
-    shares = [k / 100 for k in range(101)]
-    rows = []
+    shares, rows = [k / 100 for k in range(101)], []
     with torch.no_grad():
         for share in shares:
             for parameter, old, piece in zip(parameters, before, step, strict=True):
                 parameter.copy_(old + share * piece)
-            rows.append(
-                (start_loss - loss().item(), per_token().item() - start_objective, kl().item())
-            )
+            gain = (objective(world, policy()).item() - start_objective) / tokens
+            rows.append((start_loss - loss().item(), gain, kl().item()))
     promised, real, kls = zip(*rows, strict=True)
     figure, (left, right) = panels_of(2)
-    left.plot(shares, [linear * share for share in shares], color=PALE, linewidth=2)
+    left.plot(shares, [linear * share for share in shares], color=DARK, linestyle=":")
     left.plot(shares, promised, color=BLUE, linewidth=1.8)
     left.plot(shares, real, color=ORANGE, linewidth=1.8, linestyle="--")
-    right.plot(shares, [delta * share**2 for share in shares], color=PALE, linewidth=2)
-    right.plot(shares, kls, color=DARK, linewidth=1.8)
-    right.axhline(delta, color=DARK, linestyle=":", linewidth=1.2)
+    left.text(0.42, 0.065, r"$-g^\top s$", va="top")
+    left.text(0.7, 0.156, "surrogate", color=BLUE, ha="center", va="bottom")
+    left.text(0.87, 0.08, "J", color=ORANGE)
+    right.plot(shares, kls, color=BLUE, linewidth=1.8)
+    right.plot(shares, [delta * share**2 for share in shares], color=DARK, linestyle=":")
+    right.axhline(delta, color=ORANGE, linestyle="--", linewidth=1.2)
+    right.text(0.6, kls[60], "KL", color=BLUE, ha="right", va="bottom")
+    right.text(0.98, -0.03, r"$\frac{1}{2} s^\top F s$", ha="right")
+    right.text(0.02, delta, r"$\delta$", color=ORANGE, va="bottom")
     index = round(100 * taken)
-    left.plot(taken, promised[index], "v", color=BLUE, markersize=8)
-    right.plot(taken, kls[index], "v", color=DARK, markersize=8)
+    left.plot(taken, promised[index], "o", color=DARK, markersize=7)
+    right.plot(taken, kls[index], "o", color=DARK, markersize=7)
+    point_at(right, "taken", (taken, kls[index]), (-8, 24), "right")
+    point_at(left, "taken", (taken, promised[index]), (-10, 18), "right")
     for axes in (left, right):
         axes.set_xlabel("share of the full step")
-    left.set_title("Gain", fontsize=SUBTITLE)
+    left.set_title("Gain per token", fontsize=SUBTITLE)
     right.set_title("KL(old, new) per token", fontsize=SUBTITLE)
     return figure, (
-        f"taken {taken}; at 1: promised {promised[-1]:.3f}, real {real[-1]:.3f}, "
-        f"linear {linear:.3f}, KL {kls[-1]:.3f}; at taken: {promised[index]:.3f}, "
-        f"{real[index]:.3f}, KL {kls[index]:.3f}"
+        f"taken {taken}; at the full step: linear {linear:.3f}, surrogate {promised[-1]:.3f}, "
+        f"J {real[-1]:.3f}, KL {kls[-1]:.3f}; at the step taken: surrogate "
+        f"{promised[index]:.3f}, J {real[index]:.3f}, KL {kls[index]:.3f}"
     )
 
 
-# -- stage 6: the four cases
+def gpt_world(seed, **options):
+    """A world with one score at the end, and a one-layer GPT in it."""
+    world = World(reward_functions(seed)["outcome-only"], response_length=4)
+    generator = torch.Generator().manual_seed(seed)
+    return world, GPTPolicy(world, generator=generator, **options)
 
 
-def stage_6(seed=0, steps=20, learning_rate=1e-2, cliprange=0.2):
-    figure, panels = panels_of(2, sharey=False)
-    return figure, ""
+# -- stage 6: many steps on one batch
 
 
-FIGURES = {
-    f"stage-{number}": make
-    for number, make in enumerate((stage_1, stage_2, stage_3, stage_4, stage_5, stage_6), start=1)
-}
+def stage_6(seed=0, steps=60):
+    figure, (left, right) = panels_of(2)
+    looks = {
+        "without the clip": (unclipped_surrogate_loss, ORANGE),
+        "with the clip": (functools.partial(clipped_surrogate_loss, cliprange=0.2), BLUE),
+    }
+    numbers = []
+    for name, (loss, colour) in looks.items():
+        promised, real, kls = gains_on_one_batch(loss, seed, steps)
+        left.plot(promised, color=colour, linestyle="--", linewidth=1.6)
+        left.plot(real, color=colour, linewidth=1.8)
+        right.plot(kls, color=colour, linewidth=1.8)
+        right.text(steps, kls[-1], name, color=colour, ha="right", va="bottom")
+        top = max(promised[steps // 2 :])
+        left.text(steps, top, f"promised, {name}", color=colour, ha="right", va="bottom")
+        numbers.append(f"{name}: {promised[-1]:.2f}, {real[-1]:.2f}, {kls[-1]:.2f}")
+    left.text(steps, 0.52, "J (solid), without and with", color=DARK, ha="right", va="top")
+    left.set_ylim(0, 2.4)
+    right.set_ylim(0, 9.5)
+    for axes in (left, right):
+        axes.set_xlabel("optimiser steps on one batch")
+    left.set_title("Gain per response", fontsize=SUBTITLE)
+    right.set_title("KL(old, new) per response", fontsize=SUBTITLE)
+    return figure, "promised, J and KL at the end; " + "; ".join(numbers)
+
+
+def gains_on_one_batch(loss, seed, steps):
+    """([promised], [J], [KL]), gains since the start, before each of some steps of Adam on a batch
+    of 64 responses with exact advantages; promised is the surrogate without a clip."""
+    world, policy = gpt_world(seed)
+    old_logits = policy().detach()
+    index = sampled_batch(world, policy, 64, torch.Generator().manual_seed(seed))
+    mask = world.response_mask[index]
+    batch = {
+        "old_logprobs": world.logprobs(old_logits)[index],
+        "advantages": exact_advantages(world, old_logits)[index],
+        "response_mask": mask,
+    }
+    start, tokens_per_row = objective(world, old_logits).item(), mask.sum().item() / len(mask)
+    optimizer, rows = torch.optim.Adam(policy.parameters(), lr=1e-2), []
+    for _ in range(steps + 1):
+        logits = policy()
+        logprobs = world.logprobs(logits)[index]
+        surrogate = -unclipped_surrogate_loss(logprobs=logprobs, **batch).item() * tokens_per_row
+        kl = sequence_kl(world, old_logits, logits).item()
+        rows.append((surrogate, objective(world, logits).item() - start, kl))
+        optimizer.zero_grad()
+        loss(logprobs=logprobs, **batch).backward()
+        optimizer.step()
+    promised, real, kls = zip(*rows, strict=True)
+    return [x - promised[0] for x in promised], real, kls
+
+
+FIGURES = (stage_0, stage_1, stage_2, stage_3, stage_4, stage_5, stage_6)
+
+
+def main(folder=FOLDER):
+    torch.set_num_threads(1)
+    for make in FIGURES:
+        figure, numbers = make()
+        name = make.__name__.replace("_", "-")
+        figure.savefig(Path(folder) / f"{name}.png")
+        print(f"{name}: {numbers}")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
