@@ -179,9 +179,9 @@ for kl_coef, (kl, score, right) in zip(PRICES, frontier["good"]):
 
 
 # %%
-def learn(name, kl_coef, updates, algorithm="ppo", **changes):
+def learn(name, kl_coef, updates, algorithm="ppo", seed=0, **changes):
     """(models, rows of metrics) of a training on this reward model."""
-    rng, reward_model = random.Random(0), reward_models[name]
+    rng, reward_model = random.Random(seed), reward_models[name]
     critic = Critic.from_reward_model(reward_model)
     models = Models(copy.deepcopy(sft).requires_grad_(True), sft, critic)
     world = World(
@@ -196,7 +196,7 @@ def learn(name, kl_coef, updates, algorithm="ppo", **changes):
         models,
         world,
         config=replace(config, **({"learning_rate": 1e-3} | changes)),
-        generator=torch.Generator().manual_seed(0),
+        generator=torch.Generator().manual_seed(seed),
         algorithm=algorithm,
     )
     return models, rows
@@ -374,13 +374,15 @@ print(f"from 64 draws of the reference: {only_ref.mean():.3f}")
 # the score is.
 # </details>
 #
-# <details><summary>2. The reference gives an answer with probability 0. Can the best policy give it?</summary>
+# <details><summary>2. The reference gives an answer with probability 0. Can the best policy give
+# it?</summary>
 #
 # No: $\pi^*$ is $\pi_{\text{ref}}$ times something finite. The KL of any policy that gives it is
 # infinite. RLHF with this penalty reweights what the reference can do; it does not add to it.
 # </details>
 #
-# <details><summary>3. A run has reached 97 % of the way to the best objective. Is its gold score near its best, too?</summary>
+# <details><summary>3. A run has gone 97 % of the way to the best objective. Is its gold score near
+# its best, too?</summary>
 #
 # That does not follow. Optimality says how well PPO has done what the reward model asks. The weak
 # reward model above is a counterexample: PPO came near to its optimum, and gold fell below that
@@ -411,13 +413,13 @@ exercise.check(my_optimal_policy)
 # %% [markdown]
 # ## An idea of your own
 #
-# This is where you take over. You have a pipeline that takes seconds, a map on which every policy is a
-# point, and an optimum to be measured against.
+# This is where you take over. You have a pipeline that takes seconds, a map on which every policy
+# is a point, and an optimum to measure against.
 #
 # **One field.** Every setting of the training is a field of `PPOConfig`
 # (`minippo/algorithms/base.py` has them all, a line each), and `learn` takes any of them. Guess
-# first, then run. The number that counts is the objective at the price, as a share of the way
-# from the reference to the best.
+# first, then run. The number that counts is the objective at the price, as a share of the way from
+# the reference to the best.
 
 
 # %%
@@ -435,20 +437,23 @@ for changes in ({"lam": 0.0}, {"num_ppo_epochs": 1}):  # put yours here
     print(f"{changes!s:<22} {how_far(models, 0.3):.3f}")
 
 # %% [markdown]
-# **One algorithm.** What an algorithm is to the package is one record: what a token was worth
-# (`weights`), and what is done with that (`update`). Here is one, a surrogate of a few lines and a record. In the place of
-# the clip it has a price on the squared log-ratio,
+# **One algorithm.** To the package an algorithm is one record: what a token was worth (`weights`),
+# and what is done with that (`update`). Here is one of a few lines. Instead of the clip it has a
+# price $c$ on the squared log-ratio,
 #
 # $$
-# L = -\text{mean}_t \enspace \rho_t \hat A_t + c \enspace \text{mean}_t \left( \log
-# \pi_\theta(a_t \mid s_t) - \log \pi_{\text{old}}(a_t \mid s_t) \right)^2 ,
+# L(\theta) = - \enspace \text{mean}_t [\thinspace \rho_t \hat A_t \thinspace]
+# + c \enspace \text{mean}_t [\thinspace ( \log \pi_\theta(a_t \mid s_t)
+# - \log \pi_{\text{old}}(a_t \mid s_t) )^2 \thinspace] ,
 # $$
 #
-# and everything else from PPO.
+# and everything else it takes from PPO. The record goes into the registry, and from then on
+# `algorithm="priced"` is an algorithm like the others.
 
 
 # %%
 def priced(terms, config, numbers):
+    """The surrogate: what the policy minimises on a minibatch."""
     log_ratios = terms["logprobs"] - terms["old_logprobs"]
     price = masked_mean(values=log_ratios**2, mask=terms["response_mask"])
     return unclipped_surrogate_loss(**terms) + 0.5 * price
@@ -456,17 +461,30 @@ def priced(terms, config, numbers):
 
 REGISTRY["priced"] = Algorithm(
     name="priced",
-    summary="PPO with a price on the squared log-ratio in the place of the clip",
+    summary="PPO with a price on the squared log-ratio instead of the clip",
     weights=gae_weights,
     update=partial(PPOUpdate, surrogate=priced),
-    fields=FIELDS,
+    fields=FIELDS,  # the settings that it reads and not every algorithm does
     silent_diagnostics=("P007",),  # it has no clip to watch
 )
-models, _ = learn("good", 0.3, updates=20, algorithm="priced")
-print(f"{'priced':<22} {how_far(models, 0.3):.3f}")
+for algorithm in ("ppo", "priced"):
+    seeds = range(1 if FAST else 3)
+    runs_of_it = [learn("good", 0.3, 20, algorithm, seed=seed)[0] for seed in seeds]
+    print(f"{algorithm:<8}", [round(how_far(models, 0.3), 3) for models in runs_of_it])
 
 # %% [markdown]
-# To keep it, put these lines into a file of their own, `priced.py` beside `minippo/algorithms/ppo.py`, with the record under a name, `PRICED`; import it in `minippo/algorithms/__init__.py` and add it to the list there. No other file has to know: `python -m minippo.train_toy --algorithm priced` then trains with it, writes the metrics of notebook 12, and draws it on a map like the one above. What would you try? A clip that closes during the run, a baseline without a critic, another distance to the reference: each is a few lines, and you can now say whether it was worth it.
+# Each number is one seed. Where the seeds of one algorithm differ by more than the two algorithms
+# do, the runs do not say which is better.
+#
+# To keep an algorithm, give it a file: `priced.py` beside `minippo/algorithms/ppo.py`, with these
+# lines, the imports they need, and the record under a name, `PRICED = Algorithm(...)`. Then import
+# the file in `minippo/algorithms/__init__.py` and add `priced.PRICED` to the list there; no other
+# file has to know. `python -m minippo.train_toy --algorithm priced` trains with it, writes the
+# metrics of notebook 12, and draws the run on a map like the one above. CONTRIBUTING.md has the
+# same for a task, an exercise and a claim.
+#
+# What would you try? A clip that closes during the run, a baseline without a critic, another
+# distance to the reference: each is a few lines, and now you can tell whether it was worth them.
 
 # %% [markdown]
 # ## References
