@@ -73,7 +73,8 @@ def stage_0(seed=0):
     values, action_values = values_and_action_values(world, logits)
     figure, (axes,) = panels_of(1, height=4)
     axes.axis("off")
-    axes.set_xlim(-0.2, 3)
+    axes.set_xlim(-0.2, 3.1)
+    axes.set_ylim(-2.9, 2.5)
     heights = {(): 0.0, (1,): 1.5, (2,): -1.5}
     places = [(len(tokens), heights[tokens]) for _, tokens in world.states]
     for state, (x, y) in enumerate(places):
@@ -92,7 +93,7 @@ def stage_0(seed=0):
                 axes.text(x + 0.5, (y + end[1]) / 2, text, ha="center", fontsize=9, bbox=box)
         text, box = f"$s_{x}$\nV = {values[state].item():.2f}", {"boxstyle": "round", "color": BLUE}
         axes.text(x, y, text, color="white", ha="center", va="center", bbox=box)
-    axes.text(2.06, 0, "squares: the response is over, V = 0", color=DARK, va="center", fontsize=9)
+    axes.text(2, -2.8, "squares: the response is over, V = 0", va="center", ha="center")
     return figure, f"J {objective(world, logits).item():.3f}"
 
 
@@ -203,17 +204,24 @@ def stage_3():
         curve = [variance(constant) for constant in constants]
         axes.plot(constants, curve, color=DARK, linewidth=1.8)
         axes.axhline(with_values[1], color=BLUE, linestyle="--", linewidth=1.6)
-        axes.text(constants[-1], with_values[1] * 0.97, "V(s)", color=BLUE, ha="right", va="top")
-        axes.set_ylim(-0.06 * max(curve), max(curve))
+        axes.text(
+            constants[-1],
+            with_values[1] - 0.02 * max(curve),
+            "V(s)",
+            color=BLUE,
+            ha="right",
+            va="top",
+        )
+        axes.set_ylim(-0.09 * max(curve), max(curve))
         for constant, name, marker, offset, side in (
-            (0.0, "none", "o", (8, 4), "left"),
-            (mean, f"mean return, {mean:.2f}", "s", (20, 34), "right"),
-            (best, f"best, {best:.2f}", "v", (0, 68), "center"),
+            (0.0, "none", "o", (-8, -4), "right"),
+            (mean, f"mean return\n{mean:.2f}", "s", (0, 30), "center"),
+            (best, f"best\n{best:.2f}", "v", (-28, 62), "center"),
         ):
             height = variance(constant)
             axes.plot(constant, height, marker=marker, color=ORANGE, markersize=8)
             point_at(axes, name, (constant, height), offset, side)
-            numbers.append(f"{kind} {name}: {height:.2f}")
+            numbers.append(f"{kind} {name}: {height:.2f}".replace("\n", ", "))
         numbers.append(f"{kind} V: {with_values[1]:.2f}")
         axes.set_xlabel("constant b")
         axes.set_title(title, fontsize=SUBTITLE)
