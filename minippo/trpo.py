@@ -50,7 +50,7 @@ old_logprobs that require grad.
 
 What it does not promise. The paper proves that J rises when L + C max_s KL is minimised, with a
 large C and exact advantages. The method uses neither C nor the maximum. A step with KL at most
-delta can lower J: from batches of 16 responses, at delta = 0.1, in 14 of 50 small problems (`python
+delta can lower J: from batches of 16 responses, at delta = 0.1, in 12 of 50 small problems (`python
 -m minippo.exact.qualifications`).
 
 What is still wrong. Second derivatives, a linear solver and a line search for one step per batch.

@@ -119,12 +119,12 @@ def k1_as_a_loss(steps: int = 10, learning_rate: float = 0.5, seed: int = 0) -> 
     first = flat_gradient(loss(), list(policy.parameters())).abs().max().item()
     with torch.no_grad():
         noise = torch.randn(policy.table.shape, generator=torch.Generator().manual_seed(seed))
-        policy.table += 0.1 * noise
+        policy.table.add_(noise, alpha=0.1)
     kls = [sequence_kl(world, old_logits, policy()).item()]
     for _ in range(steps):
         (gradient,) = torch.autograd.grad(loss(), policy.table)
         with torch.no_grad():
-            policy.table -= learning_rate * gradient
+            policy.table.sub_(gradient, alpha=learning_rate)
         kls.append(sequence_kl(world, old_logits, policy()).item())
     return {
         "gradient at the sampling policy": first,

@@ -9,6 +9,7 @@ import torch
 
 from minippo import ppo, trpo
 from minippo.exact import ladder, oracle, qualifications
+from minippo.exact.conditions import CONDITIONS
 from minippo.exact.estimators import bias_and_variance
 from minippo.exact.qualifications import as_text
 from minippo.exact.world import GPTPolicy, TabularPolicy, World
@@ -215,17 +216,17 @@ def gpt_in_the_world_of(seed):
 
 
 def test_trpo_with_exact_quantities_keeps_the_kl_and_can_lower_the_objective_by_large_steps_only():
-    found = qualifications.trpo_can_lower_the_objective(deltas=(1e-3, 1.0), seeds=range(6))
+    found = qualifications.trpo_can_lower_the_objective(deltas=(1e-3, 1.0), seeds=(0, 10, 12))
     assert list(found) == ["delta 0.001", "delta 1"]
     small, large = found.values()
-    assert small["exact"] == 0 and large["exact"] > 0
-    assert small["of"] == large["of"] == 6 and large["sampled"] <= 6
+    assert small["exact"] == 0 and large["exact"] == 2
+    assert small["of"] == large["of"] == 3 and large["sampled"] <= 3
     assert 0.1 < small["largest KL / delta"] <= 1 and 0.1 < large["largest KL / delta"] <= 1
 
 
 def test_a_batch_of_few_rows_lowers_the_objective_where_many_rows_and_exact_quantities_do_not():
     few, many = (
-        qualifications.trpo_can_lower_the_objective(deltas=(1e-2,), seeds=range(8), rows=rows)[
+        qualifications.trpo_can_lower_the_objective(deltas=(1e-2,), seeds=range(3), rows=rows)[
             "delta 0.01"
         ]
         for rows in (2, 400)
@@ -376,8 +377,9 @@ def test_every_measure_has_its_sentence():
         "ratios_after_clipping",
         "trpo_can_lower_the_objective",
         "kl_estimators_in_the_reward",
+        *(measure.__name__ for _, measure in CONDITIONS),
     ]
-    assert len(set(sentences)) == 9 and all(
+    assert len(set(sentences)) == len(sentences) and all(
         sentence and "\n" not in sentence for sentence in sentences
     )
 
