@@ -1,52 +1,44 @@
-"""Stage 5, trust region policy optimisation: the best step among those that change the policy
-little.
+"""Stage 5, trust region policy optimisation: the best step that changes the policy little.
 
-What stage 4 leaves. A gradient says which way, not how far. The same step of theta may leave pi as
-it was or turn it over.
+The whole update, for a policy pi with parameters theta; trpo_step below is these lines:
+
+    L(theta) = -mean ratio_t A_t                surrogate_loss: what a policy near pi_old is worth
+    KL(theta) = mean KL(pi_old || pi)           mean_kl: how far it is from pi_old
+    g = dL/dtheta                               the gradient, as in stage 4
+    F v = d/dtheta (dKL/dtheta . v)             fisher_vector_product: F is the Hessian of KL
+    x solves (F + damping I) x = g              conjugate_gradient: it needs only such products
+    s = -sqrt(2 delta / x.F x) x                natural_gradient_step: to where KL is about delta
+    for k = 0, 1, 2 ...                         line_search: until the true L and KL agree
+        theta = theta_old + 0.5^k s
+        done when L(theta) < L(theta_old) and KL(theta) <= delta
+    theta = theta_old where no k will do
+
+What stage 4 leaves. A gradient says which way, not how far; a small step may turn the policy over.
 
 The surrogate. How much better than pi_old, the policy that made the samples, would a policy pi
 nearby be? In a fixed state, the gain from choosing this token by pi and all later ones by pi_old is
-sum_a pi(a|s) A(s,a), and that equals E_old[ pi(a|s) / pi_old(a|s) A(s,a) ]. The mean over the
-sampled tokens estimates it:
+sum_a pi(a|s) A(s,a), and that equals E_old[ pi(a|s) / pi_old(a|s) A(s,a) ]. The mean of ratio_t A_t
+over the sampled tokens estimates it, with ratio_t = pi(a_t|s_t) / pi_old(a_t|s_t). At pi = pi_old
+the ratio is 1 and grad ratio = grad log pi, so its gradient is that of stage 4, but for the mean
+over tokens in place of the sum (here the constraint sets the length of the step anyway; in stage 6
+the mean keeps steps from growing with the responses). Away from pi_old it leaves out that other
+tokens lead to other states, so it may be trusted only while the policy is near.
 
-    L = -mean ratio_t A_t,  ratio_t = pi(a_t|s_t) / pi_old(a_t|s_t)
+The constraint. Near is measured on the distributions, not on theta: KL(pi_old || pi) = sum_v
+pi_old(v|s) log(pi_old(v|s) / pi(v|s)), averaged over the sampled tokens' states, is to be at most
+delta. It is 0 when the two agree. (This delta is not the TD residual of stage 4.)
 
-At pi = pi_old the ratio is 1 and grad ratio = grad log pi, so its gradient is that of stage 4, but
-for the mean over tokens in place of the sum. (Here that factor does not matter, the constraint sets
-the length of the step; in stage 6 it keeps steps from growing with the responses.) Away from pi_old
-it leaves out that other tokens lead to other states, so it may be trusted only while the policy is
-near.
+The step. Let s be the step in theta. Near theta_old, L changes by g.s. The KL is 0 there and at its
+minimum, so it has no first-order part: it is about 1/2 s.F s, with F, the Fisher matrix, its second
+derivative. Minimise g.s under 1/2 s.F s = delta: a Lagrange multiplier gives s = -c x with F x = g,
+and the constraint gives c. This s is the natural gradient. From few samples F may be singular or
+nearly so; F + damping I is not, and takes its place. F has as many rows as there are parameters, so
+it is never built; a product F v takes the time of a few backward passes.
 
-The constraint. Near is measured on the distributions, not on theta, by the Kullback-Leibler
-divergence KL(pi_old || pi) = sum_v pi_old(v|s) log(pi_old(v|s) / pi(v|s)), which is 0 when they
-agree: its average over the sampled tokens' states is to be at most delta. (This delta is a bound;
-it has nothing to do with the TD residual of stage 4.)
-
-The step. Let s be the step in theta and g = dL/dtheta. Near theta_old, L changes by g.s. The KL is
-0 there and at its minimum, so it has no first-order part: it is about 1/2 s.F s, with F, the Fisher
-matrix, its second derivative. Minimise g.s under 1/2 s.F s = delta: a Lagrange multiplier gives s =
--c x with F x = g, and the constraint gives c,
-
-    s = -sqrt(2 delta / x.F x) x,    the natural gradient.
-
-From few samples F may be singular or nearly so; F + damping I is not, and takes its place. F has as
-many rows as there are parameters and is never built:
-
-    fisher_vector_product    F v from two derivatives of the KL, in the time of a few backward
-                             passes
-    conjugate_gradient       solves F x = g with such products only
-    natural_gradient_step    scales x to the edge of the constraint
-    line_search              g.s and 1/2 s.F s are approximations: shorten the step until the true
-                             KL and surrogate fit
-    trpo_step                all of it
-
-On a first reading, surrogate_loss, mean_kl, sampled_kl and trpo_step are enough; the solver may be
-skipped.
-
-`loss` and `kl` below are functions without arguments that evaluate the surrogate and the KL at the
-present parameters. The module does not know which model these belong to. `token_ratios`, imported
-from logprobs, is exp(log pi - log pi_old), 0 in the padding, where no gradient passes; it refuses
-old_logprobs that require grad.
+`loss` and `kl` below are functions without arguments that evaluate L and KL at the present
+parameters; which model these belong to does not matter. `token_ratios`, from logprobs, is exp(log
+pi - log pi_old), and 0 in the padding, where no gradient passes. On a first reading the solver,
+from fisher_vector_product to line_search, may be skipped.
 
 What it does not promise. The paper proves that J rises when L + C max_s KL is minimised, with a
 large C and exact advantages. The method uses neither C nor the maximum. A step with KL at most
@@ -58,6 +50,7 @@ The next stage, ppo, gets most of it with ordinary gradients.
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -74,6 +67,17 @@ from minippo.shapes import (
 )
 
 
+class Effort(NamedTuple):
+    """How hard trpo_step tries."""
+
+    iterations: int = 10  # of conjugate_gradient
+    tolerance: float = 1e-10  # of natural_gradient_step, in units of g.g
+    backtracks: int = 10  # of line_search: how many lengths of the step
+
+
+EFFORT = Effort()
+
+
 def surrogate_loss(
     *, logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, response_mask: Tensor
 ) -> Tensor:
@@ -82,24 +86,21 @@ def surrogate_loss(
     Equation (5.1)  L = -mean_{True t} ratio_t A_t,  ratio_t = exp(log pi - log pi_old)
     Source   Schulman et al. 2015, arXiv:1502.05477, section 5 (there maximised).
     Shapes   logprobs, old_logprobs, advantages [B,T] float; response_mask [B,T] bool -> scalar.
-    Gradient to logprobs: -ratio_t A_t / (number of Trues); exactly 0 where masked. The rest is
-    data.
+    Gradient to logprobs: -ratio_t A_t / (number of Trues), 0 where masked. The rest is data.
     Limits   theta = theta_old: the gradient of policy_gradient_loss with weights A_t, times B /
              (number of Trues).
     Raises   ValueError: shapes differ, old_logprobs or advantages require grad, a bad mask.
     """
     check_batch(response_mask, data={"advantages": advantages}, logprobs=logprobs)
     ratios = token_ratios(logprobs=logprobs, old_logprobs=old_logprobs, response_mask=response_mask)
-    # advantages of the padding may be NaN: no gradient passes there, because the ratios are
-    # constant
+    # advantages of the padding may be NaN: no gradient passes there, the ratios are constant
     return -masked_mean(values=ratios * advantages, mask=response_mask)
 
 
 def mean_kl(*, logits: Tensor, old_logits: Tensor, response_mask: Tensor) -> Tensor:
     """KL(old || new), exact at every visited state; the mean over True tokens.
 
-    Equation (5.2)  mean_{True t} sum_v pi_old(v|s_t) (log pi_old(v|s_t) - log pi(v|s_t)), with 0
-                    log 0 = 0
+    Equation (5.2)  mean_{True t} sum_v pi_old(v|s_t) log(pi_old(v|s_t) / pi(v|s_t)), 0 log 0 = 0
     Source   Schulman et al. 2015, arXiv:1502.05477, section 4 (average KL divergence).
     Shapes   logits, old_logits [B,T,V] float; response_mask [B,T] bool -> scalar.
     Gradient to logits: (pi - pi_old) / (number of Trues), 0 at theta_old; its derivative there is
@@ -125,17 +126,14 @@ def mean_kl(*, logits: Tensor, old_logits: Tensor, response_mask: Tensor) -> Ten
 
 
 def sampled_kl(*, logprobs: Tensor, old_logprobs: Tensor, response_mask: Tensor) -> Tensor:
-    """KL(old || new) from the tokens that the old policy sampled, for stage 6; the mean over True
-    tokens.
+    """KL(old || new) from sampled tokens, for stage 6; the mean over True tokens.
 
     Equation (5.3)  mean_{True t} (log pi_old(a_t|s_t) - log pi(a_t|s_t))
     Source   the definition of the KL, with its expectation replaced by samples of the old policy.
     Shapes   logprobs, old_logprobs [B,T] float; response_mask [B,T] bool -> scalar.
-    Gradient to logprobs: -1 / (number of Trues); exactly 0 where masked. None to old_logprobs, they
-    are data.
+    Gradient to logprobs: -1 / (number of Trues), 0 where masked. The rest is data.
     Limits   a single value can be negative. With responses of one length its mean over samples is
-             that of (5.2). With ragged ends it is not: a mean over tokens is a ratio, and the
-             number of tokens depends on what was sampled.
+             that of (5.2); with ragged ends not, since the number of tokens is random as well.
     Raises   ValueError: shapes differ, old_logprobs require grad, a bad mask.
     """
     check_batch(response_mask, data={"old_logprobs": old_logprobs}, logprobs=logprobs)
@@ -149,14 +147,11 @@ def fisher_vector_product(
 
     Equation (5.4)  F v = d/dtheta (dKL/dtheta . v)
     Source   Schulman et al. 2015, arXiv:1502.05477, appendix C.
-    Shapes   kl_gradient [N]: the gradient of mean_kl at theta_old, flat, made with
-             create_graph=True; parameters: the list of tensors it was taken to, N numbers in all;
-             vector [N] -> [N].
+    Shapes   kl_gradient [N]: the flat gradient of mean_kl at theta_old to the parameters, N numbers
+             in all, made with create_graph=True; vector [N] -> [N].
     Gradient none: the result is data.
-    Limits   F is the Hessian of the KL only where the KL is 0; elsewhere this is the Hessian, not
-             the Fisher matrix.
-    Raises   ValueError: shapes differ, also from the parameters', vector requires grad, damping
-             outside [0, inf).
+    Limits   F is the Hessian of the KL only where the KL is 0, at theta_old.
+    Raises   ValueError: shapes differ, vector requires grad, damping out of range.
     """
     check_shapes(kl_gradient=(kl_gradient, "N"), vector=(vector, "N"))
     check_data(vector=vector)
@@ -176,10 +171,9 @@ def conjugate_gradient(
     Shapes   matvec: function [N] -> [N]; b [N] float -> x [N].
     Gradient none: call it on data.
     Limits   exact after as many iterations as F has different eigenvalues, but for rounding. b=0:
-             x=0. It stops when r.r < tolerance, and also when r is no more than the rounding of b:
-             to go on would divide noise by noise.
-    Raises   ValueError: b is not a float [N] or requires grad, iterations < 1, tolerance outside
-             [0, inf), p.F p <= 0 or NaN.
+             x=0. It stops when r.r < tolerance, and when r is no more than the rounding of b: to go
+             on would divide noise by noise.
+    Raises   ValueError: b is not [N] or requires grad, a number out of range, p.F p <= 0 or NaN.
     """
     check_shapes(b=(b, "N"))
     check_data(b=b)
@@ -215,17 +209,13 @@ def natural_gradient_step(
     """The step that lowers the loss most within the bound on the KL, as far as F x = g is solved.
 
     Equation (5.6)  s = -sqrt(2 delta / x.F x) x,  F x = g
-    Source   Kakade 2001, A natural policy gradient; Schulman et al. 2015, arXiv:1502.05477,
-             appendix C (the scaling).
-    Shapes   gradient [N]; matvec: function [N] -> [N], the product with F (damping included) ->
-             [N].
+    Source   Kakade 2001, A natural policy gradient; Schulman et al. 2015, appendix C (the scaling).
+    Shapes   gradient [N]; matvec: function [N] -> [N], the product with F + damping I -> [N].
     Gradient none: all arguments are data.
     Limits   1/2 s.(F + damping I) s = delta, so 1/2 s.F s is a little less. The size of the
              gradient does not matter: tolerance counts in units of g.g here. A gradient of 0: no
-             step. Adding s to the parameters as it is, without a line search, is the natural policy
-             gradient.
-    Raises   ValueError: gradient is not a float [N] or requires grad, delta or tolerance out of
-             range; see conjugate_gradient.
+             step. To add s as it is, without a line search, is the natural policy gradient.
+    Raises   ValueError: gradient is not [N] or requires grad, a number out of range, p.F p <= 0.
     """
     check_shapes(gradient=(gradient, "N"))
     check_data(gradient=gradient)
@@ -248,26 +238,20 @@ def line_search(
     step: Tensor,
     delta: float,
     backtracks: int,
-    shrink: float = 0.5,
 ) -> float:
-    """Move the parameters along a step, shortened until it helps; returns the share of the step
-    that was taken.
+    """Move along a step, halved until it helps; returns the share of it that was taken.
 
-    Equation (5.7)  theta + shrink^k s, for the first k < backtracks with loss < loss(theta) and KL
-                    <= delta
+    Equation (5.7)  theta + 0.5^k s, for the first k < backtracks that lowers L and has KL <= delta
     Source   Schulman et al. 2015, arXiv:1502.05477, appendix C.
     Shapes   loss, kl: functions of no arguments -> scalar; parameters: list of tensors, N numbers
              in all; step [N] -> a number.
     Gradient none: the parameters are changed in place.
-    Limits   when no length helps: 0.0, and the old parameters, bit for bit. If loss or kl raises,
-             the old parameters are put back and the error goes on. A loss or a KL that is not
-             finite does not help.
-    Raises   ValueError: step is not as long as the parameters, backtracks < 1, delta outside (0,
-             inf), shrink outside (0, 1).
+    Limits   when no length helps, 0.0, and when loss or kl raises, the error: either way the old
+             parameters are back, bit for bit. What is not finite does not help.
+    Raises   ValueError: step is not as long as the parameters, backtracks or delta out of range.
     """
     check_count(backtracks=backtracks)
     check_range("(0, inf)", delta=delta)
-    check_range("(0, 1)", shrink=shrink)
     parameters = list(parameters)
     pieces = _pieces("step", step, parameters)
     before = [parameter.clone() for parameter in parameters]
@@ -275,9 +259,9 @@ def line_search(
     try:
         for k in range(backtracks):
             for parameter, old, piece in zip(parameters, before, pieces, strict=True):
-                parameter.copy_(old + shrink**k * piece)
+                parameter.copy_(old + 0.5**k * piece)
             if -torch.inf < loss() < loss_before and -torch.inf < kl() <= delta:
-                taken = shrink**k
+                taken = 0.5**k
                 break
     finally:
         if taken == 0:
@@ -293,23 +277,18 @@ def trpo_step(
     parameters: Iterable[Tensor],
     delta: float,
     damping: float,
-    iterations: int = 10,
-    tolerance: float = 1e-10,
-    backtracks: int = 10,
+    effort: Effort = EFFORT,
 ) -> float:
-    """One step of trust region policy optimisation, in place; returns the share of the full step
-    that was taken.
+    """One update of the policy, in place; returns the share of the full step that was taken.
 
-    Equation (5.8)  theta <- theta + 0.5^k s, with s of (5.6) for g = dL/dtheta and F of (5.4), and
-                    k of (5.7)
+    Equation (5.8)  theta <- theta + 0.5^k s; s: (5.6) with g = dL/dtheta and F of (5.4); k: (5.7)
     Source   Schulman et al. 2015, arXiv:1502.05477, appendix C.
     Shapes   loss, kl: functions of no arguments -> scalar with gradient to the parameters, kl twice
              differentiable and 0 where the parameters stand now; parameters: tensors -> a number.
     Gradient none: the parameters are changed in place.
     Limits   KL(old || new) <= delta afterwards, and the surrogate is lower than before, or nothing
              has changed and it returns 0.0.
-    Raises   ValueError: a number out of range; a loss, KL or gradient that is not finite; p.F p <=
-             0 (conjugate_gradient).
+    Raises   ValueError: a number out of range, loss, KL or gradient not finite, p.F p <= 0.
     """
     parameters = list(parameters)
     loss_now, kl_now = loss(), kl()
@@ -326,6 +305,7 @@ def trpo_step(
             kl_gradient=kl_gradient, parameters=parameters, vector=vector, damping=damping
         )
 
+    iterations, tolerance, backtracks = effort
     step = natural_gradient_step(
         gradient=gradient, matvec=matvec, delta=delta, iterations=iterations, tolerance=tolerance
     )
@@ -345,12 +325,10 @@ def flat_gradient(
 
     Equation (5.9)  g = dL/dtheta, the tensors of theta one after the other
     Source   none needed.
-    Shapes   scalar; parameters: list of tensors, N numbers in all; retain_graph and
-             create_graph as in torch.autograd.grad -> [N].
+    Shapes   scalar; parameters: N numbers in all; the rest as in torch.autograd.grad -> [N].
     Gradient to the parameters with create_graph=True, else none.
     Limits   0 for a parameter that the scalar does not depend on.
-    Raises   RuntimeError (torch): the scalar depends on no parameter at all and carries no
-             gradient.
+    Raises   RuntimeError (torch): the scalar carries no gradient.
     """
     gradients = torch.autograd.grad(
         scalar,
@@ -369,7 +347,4 @@ def _pieces(name: str, vector: Tensor, parameters: Sequence[Tensor]) -> list[Ten
         raise ValueError(
             f"{name}: got shape {list(vector.shape)}, wanted [{sum(sizes)}] as in the parameters"
         )
-    return [
-        piece.view_as(parameter)
-        for piece, parameter in zip(vector.split(sizes), parameters, strict=True)
-    ]
+    return [piece.view_as(parameter) for piece, parameter in zip(vector.split(sizes), parameters)]

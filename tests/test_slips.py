@@ -1230,8 +1230,8 @@ SLIPS = [
     (
         "each try starts where the last one ended",
         trpo,
-        "parameter.copy_(old + shrink**k * piece)",
-        "parameter.add_(shrink**k * piece)",
+        "parameter.copy_(old + 0.5**k * piece)",
+        "parameter.add_(0.5**k * piece)",
         test_trpo.test_line_search_halves_twice_because_of_the_kl,
     ),
     (

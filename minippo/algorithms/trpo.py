@@ -20,7 +20,7 @@ from minippo.algorithms.base import (
 from minippo.algorithms.policy_gradient import CRITIC_FIELDS, CriticPasses, gae_weights
 from minippo.errors import TrainingError
 from minippo.rollout import Models, response_logits, response_logprobs
-from minippo.trpo import mean_kl, surrogate_loss, trpo_step
+from minippo.trpo import Effort, mean_kl, surrogate_loss, trpo_step
 
 
 class TRPOUpdate:
@@ -65,7 +65,7 @@ class TRPOUpdate:
                 parameters=self.policy.parameters(),
                 delta=config.max_kl,
                 damping=config.damping,
-                iterations=config.cg_iterations,
+                effort=Effort(iterations=config.cg_iterations),
             )
         except ValueError as error:
             raise TrainingError(f"{where}: {error}") from error
