@@ -60,14 +60,12 @@ from minippo.trpo import sampled_kl, surrogate_loss
 def unclipped_surrogate_loss(
     *, logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, response_mask: Tensor
 ) -> Tensor:
-    """The ratio-weighted policy loss with nothing to hold it: surrogate_loss of stage 5, by its
-    name in PPO.
+    """The policy loss with nothing to hold it: surrogate_loss of stage 5, by its name in PPO.
 
     Equation (6.1)  L = -mean_{True t} ratio_t A_t,  ratio_t = exp(log pi - log pi_old)
     Source   Schulman et al. 2017, arXiv:1707.06347, equation 6 (L^CPI, there maximised).
     Shapes   logprobs, old_logprobs, advantages [B,T] float; response_mask [B,T] bool -> scalar.
-    Gradient to logprobs: -ratio_t A_t / (number of Trues); exactly 0 where masked. The rest is
-    data.
+    Gradient to logprobs: -ratio_t A_t / (number of Trues), 0 where masked. The rest is data.
     Limits   theta = theta_old: the gradient of policy_gradient_loss with weights A_t, times B /
              (number of Trues).
     Raises   ValueError: shapes differ, old_logprobs or advantages require grad, a bad mask.
@@ -90,8 +88,8 @@ def clipped_surrogate_loss(
 ) -> Tensor:
     """PPO's policy loss; the mean over True tokens.
 
-    Equation (6.2)  L = -mean_{True t} min(ratio_t A_t, clip(ratio_t, 1 - cliprange, 1 + cliprange)
-                    A_t)
+    Equation (6.2)  L = -mean_{True t} min(ratio_t A_t, clip(ratio_t) A_t)
+                    clip(ratio) = ratio held within 1 - cliprange and 1 + cliprange
     Source   Schulman et al. 2017, arXiv:1707.06347, equation 7 (L^CLIP, there maximised).
     Shapes   logprobs, old_logprobs, advantages [B,T] float; response_mask [B,T] bool -> scalar.
     Gradient to logprobs: that of (6.1), but 0 where A > 0 and ratio > 1 + cliprange, or A < 0 and
@@ -172,21 +170,18 @@ def clipped_value_loss(
     response_mask: Tensor,
     cliprange_value: float,
 ) -> Tensor:
-    """Squared error of a critic that is not rewarded for moving far in one batch; the mean over
-    True tokens.
+    """Squared error of a critic that gains nothing by moving far; the mean over True tokens.
 
-    Equation (6.5)  L = 1/2 mean_{True t} max((V - y)^2, (V_clip - y)^2),
-                    y = value_targets, V_clip = clip(V, V_old - cliprange_value, V_old +
-                    cliprange_value)
+    Equation (6.5)  L = 1/2 mean_{True t} max((V - y)^2, (V_clip - y)^2),  y = value_targets
+                    V_clip = V held within V_old - cliprange_value and V_old + cliprange_value
     Source   not in Schulman et al. 2017; the PPO code of OpenAI baselines (ppo2), see Engstrom et
              al. 2020, arXiv:2005.12729.
     Shapes   values, old_values, value_targets [B,T] float; response_mask [B,T] bool -> scalar.
     Gradient to values: that of the plain value loss (3.2) of baseline, but 0 where the clipped
              error is the larger one, which happens only outside the range; exactly 0 where masked.
              The rest is data.
-    Limits   cliprange_value=inf: the plain value loss. Never below the plain value loss. old_values
-             are those of the critic when the batch was sampled, and cliprange_value is in units of
-             the reward.
+    Limits   cliprange_value=inf: the plain value loss. Never below it. old_values are those of the
+             critic when the batch was sampled, and cliprange_value is in units of the reward.
     Raises   ValueError: shapes differ, old_values or value_targets require grad, a bad mask,
              cliprange_value <= 0.
     """
@@ -211,10 +206,8 @@ def ratio_statistics(
                     policy/clipfrac_avg  = share of tokens with clip(ratio) A < ratio A
                     val/ratio            = mean ratio;  val/ratio_var = mean (ratio - val/ratio)^2
                     val/ratio_max_deviation_first  = max |ratio - 1|
-    Source   the names are those of Hugging Face TRL, but for the last; the definitions above are
-             over True tokens only.
-    Shapes   logprobs, old_logprobs, advantages [B,T] float; response_mask [B,T] bool -> dict of
-             scalars.
+    Source   the names are Hugging Face TRL's, but for the last; here over True tokens only.
+    Shapes   logprobs, old_logprobs, advantages [B,T] float; response_mask [B,T] bool -> scalars.
     Gradient none: it runs without a graph.
     Limits   theta = theta_old: 0, 0, 1, 0, 0. A token with advantage 0 never counts as clipped.
              approxkl is the KL to second order: large values mean that a batch was used for too
@@ -305,10 +298,8 @@ def value_diagnostics(
 
     Equation (6.7)  val/clipfrac_avg        = the share of (6.8)
                     val/explained_variance  = 1 - Var(y - V) / Var(y)
-    Source   the first name is that of Hugging Face TRL; the definitions above are over True tokens
-             only.
-    Shapes   values, old_values, value_targets [B,T] float; response_mask [B,T] bool -> dict of
-             floats.
+    Source   the first name is that of Hugging Face TRL; here over True tokens only.
+    Shapes   values, old_values, value_targets [B,T] float; response_mask [B,T] bool -> floats.
     Gradient none: it runs without a graph.
     Limits   a critic that is right, but for a constant: explained variance 1. A constant critic: 0.
              Worse than that: below 0. Targets with a standard deviation below 1e-8 leave nothing to
@@ -347,15 +338,11 @@ def _value_errors(
 ) -> tuple[Tensor, Tensor]:
     """V - y and V_clip - y, both 0 in the padding; y = value_targets."""
     check_range("(0, inf]", cliprange_value=cliprange_value)
-    check_batch(
-        response_mask,
-        data={"old_values": old_values, "value_targets": value_targets},
-        values=values,
-    )
+    data = {"old_values": old_values, "value_targets": value_targets}
+    check_batch(response_mask, data=data, values=values)
     values, old_values, targets = (
         zero_padding(values=x, mask=response_mask) for x in (values, old_values, value_targets)
     )
-    # clamped as it stands: old + clamp(values - old) would be off by a rounding inside the range,
-    # and look clipped
+    # old + clamp(values - old) would be off by a rounding inside the range, and look clipped
     clipped_values = torch.clamp(values, old_values - cliprange_value, old_values + cliprange_value)
     return values - targets, clipped_values - targets

@@ -165,18 +165,13 @@ def rows(
 ) -> list[tuple[int, str, Loss, Tensor | None, int]]:
     """[(stage, name, loss, values, batch size)]: the rows of the table."""
     expected_length = reach_probabilities(world, policy().detach()).sum()
+    best = minus_constant(best_constant(world, policy))
     ppo_as_is = mean_over_tokens(clipped_surrogate_loss, gae(0.95), cliprange=0.2)
     return [
         (1, "policy gradient", weighted(whole_returns), None, 1),
         (2, "reward-to-go", weighted(to_go), None, 1),
         (3, "whole return - 10", weighted(minus_constant(10.0)), None, 1),
-        (
-            3,
-            "whole return - best constant",
-            weighted(minus_constant(best_constant(world, policy))),
-            None,
-            1,
-        ),
+        (3, "whole return - best constant", weighted(best), None, 1),
         (3, "whole return - mean of batch of 2", weighted(minus_batch_mean), None, 2),
         (3, "whole return - other one of 2", weighted(minus_leave_one_out), None, 2),
         (3, "reward-to-go - exact V", weighted(minus_values), values, 1),

@@ -6,14 +6,19 @@ sees the old content or the new one, never half of either. An OSError is let out
 knows what it means.
 """
 
+from __future__ import annotations
+
 import contextlib
 import json
 import math
 import os
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def temporary_beside(path: str | Path) -> Path:
@@ -66,3 +71,22 @@ def plain(obj: Any) -> Any:
     if isinstance(obj, float) and not math.isfinite(obj):
         return None
     return str(obj) if isinstance(obj, Path) else obj
+
+
+def tensors_to_bytes(tensors: Mapping[str, Tensor]) -> bytes:
+    """A dict of tensors in safetensors format.
+
+    The format refuses tensors that share memory. A tensor that stands under several names (a tied
+    output layer) is written once, and the file's metadata says which names point to it.
+    """
+    from safetensors.torch import save
+
+    first_name, written, same_as = {}, {}, {}
+    for name, tensor in tensors.items():
+        identity = (tensor.data_ptr(), tensor.dtype, tuple(tensor.shape), tensor.stride())
+        if tensor.numel() and identity in first_name:
+            same_as[name] = first_name[identity]
+        else:
+            first_name[identity] = name
+            written[name] = tensor.detach().to("cpu", copy=True).contiguous()
+    return save(written, metadata={"same_as": json.dumps(same_as)})

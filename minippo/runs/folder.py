@@ -14,7 +14,6 @@ from __future__ import annotations
 import contextlib
 import io
 import itertools
-import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -28,7 +27,13 @@ from minippo.runs.checkpoints import (
     updates_below,
     whole_folder,
 )
-from minippo.runs.files import temporary_beside, write_bytes_whole, write_json, write_jsonl
+from minippo.runs.files import (
+    temporary_beside,
+    tensors_to_bytes,
+    write_bytes_whole,
+    write_json,
+    write_jsonl,
+)
 from minippo.runs.read import (
     LARGEST_NUMBERS,
     LARGEST_TOKENIZER,
@@ -264,25 +269,6 @@ def load_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]
         read_json(Path(path) / "tokenizer.json", LARGEST_TOKENIZER),
     )
     return load_tensors(Path(path) / "model.safetensors"), config, tokenizer
-
-
-def tensors_to_bytes(tensors: Mapping[str, Tensor]) -> bytes:
-    """A dict of tensors in safetensors format.
-
-    The format refuses tensors that share memory. A tensor that stands under several names (a tied
-    output layer) is written once, and the file's metadata says which names point to it.
-    """
-    from safetensors.torch import save
-
-    first_name, written, same_as = {}, {}, {}
-    for name, tensor in tensors.items():
-        identity = (tensor.data_ptr(), tensor.dtype, tuple(tensor.shape), tensor.stride())
-        if tensor.numel() and identity in first_name:
-            same_as[name] = first_name[identity]
-        else:
-            first_name[identity] = name
-            written[name] = tensor.detach().to("cpu", copy=True).contiguous()
-    return save(written, metadata={"same_as": json.dumps(same_as)})
 
 
 def _new_folder(root: Path, name: str) -> Path:

@@ -173,7 +173,7 @@ def _no_number(text):
 
 
 def load_tensors(path: str | Path) -> dict[str, Tensor]:
-    """The tensors of one file that folder.tensors_to_bytes made, on the CPU. Nothing in the file is
+    """The tensors of one file that files.tensors_to_bytes made, on the CPU. Nothing in the file is
     ever executed."""
     with _open_tensors(path) as file:
         names = file.keys()

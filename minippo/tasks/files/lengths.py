@@ -74,13 +74,13 @@ def find_long_texts(
     """{file: its LongTexts}; what was derived from the preferences is not counted a second time."""
     too_long = {}
     for name in ("preferences.jsonl", "demonstrations.jsonl", "prompts.jsonl"):
-        for source, texts in own_items(data, name):
-            for field, text in zip(FIELDS[name], texts, strict=True):
-                size = size_of(text)
-                if size > rooms[field]:
-                    too_long.setdefault(name, []).append(
-                        LongText(source.line, field, size, rooms[field])
-                    )
+        sizes = (
+            LongText(source.line, field, size_of(text), rooms[field])
+            for source, texts in own_items(data, name)
+            for field, text in zip(FIELDS[name], texts, strict=True)
+        )
+        if found := [text for text in sizes if text.size > text.room]:
+            too_long[name] = found
     return too_long
 
 
