@@ -1,7 +1,9 @@
 """minippo: PPO for language models, from a toy GPT to a run of RLHF. A book in the form of code.
 
-Reading order. The ground can wait until a name is met; start at logprobs.
+Reading order. Start at one_page, which is all of PPO and runs alone; then logprobs. The ground can
+wait until a name is met.
 
+    on one page      one_page     PPO for a language model, in half a minute
     ground           errors  shapes  masked  settings
     the derivation   logprobs  kl  policy_gradient  reward_to_go  baseline  gae  trpo  ppo
                      shaped_reward

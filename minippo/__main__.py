@@ -11,6 +11,7 @@ from minippo.commands.wrapper import command, door
 from minippo.errors import InputError
 
 COMMANDS = {  # name -> the module whose main it is, and what it does
+    "one_page": ("minippo.one_page", "PPO for a language model on one page, in half a minute"),
     "train_toy": ("minippo.commands.train", "all of RLHF with one command (train, for short)"),
     "measure": ("minippo.commands.measure", "the same run on several seeds, and a table"),
     "export": ("minippo.commands.export", "a model to or from Hugging Face's files"),
