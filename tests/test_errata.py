@@ -10,8 +10,9 @@ import torch
 
 from minippo import gae, kl, ppo
 from minippo.baseline import value_loss
-from minippo.exact import oracle
+from minippo.exact import ladder, oracle
 from minippo.exact.estimators import gradient_samples, mean_and_covariance
+from minippo.exact.surrogates import exact_surrogate
 from minippo.exact.world import TabularPolicy, World
 from minippo.exercises import token_logprobs as shift_exercise
 from minippo.gpt import GPT, GPTConfig
@@ -21,6 +22,7 @@ from minippo.policy_gradient import policy_gradient_loss, trajectory_returns
 from minippo.reward_to_go import rewards_to_go
 from minippo.rollout import apply_eos_rule
 from minippo.shaped_reward import shaped_rewards
+from minippo.trpo import flat_gradient, surrogate_loss
 from tests.helpers import assert_close, batch_of, f64, mask_of_lengths
 
 # two next-token distributions over three tokens
@@ -192,6 +194,34 @@ def test_a_fixed_score_for_what_does_not_end_can_be_a_gift():
     assert replaced[1] > scores[1]  # not to end pays
 
 
+def test_a_ratio_to_the_policy_before_the_training_clips_what_each_update_would_allow():
+    # three updates, each of which makes a good token 1.15 times as likely: inside the range of 0.2
+    advantage, mask = f64([[1.0]]), mask_of_lengths([1])
+    steps = [f64([[k * math.log(1.15)]]) for k in range(4)]
+    for old, gradients in ((2, [-1.15]), (0, [0.0])):  # the policy of the batch; of the beginning
+        logprobs = steps[3].clone().requires_grad_()
+        loss = ppo.clipped_surrogate_loss(
+            logprobs=logprobs,
+            old_logprobs=steps[old],
+            advantages=advantage,
+            response_mask=mask,
+            cliprange=0.2,
+        )
+        assert_close(torch.autograd.grad(loss, logprobs)[0][0], gradients)
+
+
+def test_the_surrogate_of_trpo_has_the_variance_of_the_policy_gradient():
+    # summed over tokens like it, at the old policy: the same samples, so the same variance
+    world, policy, values, _ = ladder.make_world(ladder.reward_functions(0)["dense"], 0)
+    weights = ladder.gae(0.95)
+    losses = (ladder.weighted(weights), ladder.ratio_loss(surrogate_loss, weights))
+    (p, plain), (q, of_trpo) = (
+        gradient_samples(world, policy, loss, values=values) for loss in losses
+    )
+    assert_close(p, q)
+    assert_close(plain, of_trpo)
+
+
 # the question-and-answer notes
 
 
@@ -249,6 +279,23 @@ def test_a_mean_over_all_slots_depends_on_how_long_the_longest_response_is():
 
 
 # the bilingual overview, the note with the capital of France, the short notes
+
+
+def test_the_surrogate_has_the_gradient_of_the_objective_at_the_old_policy_only():
+    world = World(ladder.reward_functions(0)["dense"], response_length=2)
+    policy = TabularPolicy(world, generator=torch.Generator().manual_seed(0))
+    old_logits = policy().detach().clone()
+    length = oracle.reach_probabilities(world, old_logits).sum()
+    surrogate = exact_surrogate(world, policy, old_logits)
+
+    def difference():
+        gradient = -length * flat_gradient(surrogate(), list(policy.parameters()))
+        return (gradient - oracle.exact_gradient(world, policy)).abs().max().item()
+
+    assert difference() < 1e-12
+    with torch.no_grad():
+        policy.table[0, 1] += 1.0
+    assert difference() > 0.01
 
 
 def test_a_kl_that_is_added_to_the_reward_pays_for_distance():
