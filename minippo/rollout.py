@@ -7,7 +7,7 @@ Shapes: B responses, P prompt positions (left-padded), T response slots, V vocab
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import torch
@@ -22,8 +22,6 @@ from minippo.masked import zero_padding
 from minippo.shapes import check_mask, rows_are_as_good
 
 ScoreFunction = Callable[[Tensor, Tensor], Tensor]  # (tokens [B,S], mask [B,S]) -> scores [B]
-
-
 Record = TypeVar("Record", bound="Responses")
 
 
@@ -51,29 +49,59 @@ def sample_responses(
     generator: torch.Generator,
     eos_id: int,
     pad_id: int,
-    samples_per_prompt: int = 1,
-    use_cache: bool | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Draw responses from the model, token by token.
+    """Draw a response to each prompt from the model, token by token.
 
     Shapes   prompt_tokens [N,P] int64, prompt_mask [N,P] bool, left-padded, BOS first (see
              Task.prompt_batch) -> response_tokens [B,T] int64, response_mask [B,T] bool, logprobs
-             [B,T] float, with B = N * samples_per_prompt (the samples of a prompt stand in a row)
-             and T = response_length. After a row's EOS: pad_id, False, 0.
+             [B,T] float, with B = N and T = response_length. After a row's EOS: pad_id, False, 0.
     Limits   logprobs are those of the distribution that was sampled from, softmax(logits /
-             temperature). With the key/value cache (the default for a GPT) or without, the numbers
-             are the same up to rounding.
-    Raises   ValueError: an empty response_length, a temperature that is not above 0, a prompt that
-             does not end at the last column, a model in training mode with dropout, PAD equal to
-             EOS. TrainingError: a probability is NaN.
+             temperature). For several responses to each prompt see read_prompts.
+    Raises   ValueError, TrainingError: see read_prompts and continue_prompts.
     """
-    _check_sampling(
-        model, prompt_mask, response_length, temperature, samples_per_prompt, eos_id, pad_id
+    return continue_prompts(
+        read_prompts(model, prompt_tokens, prompt_mask),
+        response_length=response_length,
+        temperature=temperature,
+        generator=generator,
+        eos_id=eos_id,
+        pad_id=pad_id,
     )
-    use_cache = isinstance(model, GPT) if use_cache is None else use_cache
-    reading = (_CachedReading if use_cache else _WholeReading)(
-        model, prompt_tokens, prompt_mask, samples_per_prompt
-    )
+
+
+@torch.no_grad()
+def read_prompts(
+    model: nn.Module, prompt_tokens: Tensor, prompt_mask: Tensor, samples_per_prompt: int = 1
+) -> "Reading":
+    """Read each prompt once, however many responses it is to have.
+
+    Shapes   prompt_tokens [N,P] int64, prompt_mask [N,P] bool -> a Reading of B = N *
+             samples_per_prompt rows; those of a prompt are neighbours.
+    Limits   a GPT keeps keys and values, any other model reads all anew for each token.
+    Raises   ValueError: samples_per_prompt below 1, a prompt that does not end at the last column,
+             a model in training mode with dropout.
+    """
+    _check_reading(model, prompt_mask, samples_per_prompt)
+    kind = _CachedReading if isinstance(model, GPT) else _WholeReading
+    return kind(model, prompt_tokens, prompt_mask, samples_per_prompt)
+
+
+@torch.no_grad()
+def continue_prompts(
+    reading: "Reading",
+    *,
+    response_length: int,
+    temperature: float,
+    generator: torch.Generator,
+    eos_id: int,
+    pad_id: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Draw a response to each row of a Reading, which is used up; see sample_responses.
+
+    Raises   ValueError: response_length below 1, temperature not above 0, PAD equal to EOS.
+             TrainingError: a probability is NaN.
+    """
+    _check_drawing(response_length, temperature, eos_id, pad_id)
     logits = reading.first_logits  # [B,V]
     shape = (len(logits), response_length)
     tokens = torch.full(shape, pad_id, device=logits.device)  # [B,T]
@@ -84,9 +112,8 @@ def sample_responses(
         log_pi = torch.log_softmax(logits / temperature, dim=-1)
         if bool(log_pi.isnan().any()):
             raise TrainingError(
-                "sampling: the model's probabilities are not numbers; "
-                "try a smaller learning rate, or a "
-                "higher temperature"
+                "sampling: the model's probabilities are not numbers; try a smaller learning rate, "
+                "or a higher temperature"
             )
         drawn = torch.multinomial(log_pi.exp(), 1, generator=generator)  # [B,1]
         tokens[:, t] = torch.where(alive, drawn[:, 0], pad_id)
@@ -127,34 +154,31 @@ class _WholeReading:
         return self.model(*join(self.prompt_tokens, self.prompt_mask, tokens, mask))[:, -1]
 
 
-def _check_sampling(
-    model: nn.Module,
-    prompt_mask: Tensor,
-    response_length: int,
-    temperature: float,
-    samples_per_prompt: int,
-    eos_id: int,
-    pad_id: int,
-) -> None:
-    if response_length < 1 or samples_per_prompt < 1:
-        raise ValueError(
-            f"response_length and samples_per_prompt must be at least 1, got {response_length} and "
-            f"{samples_per_prompt}"
-        )
-    if not 0 < temperature < float("inf"):
-        raise ValueError(f"temperature must be a finite number above 0, got {temperature}")
+Reading = _CachedReading | _WholeReading
+
+
+def _check_reading(model: nn.Module, prompt_mask: Tensor, samples_per_prompt: int) -> None:
+    if samples_per_prompt < 1:
+        raise ValueError(f"samples_per_prompt must be at least 1, got {samples_per_prompt}")
     if not bool(prompt_mask[:, -1].all()):
         raise ValueError(
             "prompt_mask: a prompt ends before the last column; prompts are padded on the left"
         )
+    if isinstance(model, GPT) and model.training and model.config.dropout > 0:
+        raise ValueError(
+            "model: in training mode with dropout; what is sampled would not be what is scored"
+        )
+
+
+def _check_drawing(response_length: int, temperature: float, eos_id: int, pad_id: int) -> None:
+    if response_length < 1:
+        raise ValueError(f"response_length must be at least 1, got {response_length}")
+    if not 0 < temperature < float("inf"):
+        raise ValueError(f"temperature must be a finite number above 0, got {temperature}")
     if pad_id == eos_id:
         raise ValueError(
             f"P004 pad-eos: pad_id and eos_id are both {pad_id}: the end of a response could not "
             "be told from padding"
-        )
-    if isinstance(model, GPT) and model.training and model.config.dropout > 0:
-        raise ValueError(
-            "model: in training mode with dropout; what is sampled would not be what is scored"
         )
 
 
@@ -232,11 +256,8 @@ class Responses:
 
     def rows(self: Record, index: Tensor) -> Record:
         """The same record of some rows: a minibatch."""
-        columns: dict[str, Any] = {item.name: getattr(self, item.name) for item in fields(self)}
-        some: dict[str, Any] = {
-            name: None if x is None else x[index] for name, x in columns.items()
-        }
-        rows = type(self)(**some)
+        columns = {item.name: getattr(self, item.name) for item in fields(self)}
+        rows = replace(self, **{name: x[index] for name, x in columns.items() if x is not None})
         rows_are_as_good(rows.response_mask, self.response_mask)
         rows_are_as_good(rows.response_tokens, self.response_tokens)
         return rows
@@ -256,11 +277,9 @@ class Rollout(Responses):
     ref_logprobs: Tensor  # [B,T] of the frozen reference
     old_values: Tensor | None  # [B,T] of the critic, where there is one
     scores: Tensor  # [B] after the EOS rule
-    # [B,T,V] of the policy: the distributions that the tokens were drawn from
-    old_logits: Tensor
+    old_logits: Tensor  # [B,T,V] of the policy: what the tokens were drawn from
     exact_kl: Tensor  # [B,T] KL(policy || reference) of those distributions
-    # [B,T] the variance of k1 under the policy: how far one token may be from that KL
-    k1_variance: Tensor
+    k1_variance: Tensor  # [B,T] under the policy: how far one token may be from that KL
 
 
 class Models(NamedTuple):
@@ -289,15 +308,13 @@ def make_rollout(
     per response, [B]. The responses to one prompt stand in neighbouring rows, B = N *
     samples_per_prompt.
     """
-    tokens, mask, sample_logprobs = sample_responses(
-        models.policy,
-        *prompts,
+    tokens, mask, sample_logprobs = continue_prompts(
+        read_prompts(models.policy, *prompts, samples_per_prompt),
         response_length=config.response_length,
         temperature=config.temperature,
         generator=generator,
         eos_id=eos_id,
         pad_id=pad_id,
-        samples_per_prompt=samples_per_prompt,
     )
     check_mask(response_mask=mask)
     prompt_tokens, prompt_mask = (x.repeat_interleave(samples_per_prompt, dim=0) for x in prompts)

@@ -90,11 +90,10 @@ prompt_mask = torch.ones_like(prompt_tokens, dtype=torch.bool)
 ids = {"eos_id": tokenizer.eos_id, "pad_id": tokenizer.pad_id}
 drawn, _, _ = sample_responses(
     model,
-    prompt_tokens,
-    prompt_mask,
+    prompt_tokens.expand(4000, -1),
+    prompt_mask.expand(4000, -1),
     response_length=1,
     temperature=TEMPERATURE,
-    samples_per_prompt=4000,
     generator=torch.Generator().manual_seed(1),
     **ids,
 )
@@ -139,11 +138,10 @@ for name, row in (("drawn", frequencies), ("logits / 0.5", sharp), ("logits", pl
 # %%
 tokens, mask, sample_logprobs = sample_responses(
     model,
-    prompt_tokens,
-    prompt_mask,
+    prompt_tokens.expand(1000, -1),
+    prompt_mask.expand(1000, -1),
     response_length=5,
     temperature=TEMPERATURE,
-    samples_per_prompt=1000,
     generator=torch.Generator().manual_seed(36),
     **ids,
 )

@@ -15,9 +15,11 @@ from minippo.rollout import (
     Responses,
     apply_eos_rule,
     before_actions,
+    continue_prompts,
     join,
     k1_variance,
     make_rollout,
+    read_prompts,
     response_logits,
     response_logprobs,
     response_values,
@@ -41,9 +43,11 @@ def prompts(n=3, length=4, pads=0, seed=0):
 
 def sample(model, prompt, seed=0, **settings):
     settings = dict(response_length=5, temperature=1.0, eos_id=EOS, pad_id=PAD) | settings
-    return sample_responses(
-        model, *prompt, generator=torch.Generator().manual_seed(seed), **settings
-    )
+    generator = torch.Generator().manual_seed(seed)
+    samples = settings.pop("samples_per_prompt", None)
+    if samples is None:
+        return sample_responses(model, *prompt, generator=generator, **settings)
+    return continue_prompts(read_prompts(model, *prompt, samples), generator=generator, **settings)
 
 
 # -- sampling
@@ -59,10 +63,8 @@ def sample(model, prompt, seed=0, **settings):
 def test_sampling_with_the_cache_equals_sampling_without(seed, pads, samples, temperature):
     model, prompt = small_gpt(context_length=12, seed=seed), prompts(pads=pads, seed=seed)
     cached, plain = (
-        sample(
-            model, prompt, seed, temperature=temperature, samples_per_prompt=samples, use_cache=use
-        )
-        for use in (True, False)
+        sample(reader, prompt, seed, temperature=temperature, samples_per_prompt=samples)
+        for reader in (model, lambda *both: model(*both))  # what is no GPT has no cache
     )
     assert torch.equal(cached[0], plain[0]) and torch.equal(cached[1], plain[1])
     assert_close(cached[2], plain[2])
@@ -139,8 +141,8 @@ def test_the_same_generator_state_gives_the_same_responses():
     [
         ({"temperature": 0.0}, "temperature must be a finite number above 0"),
         ({"temperature": float("nan")}, "temperature must be a finite number above 0"),
-        ({"response_length": 0}, "response_length and samples_per_prompt must be at least 1"),
-        ({"samples_per_prompt": 0}, "response_length and samples_per_prompt must be at least 1"),
+        ({"response_length": 0}, "response_length must be at least 1"),
+        ({"samples_per_prompt": 0}, "samples_per_prompt must be at least 1"),
         ({"pad_id": EOS}, "pad_id and eos_id are both 2"),
     ],
 )

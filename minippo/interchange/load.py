@@ -6,11 +6,17 @@
     from minippo.tasks import Capitals
 
     task, policy = Capitals(), load_gpt("runs/capitals-ppo-default-0", "policy")
-    tokens, mask = task.prompt_batch(["what is the capital of france ?"]) # BOS, the words, pads on
-    the left responses, _, _ = sample_responses(policy, tokens, mask, response_length=4,
-    temperature=1.0, samples_per_prompt=5,
-                                       generator=torch.Generator().manual_seed(0),
-                                       eos_id=task.tokenizer.eos_id, pad_id=task.tokenizer.pad_id)
+    tokens, mask = task.prompt_batch(["what is the capital of france ?"])
+    responses, _, _ = sample_responses(
+        policy,
+        tokens,  # BOS, the words; pads on the left
+        mask,
+        response_length=4,
+        temperature=1.0,
+        generator=torch.Generator().manual_seed(0),
+        eos_id=task.tokenizer.eos_id,
+        pad_id=task.tokenizer.pad_id,
+    )
     print([task.tokenizer.decode(row) for row in responses.tolist()])
 
 A prompt begins with BOS (in the task files it also ends with a line break): a model asked without

@@ -7,7 +7,7 @@ over:
 
     python -m minippo.diagnostics runs/tldr-ppo-default-0
 
-P004 (PAD is EOS) stands in rollout.sample_responses: such a run is refused before there is a row.
+P004 (PAD is EOS) is in rollout.continue_prompts: such a run is refused before there is a row.
 """
 
 import sys

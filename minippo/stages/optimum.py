@@ -20,9 +20,10 @@ from minippo.rollout import (
     Responses,
     Sampling,
     ScoreFunction,
+    continue_prompts,
+    read_prompts,
     response_logits,
     response_logprobs,
-    sample_responses,
     score_responses,
 )
 from minippo.tokenizer import Tokenizer
@@ -68,15 +69,13 @@ def draw_from_both(
     for i in progress(range(len(prompts[0]))):
         prompt = [x[i : i + 1] for x in prompts]
         drawn = [
-            sample_responses(
-                model,
-                *prompt,
+            continue_prompts(
+                read_prompts(model, *prompt, draws),
                 response_length=config.response_length,
                 temperature=config.temperature,
                 generator=generator,
                 eos_id=tokenizer.eos_id,
                 pad_id=tokenizer.pad_id,
-                samples_per_prompt=draws,
             )[:2]
             for model in (models.reference, models.policy)
         ]

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from minippo.gpt import GPT
-from minippo.rollout import Sampling, sample_responses
+from minippo.rollout import Sampling, continue_prompts, read_prompts
 from minippo.settings import Checked, count, positive
 from minippo.tasks.base import Task
 from minippo.tokenizer import pad_right
@@ -100,16 +100,15 @@ def sample_candidates(
     for start in progress(range(0, len(prompts), chunk)):
         rows = slice(start, start + chunk)
         parts.append(
-            sample_responses(
-                model,
-                prompt_tokens[rows].to(device),
-                prompt_mask[rows].to(device),
+            continue_prompts(
+                read_prompts(
+                    model, prompt_tokens[rows].to(device), prompt_mask[rows].to(device), samples
+                ),
                 response_length=sampling.response_length,
                 temperature=sampling.temperature,
                 generator=generator,
                 eos_id=tokenizer.eos_id,
                 pad_id=tokenizer.pad_id,
-                samples_per_prompt=samples,
             )[:2]
         )
     tokens, mask = (

@@ -9,16 +9,16 @@ import pytest
 import torch
 
 from minippo import rollout
-from minippo.algorithms import DEFAULT, REGISTRY, base
+from minippo.algorithms import DEFAULT, REGISTRY
 from minippo.algorithms import ppo as updates
 from minippo.commands.diagnostics import main as diagnose_runs
 from minippo.kl import exact_kl
-from minippo.rollout import sample_responses
+from minippo.rollout import continue_prompts, sample_responses
 from minippo.runs import diagnostics
 from minippo.runs.diagnostics import DIAGNOSTICS, diagnose_all, never_asked
 from minippo.runs.folder import RunFolder
-from tests.worlds import BOS, EOS, Probe
 from tests.commands.test_train import TINY
+from tests.worlds import BOS, EOS, Probe
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -75,9 +75,9 @@ def test_p001_the_update_reads_the_policy_at_another_temperature_than_the_rollou
 def test_p002_and_p003_responses_are_sampled_at_a_temperature_that_nobody_scores(monkeypatch):
     monkeypatch.setattr(
         rollout,
-        "sample_responses",
-        lambda *arguments, temperature, **options: sample_responses(
-            *arguments, temperature=0.5, **options
+        "continue_prompts",
+        lambda reading, *, temperature, **options: continue_prompts(
+            reading, temperature=0.5, **options
         ),
     )
     rows = healthy(num_updates=10, batch_size=256, kl_coef=1e-6, learning_rate=1e-2).train()

@@ -275,7 +275,8 @@ class Written:
     def updates(self, patch, *, real_steps=False):
         """policy_updates, with the sampled tokens and the order of the rows held fixed."""
         patch.setitem(REGISTRY, "written", self.record)
-        patch.setattr("minippo.rollout.sample_responses", lambda *_, **__: (TOKENS, MASK, SAMPLED))
+        patch.setattr("minippo.rollout.read_prompts", lambda *_: None)
+        patch.setattr("minippo.rollout.continue_prompts", lambda *_, **__: (TOKENS, MASK, SAMPLED))
         patch.setattr(torch, "randperm", lambda n, **_: torch.arange(n))
         if not real_steps:
             patch.setattr(ppo, "take_step", self.turn_the_page)
