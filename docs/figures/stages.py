@@ -35,7 +35,7 @@ from minippo.exact.surrogates import exact_advantages, exact_surrogate, sampled_
 from minippo.exact.world import GPTPolicy, TabularPolicy, World
 from minippo.ppo import clipped_surrogate_loss, unclipped_surrogate_loss
 from minippo.runs.figures.style import BLUE, DARK, ORANGE, PALE
-from minippo.trpo import flat_gradient, trpo_step
+from minippo.trpo import Effort, flat_gradient, trpo_step
 
 FOLDER = Path(__file__).resolve().parent
 DPI = 144
@@ -273,8 +273,9 @@ def stage_5(seed=7, delta=0.1):
     start_loss, start_objective = loss().item(), objective(world, policy()).item()
     slope = flat_gradient(loss(), parameters)
     # solved to the last digits, so that the figure does not hang on their rounding
-    solver = {"damping": 1e-3, "iterations": 100, "tolerance": 1e-16}
-    taken = trpo_step(loss=loss, kl=kl, parameters=parameters, delta=delta, **solver)
+    effort = Effort(iterations=100, tolerance=1e-16)
+    options = {"parameters": parameters, "delta": delta, "damping": 1e-3, "effort": effort}
+    taken = trpo_step(loss=loss, kl=kl, **options)
     step = [(p.detach() - old) / taken for p, old in zip(parameters, before, strict=True)]
     linear = -(slope @ torch.cat([piece.reshape(-1) for piece in step])).item()
     shares, rows = [k / 100 for k in range(101)], []

@@ -39,7 +39,7 @@ from minippo.kl import kl_k1, kl_k2, kl_k3
 from minippo.logprobs import token_ratios
 from minippo.ppo import clipped_surrogate_loss
 from minippo.reward_to_go import rewards_to_go
-from minippo.trpo import surrogate_loss, trpo_step
+from minippo.trpo import Effort, surrogate_loss, trpo_step
 
 
 def variances(kind: str, losses: Sequence[Loss], seed: int) -> list[float]:
@@ -252,8 +252,9 @@ def trpo_step_of(rows: int | None, seed: int, delta: float) -> tuple[float, floa
 
     # F x = g to the last digits: after ten products the answer, and with it this count, hangs on
     # how the machine rounds
-    solver = {"damping": 1e-3, "iterations": 100, "tolerance": 1e-16}
-    trpo_step(loss=loss, kl=kl, parameters=policy.parameters(), delta=delta, **solver)
+    effort = Effort(iterations=100, tolerance=1e-16)
+    parameters = policy.parameters()
+    trpo_step(loss=loss, kl=kl, parameters=parameters, delta=delta, damping=1e-3, effort=effort)
     gain = objective(world, policy()) - objective(world, old_logits)
     return gain.item(), kl().item()
 
