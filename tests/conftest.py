@@ -11,5 +11,4 @@ settings.load_profile("minippo")
 # Not yet brought to the layout of 0.2.0; each comes back with the part that it is about.
 collect_ignore = [
     "test_notebooks.py",  # notebooks 00 to 06 and 11 to 13 call the old modules
-    "test_readme.py",
 ]

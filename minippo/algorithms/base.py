@@ -3,6 +3,9 @@
     weights   what each token of a rollout was worth: stages 1 to 4 of the derivation
     update    what is done with that: one step of the policy gradient, one of TRPO, passes of PPO
 
+Where there is a critic, its targets are weights + values, so the weights must be estimates of the
+advantage; an algorithm that changes their scale (takes their sign, say) does that in its update.
+
 Nothing else knows an algorithm by its name. The rest of the record says what follows from the two:
 whether there is a critic, which settings are read, which diagnostics have no meaning.
 `minippo.algorithms` lists the records; CONTRIBUTING.md adds one in ten lines.

@@ -13,6 +13,8 @@ would make all four of them stage 3. They take one step where PPO takes num_ppo_
 num_mini_batches, hence a larger one.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
@@ -110,8 +112,15 @@ class CriticPasses:
 class PolicyGradientUpdate:
     """One optimiser step on the whole rollout, then the critic's passes."""
 
-    def __init__(self, models: Models, config: PPOConfig, generator: torch.Generator):
-        self.policy, self.config = models.policy, config
+    def __init__(
+        self,
+        models: Models,
+        config: PPOConfig,
+        generator: torch.Generator,
+        *,
+        loss: Callable[..., Tensor] = policy_gradient_loss,
+    ):
+        self.policy, self.config, self.loss = models.policy, config, loss
         self.optimizer = adam(config, policy=models.policy)
         self.critic = CriticPasses(models.critic, config, generator)
         self.optimizers = [self.optimizer, *self.critic.optimizers]
@@ -121,9 +130,7 @@ class PolicyGradientUpdate:
         rollout, advantages, _ = experience
         logits = response_logits(self.policy, rollout, self.config.temperature)
         logprobs = response_logprobs(logits, rollout)
-        loss = policy_gradient_loss(
-            logprobs=logprobs, weights=advantages, response_mask=rollout.response_mask
-        )
+        loss = self.loss(logprobs=logprobs, weights=advantages, response_mask=rollout.response_mask)
         statistics = step_statistics(experience, logits, logprobs, loss, self.config)
         norm = take_step(
             self.optimizer,

@@ -103,7 +103,7 @@ FIELDS: dict[str, tuple[str, Field]] = {  # name -> (its section, the field)
     item.name: (section, item) for section, kind in SECTIONS.items() for item in fields(kind)
 }
 
-# (task, preset) -> what differs from the defaults
+# (task, preset) -> what differs from the defaults; a pair that is not here has none
 PRESETS: dict[tuple[str, str], dict[str, Any]] = {
     ("tldr", "default"): {},
     ("tldr", "quick"): {
@@ -163,7 +163,7 @@ def resolve(settings: Mapping[str, Any]) -> Config:
         if name not in FIELDS:
             raise ValueError(f"{name}: there is no such setting")
     run = RunConfig(**_section("run", settings))
-    values = PRESETS[run.task, run.preset] | dict(REGISTRY[run.algorithm].settings)
+    values = PRESETS.get((run.task, run.preset), {}) | dict(REGISTRY[run.algorithm].settings)
     values |= dict(settings)
     return Config(**{name: kind(**_section(name, values)) for name, kind in SECTIONS.items()})
 

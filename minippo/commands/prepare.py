@@ -12,7 +12,7 @@ from minippo.errors import InputError
 from minippo.gpt import GPT
 from minippo.interchange.foreign import read_gpt2
 from minippo.interchange.load import load_tokenizer
-from minippo.tasks import Capitals, Files, Tldr
+from minippo.tasks import TASKS, Files, Tldr
 from minippo.tasks.base import Task
 
 
@@ -81,4 +81,6 @@ def make_task(config: Config, *, generator: torch.Generator, tokenizer: Any = No
     for flag, why in own.items():
         if getattr(config.run, flag) not in (None, False):
             raise InputError(f"--{flag}: only the task files {why}")
-    return Capitals() if name == Capitals.name else Tldr(values_per_fact=config.task.tldr_values)
+    if name == Tldr.name:
+        return Tldr(values_per_fact=config.task.tldr_values)
+    return TASKS[name]()

@@ -201,8 +201,8 @@ def test_every_field_has_a_type_a_help_and_a_default_that_fits_it(name):
     check_value(item, item.default)
 
 
-def test_every_task_has_every_preset():
-    assert set(PRESETS) == set(itertools.product(TASKS, NAMED_PRESETS))
+def test_every_preset_is_of_a_task_that_there_is():
+    assert set(PRESETS) <= set(itertools.product(TASKS, NAMED_PRESETS))
 
 
 @pytest.mark.parametrize("task, preset", PRESETS)
