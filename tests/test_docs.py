@@ -37,6 +37,10 @@ LISTED = (
     "stages.optimum",
 )
 NUMBER = r"\((\d\.\d{1,2})\)"
+BLOCK = r"^```.*?^```"
+FOREIGN = ("scaling.md", "metrics.md")  # other programs' metrics, and those of earlier versions
+TO_BE_WRAPPED = ("README.md", "architecture.md", "verification.md")
+METRIC = r"(?:objective|policy|loss|val|sample)/\w+"
 
 
 # -- what the sources say
@@ -95,6 +99,7 @@ def functions_that_test(folder):
 
 EQUATIONS = numbered_equations(ROOT / "minippo")
 TESTS = functions_that_test(ROOT / "tests")
+TEST_NAMES = {name.partition("::")[2] for name in TESTS} | {path.stem for path in TESTS.values()}
 
 
 # -- what the pages say
@@ -103,18 +108,14 @@ TESTS = functions_that_test(ROOT / "tests")
 def without_code(text):
     """A page without its blocks of code and its `words`: what stands there is no link, no heading
     and no formula."""
-    return re.sub(
-        r"`[^`\n]*`", "", re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
-    )
+    return re.sub(r"`[^`\n]*`", "", re.sub(BLOCK, "", text, flags=re.MULTILINE | re.DOTALL))
 
 
 def anchors_of(text):
     """The anchors that GitHub gives to the headings of a page."""
     anchors, seen = set(), Counter()
     for heading in re.findall(
-        r"^#{1,6} +(.+?)\s*$",
-        re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL),
-        re.MULTILINE,
+        r"^#{1,6} +(.+?)\s*$", re.sub(BLOCK, "", text, flags=re.MULTILINE | re.DOTALL), re.MULTILINE
     ):
         plain = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", heading).lower()
         anchor = re.sub(r"[^\w\- ]", "", plain).replace(" ", "-")
@@ -178,6 +179,76 @@ def rows_of(text, columns):
     ]
 
 
+def words_of(text):
+    """What stands in `back quotes`, blocks of code left out."""
+    return re.findall(r"`([^`\n]+)`", re.sub(BLOCK, "", text, flags=re.MULTILINE | re.DOTALL))
+
+
+def missing_files(text):
+    """Files of this repository that are named and do not exist; * stands for any, and what an
+    example calls file, module or NN_name is not meant."""
+    named = {
+        word
+        for word in words_of(text)
+        if re.fullmatch(r"(tests|minippo|docs|notebooks|benchmarks)/[\w./*-]+", word)
+        and not re.search(r"torchtune|/(file|module|NN_name)\.", word)
+    }
+    return {word for word in named if not list(ROOT.glob(word.rstrip("/")))}
+
+
+def missing_modules(text):
+    """Modules after python -m that cannot be run."""
+    named = {name.rstrip(".") for name in re.findall(r"python -m (minippo[\w.]*)", text)}
+    places = {name: ROOT.joinpath(*name.split(".")) for name in named}
+    return {
+        name
+        for name, place in places.items()
+        if not place.with_suffix(".py").exists() and not (place / "__main__.py").exists()
+    }
+
+
+def names_of(path):
+    """Functions, classes, constants and "Class.method" at the top of a module."""
+    names = set()
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.FunctionDef):
+            names.add(node.name)
+        elif isinstance(node, ast.ClassDef):
+            names.add(node.name)
+            names |= {f"{node.name}.{x.name}" for x in node.body if isinstance(x, ast.FunctionDef)}
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            names |= {target.id for target in targets if isinstance(target, ast.Name)}
+    return names
+
+
+def missing_names(text):
+    """What is written `module.name`, with or without minippo., and is not in that module."""
+    missing = set()
+    for word in words_of(text):
+        parts = word.partition("(")[0].removeprefix("minippo.").split(".")
+        if len(parts) < 2 or not all(re.fullmatch(r"\w+", part) for part in parts):
+            continue
+        if parts[-1] in ("py", "json", "jsonl", "md"):  # a file
+            continue
+        for i in range(len(parts) - 1, 0, -1):
+            path = source_of(".".join(parts[:i]))
+            if path.exists():
+                if ".".join(parts[i:]) not in names_of(path):
+                    missing.add(word)
+                break
+    return missing
+
+
+def wide_lines(text):
+    """Lines of more than 120 columns; tables, and lines that are one long address, may be."""
+    return [
+        line
+        for line in text.splitlines()
+        if len(line) > 120 and not line.startswith("|") and " " in line.strip().lstrip("-* ")
+    ]
+
+
 TABLE = (ROOT / "docs" / "equations.md").read_text(encoding="utf-8")
 NUMBERED, UNNUMBERED = rows_of(TABLE, 5), rows_of(TABLE, 3)
 
@@ -200,6 +271,46 @@ def test_equations_that_are_cited_stand_in_the_code(page):
 @pytest.mark.parametrize("page", PAGES)
 def test_tests_that_are_named_exist(page):
     assert named_tests(PAGES[page].read_text(encoding="utf-8")) - set(TESTS) == set()
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_files_modules_and_functions_that_are_named_exist(page):
+    text = PAGES[page].read_text(encoding="utf-8")
+    missing = missing_files(text) | missing_modules(text)
+    assert missing | (set() if page.endswith("scaling.md") else missing_names(text)) == set()
+    assert {word for word in words_of(text) if re.fullmatch(r"test_\w+", word)} <= TEST_NAMES
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if not page.endswith(FOREIGN)])
+def test_metrics_that_are_named_are_in_the_page_of_the_metrics(page):
+    known = set(re.findall(METRIC, (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")))
+    named = {
+        word
+        for word in words_of(PAGES[page].read_text(encoding="utf-8"))
+        if re.fullmatch(METRIC, word)
+    }
+    assert named - known - {"losses/clipfrac"} == set()
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if not page.endswith(TO_BE_WRAPPED)])
+def test_lines_have_at_most_120_columns(page):
+    assert wide_lines(PAGES[page].read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_picture_is_described(page):
+    text = PAGES[page].read_text(encoding="utf-8")
+    for description, file in re.findall(r"!\[([^]]*)\]\(([^)]+)\)", text):
+        assert len(description) > 60, file
+
+
+@pytest.mark.parametrize("number", range(7))
+def test_every_page_of_a_stage_shows_its_figure_at_144_dpi(number):
+    (page,) = (ROOT / "docs").glob(f"stage-{number}-*.md")
+    assert f"](figures/stage-{number}.png)" in page.read_text(encoding="utf-8")
+    picture = (ROOT / "docs" / "figures" / f"stage-{number}.png").read_bytes()
+    place = picture.index(b"pHYs") + 4
+    assert round(int.from_bytes(picture[place : place + 4], "big") * 0.0254) == 144
 
 
 def test_no_number_is_given_twice():
@@ -292,6 +403,15 @@ def test_a_planted_error_is_found(tmp_path):
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / "test_d.py").write_text("def test_e():\n    pass\n")
     assert set(functions_that_test(tmp_path)) == {"test_d::test_e", "sub/test_d::test_e"}
+    assert missing_files("`tests/test_kl.py` `tests/none.py` `docs/stage-*.md`") == {
+        "tests/none.py"
+    }
+    assert missing_modules("python -m minippo.exact, python -m minippo.none") == {"minippo.none"}
+    assert missing_names("`kl.kl_k1` `kl.kl_k9` `stages.policy.none`") == {
+        "kl.kl_k9",
+        "stages.policy.none",
+    }
+    assert wide_lines(f"| {'x ' * 80} |\n{'y' * 130}\n{'short'}\n{'z ' * 70}") == ["z " * 70]
     assert rows_of("| a | b | c |\n|---|---|---|\n| `x` | y | z |\nno | row | here\n", 3) == [
         ["`x`", "y", "z"]
     ]
