@@ -11,8 +11,8 @@
 # notebooks take this apart; here it runs as a whole, in a world of twelve questions.
 #
 # If you would rather begin with code, the file to read first is `minippo/one_page.py`: PPO for a
-# language model on one page, with nothing imported but torch. `python -m minippo.one_page` runs
-# it in half a minute.
+# language model on one page, which needs nothing but torch. `python -m minippo.one_page` runs it in
+# half a minute.
 #
 # Before you run anything, write down three predictions:
 #
@@ -137,13 +137,13 @@ for n in range(2):
 reward_model, report = make_reward_model(run, sft, training, heldout)
 
 
-def score(question, answer):
+def score_of(question, answer):
     ids = [*task.prompt_ids(question), *task.response_ids(answer)]
     return reward_model(torch.tensor([ids])).item()
 
 
 for answer in ("paris", "london", "casablanca"):
-    print(f"score of {answer:<10} {score(QUESTION.format('france'), answer):6.2f}")
+    print(f"score of {answer:<10} {score_of(QUESTION.format('france'), answer):6.2f}")
 
 # %% [markdown]
 # ## 5. PPO

@@ -293,10 +293,14 @@ name_line(left, 2.0, means[-1] - 0.05, "score")
 name_line(left, 1.8, 0.56, "gold", ORANGE)
 name_line(left, 2.9, 0.7, "stars: PPO")
 left.set(xlabel="KL to the reference, nats per answer", title="best policies")
-for name, colour, style in (("objective/scores", DARK, "-"), ("objective/gold", ORANGE, "--")):
+for name, label, colour, style in (
+    ("objective/scores", "score", DARK, "-"),
+    ("objective/gold", "gold", ORANGE, "--"),
+):
     numbers = [row[name] for row in rows]
     right.plot(range(1, len(rows) + 1), numbers, style, color=colour)
-    name_line(right, len(rows) * 0.6, numbers[-1] + 0.1, name.split("/")[1], colour)
+    name_line(right, len(rows) * 0.6, max(numbers[-20:]) + 0.08, label, colour)
+right.margins(y=0.12)
 right.set(xlabel="update", title="the PPO run")
 show(
     figure,
