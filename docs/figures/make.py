@@ -1,8 +1,7 @@
-"""Makes the figures of the docs: python docs/figures/make.py RUN
+"""Makes the figures of the docs that stages.py does not: python docs/figures/make.py RUN
 
-RUN is the folder of a finished run (runs/tldr-ppo-default-0); four of its own figures are taken
-over. The figure of the ladder comes from the enumerable world, and the map of the pipeline is drawn
-here.
+RUN is the folder of a finished run (runs/tldr-ppo-default-0), four of whose figures are copied. The
+figure of the ladder comes from the enumerable world, and the map of the pipeline is drawn here.
 """
 
 import shutil
@@ -14,24 +13,26 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-from minippo.__main__ import main as draw_ladder
+from minippo.exact.tables import main as draw_ladder
 
 FOLDER = Path(__file__).resolve().parent
 FROM_A_RUN = ("clip_cases", "values_along_response", "score_against_kl", "reward_and_kl")
 STAGES = (  # name, what goes in, the module
-    ("pretrain", "the task's text", "train_sft"),
-    ("fine-tune", "demonstrations", "train_sft"),
+    ("pretrain", "the task's text", "pretrain"),
+    ("fine-tune", "demonstrations", "sft"),
     ("preferences", "two answers, one choice", "preferences"),
-    ("reward model", "pairs", "train_reward"),
-    ("PPO", "prompts", "train_policy"),
+    ("reward model", "pairs", "reward"),
+    ("PPO", "prompts", "policy"),
 )
 
 
 def pipeline():
     """The map: five stages in a row, and below the last one the loop of an update with the four
     models in it."""
-    fig, ax = plt.subplots(figsize=(9, 4.6), dpi=100)
-    ax.set_xlim(0, 100), ax.set_ylim(-4, 52), ax.axis("off")
+    fig, ax = plt.subplots(figsize=(9, 4.6), dpi=144)
+    ax.set_xlim(0, 100)
+    ax.set_ylim(-4, 52)
+    ax.axis("off")
     for i, (name, takes, module) in enumerate(STAGES):
         x = 1 + 20 * i
         box(ax, x, 38, 16, 10, name, f"{module}.py", heavy=i == 4)
@@ -50,8 +51,10 @@ def pipeline():
         ax.text(x + 9, 7.5, about, ha="center", va="top", fontsize=8, style="italic")
         if i:
             arrow(ax, (x - 6, 15), (x, 15))
-    arrow(ax, (89, 38), (14, 20.5), bend=0.12)
-    ax.text(57, 31.5, "each update", fontsize=8, ha="center")
+    arrow(ax, (89, 37.6), (20, 20.5), bend=-0.06)
+    ax.text(1, 35.5, "in minippo/stages/", fontsize=8, va="top", family="monospace")
+    ax.text(5, 22.5, "in minippo/", fontsize=8, va="bottom", family="monospace")
+    ax.text(68, 26, "each update", fontsize=8, ha="center")
     ax.plot([95, 97.5, 97.5, 2, 2, 5], [15, 15, 1, 1, 15, 15], color="black", linewidth=1.2)
     arrow(ax, (3.5, 15), (5, 15))
     ax.text(

@@ -34,7 +34,7 @@ def ladder_figure(
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(10, 4.6), dpi=120, layout="constrained")
+    figure = Figure(figsize=(10, 4.6), dpi=144, layout="constrained")
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2, width_ratios=(1.25, 1))
     for axes in (left, right):

@@ -24,7 +24,7 @@ def new_figure(
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7, height), dpi=120, layout="constrained")
+    figure = Figure(figsize=(7, height), dpi=144, layout="constrained")
     FigureCanvasAgg(figure)
     rows, columns = (1, number) if side_by_side else (number, 1)
     panels = list(figure.subplots(rows, columns, sharex=True, squeeze=False).ravel())
