@@ -14,6 +14,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 from minippo.exact.tables import main as draw_ladder
+from minippo.runs.figures.style import DPI
 
 FOLDER = Path(__file__).resolve().parent
 FROM_A_RUN = ("clip_cases", "values_along_response", "score_against_kl", "reward_and_kl")
@@ -29,7 +30,7 @@ STAGES = (  # name, what goes in, the module
 def pipeline():
     """The map: five stages in a row, and below the last one the loop of an update with the four
     models in it."""
-    fig, ax = plt.subplots(figsize=(9, 4.6), dpi=144)
+    fig, ax = plt.subplots(figsize=(9, 4.6), dpi=DPI)
     ax.set_xlim(0, 100)
     ax.set_ylim(-4, 52)
     ax.axis("off")

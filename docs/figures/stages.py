@@ -34,11 +34,10 @@ from minippo.exact.oracle import (
 from minippo.exact.surrogates import exact_advantages, exact_surrogate, sampled_batch
 from minippo.exact.world import GPTPolicy, TabularPolicy, World
 from minippo.ppo import clipped_surrogate_loss, unclipped_surrogate_loss
-from minippo.runs.figures.style import BLUE, DARK, ORANGE, PALE
+from minippo.runs.figures.style import BLUE, DARK, DPI, ORANGE, PALE
 from minippo.trpo import Effort, flat_gradient, trpo_step
 
 FOLDER = Path(__file__).resolve().parent
-DPI = 144
 KINDS = {"dense": "reward on every token", "outcome-only": "score at the end only"}
 SUBTITLE = "medium"
 

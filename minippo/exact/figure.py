@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from minippo.runs.figures.style import BLUE, DARK, ORANGE, PALE
+from minippo.runs.figures.style import BLUE, DARK, DPI, ORANGE, PALE
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -34,7 +34,7 @@ def ladder_figure(
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(10, 4.6), dpi=144, layout="constrained")
+    figure = Figure(figsize=(10, 4.6), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2, width_ratios=(1.25, 1))
     for axes in (left, right):

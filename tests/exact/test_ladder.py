@@ -547,7 +547,7 @@ def check_tables(out):
 def check_png(path):
     data = path.read_bytes()
     assert data.startswith(b"\x89PNG\r\n\x1a\n") and data.endswith(b"IEND\xaeB`\x82")
-    assert imread(path).shape[:2] == (552, 1200)
+    assert imread(path).shape[:2] == (662, 1440)
 
 
 def test_the_command_from_outside(tmp_path):

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 # from dark to light, also in grey
 DARK, BLUE, ORANGE, PALE = "#1a1a1a", "#2a5d9c", "#d9822b", "#d9d9d9"
+DPI = 144
 MOST_POINTS = 400
 
 
@@ -24,7 +25,7 @@ def new_figure(
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7, height), dpi=144, layout="constrained")
+    figure = Figure(figsize=(7, height), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
     rows, columns = (1, number) if side_by_side else (number, 1)
     panels = list(figure.subplots(rows, columns, sharex=True, squeeze=False).ravel())

@@ -70,35 +70,47 @@ def score_against_kl(
     final_point       (kl, score) of the policy as evaluated at the end, or None
     """
     figure, (axes,) = new_figure(1)
+    _draw_frontier(axes, optimal_frontier)
+    _draw_best_of_n(axes, best_of_n)
+    _draw_path(axes, run_points)
+    _draw_ends(axes, reference_point, final_point)
+    if final_point is not None:
+        set_title(figure, _score_and_best(final_point, optimal_frontier))
+    axes.set_xlabel("KL(policy || reference), nats per sequence")
+    axes.set_ylabel("score")
+    axes.margins(x=0.08)  # room for the names to the left of KL 0
+    # Five things share the plane and their ends meet at the optimum: names beside the lines would
+    # cover them.
+    axes.legend(frameon=False, loc="lower right")
+    return figure
+
+
+def _draw_frontier(axes, optimal_frontier):
     if optimal_frontier:
         kl, score = zip(*optimal_frontier, strict=True)
         axes.plot(kl, score, color=DARK, linewidth=2, label="best possible at each KL")
+
+
+def _draw_best_of_n(axes, best_of_n):
     if best_of_n:
         _, kl, score = zip(*best_of_n, strict=True)
-        axes.plot(
-            kl,
-            score,
-            color=BLUE,
-            linestyle=":",
-            marker="s",
-            markersize=5,
-            label="best of n samples (KL bound)",
-        )
-        _name_points(
-            axes, [(f"n={n}", x, y) for n, x, y in best_of_n], offset=(-4, 5), align="right"
-        )
+        label = "best of n samples (KL bound)"
+        axes.plot(kl, score, color=BLUE, linestyle=":", marker="s", markersize=5, label=label)
+        named = [(f"n={n}", x, y) for n, x, y in best_of_n]
+        _name_points(axes, named, offset=(-4, 5), align="right")
+
+
+def _draw_path(axes, run_points):
+    """The run itself, update by update."""
     if run_points:
         _, kl, score = zip(*run_points, strict=True)
-        axes.plot(
-            kl,
-            score,
-            color=ORANGE,
-            marker="o",
-            markersize=3,
-            linewidth=1,
-            label="this run, by update (training prompts)",
-        )
+        label = "this run, by update (training prompts)"
+        axes.plot(kl, score, color=ORANGE, marker="o", markersize=3, linewidth=1, label=label)
         _name_points(axes, _some(run_points), offset=(5, -11), align="left")
+
+
+def _draw_ends(axes, reference_point, final_point):
+    """Where the policy began, and where it ended."""
     axes.plot(
         *reference_point,
         marker="D",
@@ -118,14 +130,6 @@ def score_against_kl(
             label="final policy",
             zorder=5,
         )
-        set_title(figure, _score_and_best(final_point, optimal_frontier))
-    axes.set_xlabel("KL(policy || reference), nats per sequence")
-    axes.set_ylabel("score")
-    axes.margins(x=0.08)  # room for the names to the left of KL 0
-    # Five things share the plane and their ends meet at the optimum: names beside the lines would
-    # cover them.
-    axes.legend(frameon=False, loc="lower right")
-    return figure
 
 
 def _lines(axes, x, updates, names):
