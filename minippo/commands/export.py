@@ -14,10 +14,12 @@ minippo.interchange.hugging_face says what stands in the files.
 import contextlib
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+
+from torch import Tensor, nn
 
 from minippo.commands.config import FIELDS
 from minippo.commands.wrapper import Parser, command
@@ -37,6 +39,7 @@ from minippo.runs.folder import RunFolder
 from minippo.runs.read import reason
 from minippo.runs.screen import printable
 from minippo.tasks import Files
+from minippo.tokenizer import Tokenizer
 
 LANGUAGE_MODELS = ("pretrain", "sft", "policy")
 STAGES = (*LANGUAGE_MODELS, "reward_model", "critic")
@@ -46,7 +49,7 @@ CLASSES = {
 }
 
 
-def export(run, stage, target):
+def export(run: str, stage: str, target: str) -> list[str]:
     """Write a stage of the run to the folder `target`; returns the lines for the screen."""
     check_stage(stage, STAGES)
     check_free(target, "--to hf")
@@ -67,12 +70,12 @@ def export(run, stage, target):
     return report(model, tokenizer, run, stage, target)
 
 
-def check_stage(stage, stages):
+def check_stage(stage: str, stages: Sequence[str]) -> None:
     if stage not in stages:
         raise InputError(f"--stage {stage}: wanted one of {', '.join(stages)}")
 
 
-def check_free(folder, flag):
+def check_free(folder: str, flag: str) -> None:
     """Refuse a place that holds something: nothing is written over."""
     try:
         if os.path.lexists(folder) and os.listdir(folder):
@@ -83,7 +86,7 @@ def check_free(folder, flag):
         raise InputError(f"{flag} {folder}: cannot be used: {reason(error)}") from error
 
 
-def check_run(run, stage):
+def check_run(run: Path, stage: str) -> None:
     """Refuse a run that has not come as far as the stage, and a checkpoint that is damaged."""
     checkpoints = run / "checkpoints"
     if not checkpoints.is_dir():
@@ -113,7 +116,9 @@ def run_setting(run: str, name: str, otherwise: Any = None) -> Any:
     return section.get(name, otherwise) if isinstance(section, dict) else otherwise
 
 
-def write_folder(path, tensors, files):
+def write_folder(
+    path: Path, tensors: dict[str, Tensor], files: Mapping[str, Mapping[str, Any]]
+) -> None:
     """model.safetensors and the JSON files, all of them or none."""
     from safetensors.torch import save
 
@@ -124,7 +129,7 @@ def write_folder(path, tensors, files):
 
 
 @contextlib.contextmanager
-def new_folder(path):
+def new_folder(path: Path) -> Iterator[Path]:
     """Fill a temporary folder that takes the name `path` when all went well, and is removed when
     not."""
     temporary = temporary_beside(path)
@@ -140,7 +145,7 @@ def new_folder(path):
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def report(model, tokenizer, run, stage, target):
+def report(model: nn.Module, tokenizer: Tokenizer, run: str, stage: str, target: str) -> list[str]:
     """What was written, and what its user has to know."""
     lines = [
         f"{target}: {stage} of {run}, {sum(p.numel() for p in model.parameters())} parameters; in "
@@ -160,11 +165,11 @@ def report(model, tokenizer, run, stage, target):
     return lines
 
 
-def _reads_files(run):
+def _reads_files(run: str) -> bool:
     return run_setting(run, "task") == Files.name
 
 
-def take_in(source, run, stage):
+def take_in(source: str, run: str, stage: str) -> list[str]:
     """Write the GPT-2 in the folder `source` as a stage of a new run folder; returns the lines for
     the screen."""
     check_stage(stage, LANGUAGE_MODELS)

@@ -10,7 +10,7 @@ one that was interrupted is resumed. A folder with other settings is refused.
 
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,7 @@ COLUMNS: tuple[tuple[str, Callable[[Any], Any], Callable[..., Any], int], ...] =
 )
 
 
-def table(summaries):
+def table(summaries: Sequence[Mapping[str, Any]]) -> list[str]:
     """Lines of a Markdown table: a row per summary, and the worst of each column; columns without a
     number are left out."""
     columns = [

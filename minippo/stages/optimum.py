@@ -70,7 +70,7 @@ def draw_from_both(
         prompt = [x[i : i + 1] for x in prompts]
         drawn = [
             continue_prompts(
-                read_prompts(model, *prompt, draws),
+                read_prompts(model, prompt[0], prompt[1], draws),
                 response_length=config.response_length,
                 temperature=config.temperature,
                 generator=generator,

@@ -13,4 +13,4 @@ from minippo.tasks.tldr import Tldr
 
 __all__ = ["TASKS", "Capitals", "Files", "Task", "Tldr"]
 
-TASKS = {task.name: task for task in (Tldr, Capitals, Files)}
+TASKS: dict[str, type[Task]] = {task.name: task for task in (Tldr, Capitals, Files)}
