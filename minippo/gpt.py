@@ -83,8 +83,25 @@ class KVCache:
         return copy
 
 
+def attention_by_hand(q: Tensor, k: Tensor, v: Tensor, allowed: Tensor | None) -> Tensor:
+    """What attention computes, to be read: the layer below calls torch's fused version of it, which
+    is faster and needs less memory.
+
+    Each position asks (its query q) what each position offers (its key k), and takes a mean of
+    their values v, weighted by how well the two fit. It may look only where `allowed` is True; None
+    allows itself and what came before. q is [B, H, S, D/H], k and v are [B, H, L+S, D/H], allowed
+    is [B, 1, S, L+S], and the result is as q.
+    """
+    if allowed is None:
+        allowed = torch.ones(q.shape[2], k.shape[2], dtype=torch.bool, device=q.device).tril()
+    # the sum of D/H products grows with their number: without the root the softmax would be sharp
+    scores = q @ k.transpose(2, 3) / math.sqrt(q.shape[-1])  # [B, H, S, L+S]
+    weights = scores.masked_fill(~allowed, -math.inf).softmax(dim=-1)  # 0 where not allowed
+    return weights @ v
+
+
 class Attention(nn.Module):
-    """Causal self-attention with several heads."""
+    """Causal self-attention with several heads: attention_by_hand, and a layer before and after."""
 
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
@@ -103,7 +120,7 @@ class Attention(nn.Module):
         )
         if cache is not None:
             k, v = cache.extend(layer, k, v)  # [B, H, L+S, D/H]
-        y = F.scaled_dot_product_attention(
+        y = F.scaled_dot_product_attention(  # see attention_by_hand
             q,
             k,
             v,

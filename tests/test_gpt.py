@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minippo.gpt import GPT, GPTConfig, KVCache
+from minippo.gpt import GPT, GPTConfig, KVCache, attention_by_hand
 from tests.helpers import assert_close, weighted_total
 
 CONFIG = GPTConfig(vocab_size=11, context_length=8, n_layer=2, n_head=2, n_embd=8)
@@ -119,6 +119,57 @@ def test_with_pads_anywhere_against_numpy(batch):
     logits = MODEL(tokens, mask).detach()
     for row, real, result in zip(tokens, mask, logits):
         assert_close(result[real], numpy_gpt2(MODEL, row[real].numpy()))
+
+
+FUSED = torch.nn.functional.scaled_dot_product_attention
+AGREE = {torch.float32: 1e-6, torch.float64: 1e-12}
+
+
+@pytest.mark.parametrize("dtype", AGREE)
+@pytest.mark.parametrize("cached", [0, 3])
+def test_attention_by_hand_is_the_fused_one_with_padding(cached, dtype):
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = (
+        torch.randn(2, 3, length, 4, generator=generator, dtype=dtype)
+        for length in (5, cached + 5, cached + 5)
+    )
+    real = torch.ones(2, cached + 5, dtype=torch.bool)
+    real[0, :2] = False  # two pads to the left of the first row
+    before = torch.ones(5, cached + 5, dtype=torch.bool).tril(diagonal=cached)
+    itself = torch.eye(5, dtype=torch.bool)
+    itself = torch.cat((torch.zeros(5, cached, dtype=torch.bool), itself), dim=1)
+    allowed = ((before & real[:, None, :]) | itself)[:, None]
+    ours = attention_by_hand(q, k, v, allowed)
+    assert (ours - FUSED(q, k, v, attn_mask=allowed)).abs().max() <= AGREE[dtype]
+    # what a pad offers is not read by the real tokens behind it
+    k[0, :, :2], v[0, :, :2] = 7.0, -7.0
+    assert torch.equal(attention_by_hand(q, k, v, allowed)[0, :, 2:], ours[0, :, 2:])
+
+
+@pytest.mark.parametrize("dtype", AGREE)
+def test_attention_by_hand_is_the_fused_one_where_only_the_order_counts(dtype):
+    generator = torch.Generator().manual_seed(1)
+    q, k, v = (torch.randn(2, 3, 5, 4, generator=generator, dtype=dtype) for _ in range(3))
+    ours = attention_by_hand(q, k, v, None)
+    assert (ours - FUSED(q, k, v, is_causal=True)).abs().max() <= AGREE[dtype]
+    assert (ours[:, :, 0] - v[:, :, 0]).abs().max() <= AGREE[dtype]  # the first has no one else
+
+
+def test_a_gpt_with_attention_by_hand_gives_the_same_logits(monkeypatch):
+    tokens = random_tokens(2, 6)
+    mask = bools("..xxxx", "xxxxxx")
+    wanted = MODEL(tokens), MODEL(tokens, mask)
+    calls = []
+
+    def by_hand(q, k, v, attn_mask, is_causal, dropout_p):
+        assert is_causal == (attn_mask is None) and dropout_p == 0.0
+        calls.append(attn_mask)
+        return attention_by_hand(q, k, v, attn_mask)
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", by_hand)
+    for ours, fused in zip((MODEL(tokens), MODEL(tokens, mask)), wanted, strict=True):
+        assert (ours - fused).abs().max() <= AGREE[torch.float64] * 10
+    assert len(calls) == 4  # two layers, twice
 
 
 def test_the_size_of_gpt2_small():
