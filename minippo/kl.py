@@ -57,7 +57,11 @@ def kl_k3(*, logprobs: Tensor, ref_logprobs: Tensor) -> Tensor:
     Raises   ValueError: shapes differ, ref_logprobs requires grad.
     """
     d = _log_ratios(logprobs, ref_logprobs)
-    return torch.expm1(-d) + d  # expm1 keeps the digits that exp(-d) - 1 would lose near d = 0
+    small = d.abs() < 0.5  # there exp(-d) - 1 + d would be the small difference of large numbers
+    near, series = torch.where(small, d, 0.0), torch.ones_like(d)
+    for n in reversed(range(3, 18)):  # 1 - d/3 (1 - d/4 (1 - d/5 ...))
+        series = 1 - near / n * series
+    return torch.where(small, near**2 / 2 * series, torch.expm1(-torch.where(small, 0.5, d)) + d)
 
 
 def exact_kl(*, logits: Tensor, ref_logits: Tensor) -> Tensor:

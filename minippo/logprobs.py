@@ -6,10 +6,13 @@ was when the token was sampled. All of it is computed in log space, where a prob
 an ordinary number.
 """
 
+import math
+from typing import Any
+
 import torch
 from torch import Tensor
 
-from minippo.masked import zero_padding
+from minippo.masked import masked_mean, zero_padding
 from minippo.shapes import check_batch, check_ids, check_shapes
 
 
@@ -62,3 +65,51 @@ def token_ratios(*, logprobs: Tensor, old_logprobs: Tensor, response_mask: Tenso
     check_batch(response_mask, data={"old_logprobs": old_logprobs}, logprobs=logprobs)
     log_ratios = zero_padding(values=logprobs - old_logprobs, mask=response_mask)
     return zero_padding(values=log_ratios.exp(), mask=response_mask)
+
+
+def mean_weighted_ratio(
+    *, logprobs: Tensor, old_logprobs: Tensor, weights: Tensor, response_mask: Tensor
+) -> Tensor:
+    """The mean over True tokens of ratio times weight, however large the ratios are on the way.
+
+    Equation (0.18)  mean_{True t} w_t ratio_t, the ratio of (0.9)
+    Source   none needed.
+    Shapes   logprobs, old_logprobs, weights [B,T] float; response_mask [B,T] bool -> scalar.
+    Gradient to logprobs: w_t ratio_t / (number of Trues); exactly 0 where w_t is 0 or masked. None
+             to the rest, which is data.
+    Limits   never NaN. A ratio above e^88 is no float32, but its product with a small weight is,
+             and so may be the sum of many: where the result fits the dtype, it is returned. Where
+             it does not, it is inf or -inf.
+    Raises   ValueError: shapes differ, old_logprobs or weights require grad, a bad mask.
+    """
+    data = {"old_logprobs": old_logprobs, "weights": weights}
+    check_batch(response_mask, data=data, logprobs=logprobs)
+    log_ratios = zero_padding(values=logprobs - old_logprobs, mask=response_mask)
+    weights = zero_padding(values=weights, mask=response_mask)
+    near = log_ratios.abs() <= -math.log(torch.finfo(log_ratios.dtype).tiny)  # exp stays normal
+    log_products = torch.where(weights == 0, -torch.inf, log_ratios + weights.abs().log())
+    far = weights.sign() * torch.where(near, 0.0, log_products).exp()
+    products = torch.where(near, torch.where(near, log_ratios, 0.0).exp() * weights, far)
+    mean = masked_mean(values=products, mask=response_mask)
+    signed_mean = _signed_mean(log_products.detach(), weights, response_mask)
+    return _WithValue.apply(mean, torch.where(mean.isfinite(), mean.detach(), signed_mean))
+
+
+def _signed_mean(log_sizes: Tensor, signs: Tensor, mask: Tensor) -> Tensor:
+    """The mean of sign * exp(log_size) over True slots, made from numbers of at most 1."""
+    largest = torch.where(mask, log_sizes, -torch.inf).max()
+    parts = signs.sign() * (log_sizes - largest).exp()
+    mean = masked_mean(values=torch.where(log_sizes == largest, signs.sign(), parts), mask=mask)
+    return mean.sign() * (largest + mean.abs().log()).exp()
+
+
+class _WithValue(torch.autograd.Function):
+    """A scalar that takes its value from another, and keeps its gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, scalar: Tensor, value: Tensor) -> Tensor:
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        return gradients[0], None

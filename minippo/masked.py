@@ -39,7 +39,8 @@ def masked_sum(*, values: Tensor, mask: Tensor) -> Tensor:
     Limits   a mask of all True gives the plain sum.
     Raises   ValueError: shapes differ, mask not bool, no True at all.
     """
-    return zero_padding(values=values, mask=mask).sum()
+    wide = _wide(zero_padding(values=values, mask=mask))
+    return wide.sum().to(values.dtype)
 
 
 def masked_mean(*, values: Tensor, mask: Tensor) -> Tensor:
@@ -49,10 +50,13 @@ def masked_mean(*, values: Tensor, mask: Tensor) -> Tensor:
     Source   none needed.
     Shapes   values [...] float; mask, the same shape, bool -> scalar.
     Gradient to values: 1 / (number of Trues) where the mask is True, exactly 0 elsewhere.
-    Limits   a mask of all True gives the plain mean. A long row weighs more than a short one.
+    Limits   a mask of all True gives the plain mean. A long row weighs more than a short one. The
+             sum may be too large for the dtype: then each value is divided first.
     Raises   ValueError: shapes differ, mask not bool, no True at all.
     """
-    return masked_sum(values=values, mask=mask) / mask.sum()
+    wide, n = _wide(zero_padding(values=values, mask=mask)), mask.sum()
+    total = wide.sum()
+    return torch.where(total.isfinite(), total / n, (wide / n).sum()).to(values.dtype)
 
 
 def masked_variance(*, values: Tensor, mask: Tensor) -> Tensor:
@@ -66,7 +70,7 @@ def masked_variance(*, values: Tensor, mask: Tensor) -> Tensor:
              1.
     Raises   ValueError: shapes differ, mask not bool, no True at all.
     """
-    return (_centred(values, mask) ** 2).sum() / mask.sum()
+    return masked_mean(values=_centred(_wide(values), mask) ** 2, mask=mask).to(values.dtype)
 
 
 def whiten(*, values: Tensor, mask: Tensor) -> Tensor:
@@ -79,14 +83,16 @@ def whiten(*, values: Tensor, mask: Tensor) -> Tensor:
     data.
     Limits   unchanged by x -> a x + b for a > 0. One True, or equal values, have no std and are
              refused.
-    Raises   ValueError: shapes differ, mask not bool, no True at all, std < 1e-8 or not a number.
+    Raises   ValueError: shapes differ, mask not bool, no True at all, std < 1e-8 or not finite.
     """
-    std = masked_variance(values=values, mask=mask).sqrt()
-    if not std >= MINIMUM_STD:  # written so that a NaN is refused too
+    wide = _wide(values)
+    std = masked_variance(values=wide, mask=mask).sqrt()
+    if not MINIMUM_STD <= std < torch.inf:  # written so that a NaN is refused too
         raise ValueError(
-            f"values: got a standard deviation of {std.item():.3g}, wanted at least {MINIMUM_STD:g}"
+            f"values: got a standard deviation of {std.item():.3g}, wanted at least "
+            f"{MINIMUM_STD:g} and finite"
         )
-    return _centred(values, mask) / std
+    return (_centred(wide, mask) / std).to(values.dtype)
 
 
 def scale_to_unit_std(*, values: Tensor, mask: Tensor) -> Tensor:
@@ -99,7 +105,7 @@ def scale_to_unit_std(*, values: Tensor, mask: Tensor) -> Tensor:
     data.
     Limits   only the mean is kept: [.04, .05, .06, .05] becomes [-1.36, .05, 1.46, .05], so signs
              can flip.
-    Raises   ValueError: shapes differ, mask not bool, no True at all, std < 1e-8 or not a number.
+    Raises   ValueError: shapes differ, mask not bool, no True at all, std < 1e-8 or not finite.
     """
     shifted = whiten(values=values, mask=mask) + masked_mean(values=values, mask=mask)
     return zero_padding(values=shifted, mask=mask)
@@ -110,6 +116,11 @@ def _centred(values: Tensor, mask: Tensor) -> Tensor:
     rounded."""
     once = zero_padding(values=values - masked_mean(values=values, mask=mask), mask=mask)
     return zero_padding(values=once - masked_mean(values=once, mask=mask), mask=mask)
+
+
+def _wide(values: Tensor) -> Tensor:
+    """The values as they are, or as float32 where 16 bits would overflow in a sum or a square."""
+    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
 
 
 def _check(values: Tensor, mask: Tensor) -> None:

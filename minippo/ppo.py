@@ -51,10 +51,12 @@ steps.
 import torch
 from torch import Tensor
 
-from minippo.logprobs import token_ratios
+from minippo.logprobs import mean_weighted_ratio, token_ratios
 from minippo.masked import MINIMUM_STD, masked_mean, masked_variance, zero_padding
 from minippo.shapes import check_batch, check_range
 from minippo.trpo import sampled_kl, surrogate_loss
+
+KL_COEF_MIN, KL_COEF_MAX = 1e-10, 1e10  # beyond them a penalty is nothing, or everything
 
 
 def unclipped_surrogate_loss(
@@ -95,16 +97,20 @@ def clipped_surrogate_loss(
     Gradient to logprobs: that of (6.1), but 0 where A > 0 and ratio > 1 + cliprange, or A < 0 and
              ratio < 1 - cliprange; exactly 0 where masked. The rest is data.
     Limits   cliprange=inf: (6.1). Never below (6.1) as a loss. The ratio itself is not bounded,
-             only the reward for it. A log-ratio above 88 in float32 overflows: its gradient is NaN
-             even where the clip holds.
+             only the reward for it. Never NaN: see (0.18).
     Raises   ValueError: shapes differ, old_logprobs or advantages require grad, a bad mask,
              cliprange <= 0.
     """
     check_range("(0, inf]", cliprange=cliprange)
-    ratios = _ratios(logprobs, old_logprobs, advantages, response_mask)
-    clipped_ratios = torch.clamp(ratios, 1 - cliprange, 1 + cliprange)
-    objective = torch.minimum(ratios * advantages, clipped_ratios * advantages)
-    return -masked_mean(values=objective, mask=response_mask)
+    ratios = _ratios(logprobs, old_logprobs, advantages, response_mask).detach()
+    flat, bounds = _far_enough(ratios, advantages, cliprange)
+    # a token that has gone far enough counts as its bound times A, a constant
+    return -mean_weighted_ratio(
+        logprobs=torch.where(flat, old_logprobs, logprobs),
+        old_logprobs=old_logprobs,
+        weights=torch.where(flat, bounds * advantages, advantages),
+        response_mask=response_mask,
+    )
 
 
 def kl_penalised_surrogate_loss(
@@ -150,15 +156,16 @@ def adapt_kl_coef(*, kl_coef: float, kl: float, target: float) -> float:
     Source   Schulman et al. 2017, arXiv:1707.06347, section 4.
     Shapes   three numbers -> one number.
     Gradient none: these are plain numbers.
-    Limits   unchanged on both borders of the band. An estimated kl may be negative; it halves.
+    Limits   unchanged on both borders of the band. An estimated kl may be negative; it halves. It
+             does not double beyond 1e10, nor halve below 1e-10.
     Raises   ValueError: kl_coef or target outside (0, inf), kl is NaN.
     """
     check_range("(0, inf)", kl_coef=kl_coef, target=target)
     check_range("[-inf, inf]", kl=kl)
     if kl > 1.5 * target:
-        return kl_coef * 2
+        return max(kl_coef, min(kl_coef * 2, KL_COEF_MAX))
     if kl < target / 1.5:
-        return kl_coef / 2
+        return min(kl_coef, max(kl_coef / 2, KL_COEF_MIN))
     return kl_coef
 
 
@@ -217,7 +224,7 @@ def ratio_statistics(
     """
     check_range("(0, inf]", cliprange=cliprange)
     ratios = _ratios(logprobs, old_logprobs, advantages, response_mask)
-    clipped = torch.clamp(ratios, 1 - cliprange, 1 + cliprange) * advantages < ratios * advantages
+    clipped, _ = _far_enough(ratios, advantages, cliprange)
     log_ratios = zero_padding(values=logprobs - old_logprobs, mask=response_mask)
     deviations = zero_padding(values=(ratios - 1).abs(), mask=response_mask)
     return {
@@ -327,6 +334,14 @@ def _ratios(
     """The ratios after a look at the advantages; 0 in the padding, and no gradient passes there."""
     check_batch(response_mask, data={"advantages": advantages}, logprobs=logprobs)
     return token_ratios(logprobs=logprobs, old_logprobs=old_logprobs, response_mask=response_mask)
+
+
+def _far_enough(ratios: Tensor, advantages: Tensor, cliprange: float) -> tuple[Tensor, Tensor]:
+    """Where the clip makes the objective flat, and the bound of the ratio on the side where A
+    points."""
+    low, high = ratios.new_tensor([1 - cliprange, 1 + cliprange])  # inf where the dtype ends
+    too_high, too_low = (advantages > 0) & (ratios > high), (advantages < 0) & (ratios < low)
+    return too_high | too_low, torch.where(advantages > 0, high, low)
 
 
 def _value_errors(

@@ -343,7 +343,9 @@ def make_rollout(
 
 def k1_variance(logits: Tensor, ref_logits: Tensor) -> Tensor:
     """sum_v pi_v (d_v - KL)^2 with d = log pi - log pi_ref, [B,T,V] -> [B,T]; tokens without
-    probability do not count."""
+    probability do not count, and one that the reference forbids makes it inf."""
     pi = logits.softmax(dim=-1)
     d = torch.where(pi > 0, logits.log_softmax(dim=-1) - ref_logits.log_softmax(dim=-1), 0.0)
-    return (pi * (d - (pi * d).sum(dim=-1, keepdim=True)) ** 2).sum(dim=-1)
+    kl = (pi * d).sum(dim=-1, keepdim=True)
+    variance = (pi * (d - kl) ** 2).sum(dim=-1)
+    return torch.where(kl.squeeze(-1).isinf(), torch.inf, variance)

@@ -55,7 +55,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from minippo.logprobs import token_ratios
+from minippo.logprobs import mean_weighted_ratio
 from minippo.masked import masked_mean, zero_padding
 from minippo.shapes import (
     check_batch,
@@ -92,9 +92,12 @@ def surrogate_loss(
     Raises   ValueError: shapes differ, old_logprobs or advantages require grad, a bad mask.
     """
     check_batch(response_mask, data={"advantages": advantages}, logprobs=logprobs)
-    ratios = token_ratios(logprobs=logprobs, old_logprobs=old_logprobs, response_mask=response_mask)
-    # advantages of the padding may be NaN: no gradient passes there, the ratios are constant
-    return -masked_mean(values=ratios * advantages, mask=response_mask)
+    return -mean_weighted_ratio(
+        logprobs=logprobs,
+        old_logprobs=old_logprobs,
+        weights=advantages,
+        response_mask=response_mask,
+    )
 
 
 def mean_kl(*, logits: Tensor, old_logits: Tensor, response_mask: Tensor) -> Tensor:
@@ -179,6 +182,8 @@ def conjugate_gradient(
     check_data(b=b)
     check_count(iterations=iterations)
     check_range("[0, inf)", tolerance=tolerance)
+    unit = _power_of_two(b)
+    b, tolerance = b / unit, tolerance / unit**2
     x, residual, direction = torch.zeros_like(b), b, b
     squared = residual @ residual
     rounding = torch.finfo(b.dtype).eps ** 2 * squared
@@ -195,7 +200,7 @@ def conjugate_gradient(
         x, residual = x + alpha * direction, residual - alpha * product
         squared, before = residual @ residual, squared
         direction = residual + squared / before * direction
-    return x
+    return x * unit
 
 
 def natural_gradient_step(
@@ -221,6 +226,7 @@ def natural_gradient_step(
     check_data(gradient=gradient)
     check_range("(0, inf)", delta=delta)
     check_range("[0, inf)", tolerance=tolerance)
+    gradient = gradient / _power_of_two(gradient)  # it counts in units of itself
     absolute = tolerance * (gradient @ gradient).item()
     x = conjugate_gradient(matvec, gradient, iterations=iterations, tolerance=absolute)
     curvature = x @ matvec(x)
@@ -338,6 +344,13 @@ def flat_gradient(
         materialize_grads=True,
     )
     return torch.cat([gradient.reshape(-1) for gradient in gradients])
+
+
+def _power_of_two(vector: Tensor) -> float:
+    """A unit in which the square of a vector fits its dtype: 1, for most. To divide by it rounds
+    nothing."""
+    exponent = int(torch.frexp(vector.abs().max()).exponent)
+    return 1.0 if abs(exponent) < 40 else 2.0 ** max(-100, min(100, exponent))
 
 
 def _pieces(name: str, vector: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:

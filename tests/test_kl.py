@@ -1,4 +1,5 @@
 import math
+from decimal import Context, Decimal, localcontext
 
 import numpy as np
 import pytest
@@ -242,3 +243,17 @@ def test_against_numpy(seed):
     assert_close(kl.kl_k1(**pair), k1)
     assert_close(kl.kl_k2(**pair), k2)
     assert_close(kl.kl_k3(**pair), k3)
+
+
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 3e-7), (torch.float64, 3e-15)])
+@pytest.mark.parametrize("d", [1e-7, 1e-6, -1e-6, 1e-3, 0.1, -0.3, 0.4999, 0.5, -0.5, 2.0, -5.0])
+def test_k3_has_all_its_digits_at_every_size_of_d(d, dtype, tolerance):
+    stored = Decimal(torch.tensor(d, dtype=dtype).item())  # what the dtype makes of it
+    with localcontext(Context(prec=60)):
+        wanted = float((-stored).exp() - 1 + stored)
+        wanted_slope = float(1 - (-stored).exp())
+    logprobs = torch.tensor([[d]], dtype=dtype, requires_grad=True)
+    found = kl.kl_k3(logprobs=logprobs, ref_logprobs=torch.zeros(1, 1, dtype=dtype))
+    found.sum().backward()
+    assert found.item() == pytest.approx(wanted, rel=tolerance)
+    assert logprobs.grad.item() == pytest.approx(wanted_slope, rel=tolerance)

@@ -242,3 +242,49 @@ def test_ratios_against_numpy(batch):
     for b, t in zip(*np.nonzero(mask)):
         wanted[b, t] = np.exp(new[b, t]) / np.exp(old[b, t])
     assert_close(value_and_gradients(logprobs.token_ratios, batch)[0], wanted)
+
+
+# -- ratios times weights
+
+
+def mean_weighted_ratio(log_ratios, weights, dtype=torch.float32):
+    """The value and the gradient, for one row without padding."""
+    tracked = torch.tensor([log_ratios], dtype=dtype, requires_grad=True)
+    value = logprobs.mean_weighted_ratio(
+        logprobs=tracked,
+        old_logprobs=torch.zeros_like(tracked),
+        weights=torch.tensor([weights], dtype=dtype),
+        response_mask=torch.ones_like(tracked, dtype=torch.bool),
+    )
+    value.backward()
+    return value, tracked.grad[0]
+
+
+def test_the_mean_weighted_ratio_by_hand():
+    # (2 * 3 + 0.5 * -4) / 2 = 2; slopes 2 * 3 / 2 and 0.5 * -4 / 2
+    value, slope = mean_weighted_ratio([math.log(2), math.log(0.5)], [3.0, -4.0])
+    assert_close(value, torch.tensor(2.0))
+    assert_close(slope, torch.tensor([3.0, -1.0]))
+
+
+def test_a_product_that_fits_is_returned_though_its_ratio_does_not():
+    # e^100 = 2.688e43 is no float32, e^100 * 1e-30 is; e^-100 * 1e30 = 3.720e-14
+    value, slope = mean_weighted_ratio([100.0, -100.0], [1e-30, 1e30])
+    wanted = torch.tensor([2.6881171418161356e13, 3.720075976020836e-14]) / 2
+    torch.testing.assert_close(slope, wanted, rtol=2e-5, atol=0)
+    torch.testing.assert_close(value, wanted.sum(), rtol=2e-5, atol=0)
+
+
+def test_what_overflows_is_infinite_and_never_nan():
+    value, slope = mean_weighted_ratio([100.0, 90.0], [1.0, -1.0])
+    assert value == INF and slope.tolist() == [INF, -INF]
+    value, slope = mean_weighted_ratio([100.0, 100.0, 0.0], [1.0, -1.0, 6.0])  # they cancel
+    assert slope.tolist() == [INF, -INF, 2.0] and not value.isnan()
+    value, _ = mean_weighted_ratio([1e38, -1e38], [-1e-38, 1e38])
+    assert value == -INF
+
+
+@pytest.mark.parametrize("log_ratio", [100.0, 1e38, INF])
+def test_a_weight_of_zero_is_zero_whatever_the_ratio(log_ratio):
+    value, slope = mean_weighted_ratio([log_ratio, 0.0], [0.0, 2.0])
+    assert value == 1.0 and slope.tolist() == [0.0, 1.0]

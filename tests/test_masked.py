@@ -173,3 +173,36 @@ def test_against_numpy(batch):
             masked.scale_to_unit_std(values=values, mask=mask)[mask],
             (kept - kept.mean()) / kept.std() + kept.mean(),
         )
+
+
+# -- numbers near the end of a dtype
+
+
+@pytest.mark.parametrize("name", ["whiten", "scale_to_unit_std"])
+def test_large_numbers_are_whitened_or_refused_but_never_zero(name):
+    function = getattr(masked, name)
+    values = torch.tensor([[3e19, 4e19, 5e19, 6e19]])  # std 1.118e19, whose square fits float32
+    wanted = torch.tensor([[-1.3416408, -0.4472136, 0.4472136, 1.3416408]])
+    shift = 4.5e19 if name == "scale_to_unit_std" else 0.0
+    torch.testing.assert_close(function(values=values, mask=values > 0), wanted + shift)
+    values = torch.tensor([[1e30, 2e30]])  # the variance does not fit
+    with pytest.raises(ValueError, match="standard deviation of inf, wanted .* finite"):
+        function(values=values, mask=values > 0)
+
+
+def test_sums_that_do_not_fit_have_means_that_do():
+    values = torch.tensor([[3e38, 2e38, 1e38]])
+    assert_close(masked.masked_mean(values=values, mask=values > 0) / 1e38, torch.tensor(2.0))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_sixteen_bits_are_summed_in_thirty_two(dtype):
+    ones = torch.ones(1, 90_000, dtype=dtype)  # float16 ends at 65,504
+    mean = masked.masked_mean(values=ones, mask=ones > 0)
+    assert mean == 1 and mean.dtype == dtype
+    assert masked.masked_variance(values=ones, mask=ones > 0) == 0
+    values = torch.tensor([[100.0, 1000.0, 2000.0]], dtype=dtype)
+    white = masked.whiten(values=values, mask=values > 0)
+    wanted = torch.tensor([[-1.2027, -0.0430, 1.2457]])
+    assert white.dtype == dtype
+    torch.testing.assert_close(white.float(), wanted, rtol=0, atol=0.02)

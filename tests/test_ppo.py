@@ -529,3 +529,59 @@ def test_the_ratio_is_the_one_of_logprobs():
         ppo.ppo_diagnostics(**batch, cliprange=0.2)["val/ratio"],
         ratios[batch["response_mask"]].mean(),
     )
+
+
+# -- ratios that no float can hold
+
+
+INFINITE = float("inf")
+
+
+@pytest.mark.parametrize("dtype, far", [(torch.float32, 100.0), (torch.float64, 800.0)])
+@pytest.mark.parametrize(
+    "log_ratio, advantage, cliprange, value, slope",
+    [  # one token of ratio e^far (or e^-far) and advantage A beside one of ratio 1, A = 2
+        ("far", 0.0, 0.2, -1.0, 0.0),
+        ("far", 0.0, INFINITE, -1.0, 0.0),
+        ("far", 1.0, 0.2, -(1.2 + 2) / 2, 0.0),  # the bound, and flat
+        ("far", -1.0, 0.2, INFINITE, INFINITE),  # the exact value fits no float
+        ("far", 1.0, INFINITE, -INFINITE, -INFINITE),
+        ("near none", -1.0, 0.2, -(-0.8 + 2) / 2, 0.0),
+    ],
+)
+def test_a_ratio_that_overflows(dtype, far, log_ratio, advantage, cliprange, value, slope):
+    size = far if log_ratio == "far" else -far
+    logprobs = torch.tensor([[size, 0.0]], dtype=dtype, requires_grad=True)
+    loss = ppo.clipped_surrogate_loss(
+        logprobs=logprobs,
+        old_logprobs=torch.zeros(1, 2, dtype=dtype),
+        advantages=torch.tensor([[advantage, 2.0]], dtype=dtype),
+        response_mask=torch.tensor([[True, True]]),
+        cliprange=cliprange,
+    )
+    loss.backward()
+    assert_close(loss, torch.tensor(value, dtype=dtype))
+    assert_close(logprobs.grad, torch.tensor([[slope, -1.0]], dtype=dtype))
+
+
+def test_a_cliprange_beyond_the_dtype_is_no_clip():
+    batch = {
+        "logprobs": torch.tensor([[3.0, -1.0]]),
+        "old_logprobs": torch.zeros(1, 2),
+        "advantages": torch.tensor([[1.0, -1.0]]),
+        "response_mask": torch.tensor([[True, True]]),
+    }
+    wanted = ppo.unclipped_surrogate_loss(**batch)
+    assert ppo.clipped_surrogate_loss(**batch, cliprange=1e300) == wanted
+    assert ppo.ppo_diagnostics(**batch, cliprange=1e300)["policy/clipfrac_avg"] == 0
+
+
+def test_the_coefficient_stays_a_number_whatever_the_kl_has_been():
+    low = high = 1.0
+    for _ in range(2000):
+        low = ppo.adapt_kl_coef(kl_coef=low, kl=0.0, target=1.0)
+        high = ppo.adapt_kl_coef(kl_coef=high, kl=9.0, target=1.0)
+    assert (low, high) == (1e-10, 1e10)
+    # from outside the bounds it never moves the wrong way
+    assert ppo.adapt_kl_coef(kl_coef=5e-324, kl=0.0, target=1.0) == 5e-324
+    assert ppo.adapt_kl_coef(kl_coef=1e300, kl=9.0, target=1.0) == 1e300

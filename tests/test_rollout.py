@@ -297,3 +297,5 @@ def test_the_variance_of_k1_by_hand():
     assert_close(k1_variance(logits, ref_logits), f64([[math.log(2) ** 2]]))
     certain = f64([[[0.0, -math.inf]]])
     assert k1_variance(certain, certain).item() == 0.0
+    forbidden = f64([[[0.0, -math.inf]]])  # the reference can't say what the policy may
+    assert k1_variance(f64([[[0.0, 0.0]]]), forbidden).item() == math.inf

@@ -1331,3 +1331,15 @@ def test_conjugate_gradient_against_numpy(size, iterations, tolerance, seed):
         lambda v: matrix @ v, torch.from_numpy(b), iterations=iterations, tolerance=tolerance
     )
     assert_close(found, x)
+
+
+@pytest.mark.parametrize("size", [1e-40, 1e-25, 1e19, 1e30])
+def test_gradients_whose_squares_do_not_fit_are_solved_all_the_same(size):
+    # F = 2 I, delta 0.01: s = -sqrt(0.02 / (x.F x)) x with x along (3, 4), so s = -0.1 (0.6, 0.8)
+    gradient = torch.tensor([3.0, 4.0]) * size
+    solved = trpo.conjugate_gradient(lambda v: 2 * v, gradient, iterations=5, tolerance=0.0)
+    torch.testing.assert_close(solved, gradient / 2, rtol=1e-5, atol=0)
+    step = trpo.natural_gradient_step(
+        gradient=gradient, matvec=lambda v: 2 * v, delta=0.01, iterations=5, tolerance=1e-10
+    )
+    torch.testing.assert_close(step, torch.tensor([-0.06, -0.08]))
