@@ -63,8 +63,8 @@ def token_ratios(*, logprobs: Tensor, old_logprobs: Tensor, response_mask: Tenso
     Raises   ValueError: shapes differ, old_logprobs requires grad, a bad mask.
     """
     check_batch(response_mask, data={"old_logprobs": old_logprobs}, logprobs=logprobs)
-    log_ratios = zero_padding(values=logprobs - old_logprobs, mask=response_mask)
-    return zero_padding(values=log_ratios.exp(), mask=response_mask)
+    ratios = _log_ratios(logprobs, old_logprobs, response_mask).exp()
+    return zero_padding(values=ratios, mask=response_mask)
 
 
 def mean_weighted_ratio(
@@ -84,7 +84,7 @@ def mean_weighted_ratio(
     """
     data = {"old_logprobs": old_logprobs, "weights": weights}
     check_batch(response_mask, data=data, logprobs=logprobs)
-    log_ratios = zero_padding(values=logprobs - old_logprobs, mask=response_mask)
+    log_ratios = _log_ratios(logprobs, old_logprobs, response_mask)
     weights = zero_padding(values=weights, mask=response_mask)
     near = log_ratios.abs() <= -math.log(torch.finfo(log_ratios.dtype).tiny)  # exp stays normal
     log_products = torch.where(weights == 0, -torch.inf, log_ratios + weights.abs().log())
@@ -93,6 +93,11 @@ def mean_weighted_ratio(
     mean = masked_mean(values=products, mask=response_mask)
     signed_mean = _signed_mean(log_products.detach(), weights, response_mask)
     return _WithValue.apply(mean, torch.where(mean.isfinite(), mean.detach(), signed_mean))
+
+
+def _log_ratios(logprobs: Tensor, old_logprobs: Tensor, mask: Tensor) -> Tensor:
+    """Selected before exp: a NaN in the padding would have a NaN gradient behind it."""
+    return zero_padding(values=logprobs - old_logprobs, mask=mask)
 
 
 def _signed_mean(log_sizes: Tensor, signs: Tensor, mask: Tensor) -> Tensor:

@@ -111,6 +111,13 @@ def scale_to_unit_std(*, values: Tensor, mask: Tensor) -> Tensor:
     return zero_padding(values=shifted, mask=mask)
 
 
+def safe_unit(vector: Tensor) -> float:
+    """A power of two in whose units the squares of a vector fit its dtype: 1 for all but very large
+    and very small vectors. Dividing by it rounds nothing."""
+    exponent = int(torch.frexp(vector.abs().max()).exponent)
+    return 1.0 if abs(exponent) < 40 else 2.0 ** max(-100, min(100, exponent))
+
+
 def _centred(values: Tensor, mask: Tensor) -> Tensor:
     """x - mean where True, 0 elsewhere. The mean is taken out twice because the first one is
     rounded."""

@@ -15,12 +15,10 @@ state it is in, and nothing in the surrogate stops it from growing. Three answer
 One iteration:
 
     1. sample responses with pi_old; keep old_logprobs, and the critic's old_values
-    2. rewards, gae_advantages and value_targets (stage 4); often the advantages are whitened
-       (masked.whiten: mean 0, standard deviation 1), so that one learning rate suits all scales of
-       reward
+    2. rewards, gae_advantages and value_targets (stage 4); often the advantages are whitened, so
+       that one learning rate suits all scales of reward
     3. for a few passes (3 to 10), for each minibatch: one optimiser step on
-       clipped_surrogate_loss + coefficient * clipped_value_loss, the coefficient weighing critic
-       against policy
+       clipped_surrogate_loss + coefficient * clipped_value_loss
     4. throw the batch away; the policy of now is the next pi_old
 
 The clip, in four cases. An advantage above 0 wants the ratio to rise, one below 0 wants it to fall.
@@ -31,21 +29,20 @@ The clip, in four cases. An advantage above 0 wants the ratio to rise, one below
     A < 0, ratio > 1 + cliprange     the same: the ordinary gradient
 
 That is what the minimum in (6.2) does; clipping without it would cut the gradient in the last two
-cases too. The clip is not a wall. It takes away the wish to go further; other tokens, which share
-the parameters, can still carry a ratio out of the range.
+cases too. The clip is not a wall: other tokens, which share the parameters, can still carry a ratio
+out of the range.
 
-At the first step of a batch every ratio is 1 and nothing is clipped: the gradient is that of stage
-4, up to the factor of (6.1). The clip matters from the second step on.
+At the first step of a batch every ratio is 1: the gradient is that of stage 4, up to the factor of
+(6.1). The clip matters from the second step on.
 
 Two KLs. The one here is to pi_old, the policy of a moment ago, and limits a step. RLHF has another,
-to a frozen reference policy, which is part of the reward (shaped_reward, not needed here) and
-limits the whole training.
+to a frozen reference policy, which is part of the reward (shaped_reward) and limits the whole
+training.
 
-All losses here are means over the True tokens of the minibatch passed in, and all are minimised.
+All losses are means over the True tokens of the minibatch, and all are minimised.
 
-What is still wrong. Nothing ensures that the policy stays near, and no theorem says that J rises.
-Watch the ratios and the KL (ppo_diagnostics): where they are large, take fewer passes or smaller
-steps.
+What is still wrong. Nothing ensures that the policy stays near, and no theorem says that J rises:
+watch the ratios and the KL (ppo_diagnostics).
 """
 
 import torch
@@ -68,8 +65,7 @@ def unclipped_surrogate_loss(
     Source   Schulman et al. 2017, arXiv:1707.06347, equation 6 (L^CPI, there maximised).
     Shapes   logprobs, old_logprobs, advantages [B,T] float; response_mask [B,T] bool -> scalar.
     Gradient to logprobs: -ratio_t A_t / (number of Trues), 0 where masked. The rest is data.
-    Limits   theta = theta_old: the gradient of policy_gradient_loss with weights A_t, times B /
-             (number of Trues).
+    Limits   theta = theta_old: that of policy_gradient_loss, times B / (number of Trues).
     Raises   ValueError: shapes differ, old_logprobs or advantages require grad, a bad mask.
     """
     return surrogate_loss(
@@ -103,12 +99,12 @@ def clipped_surrogate_loss(
     """
     check_range("(0, inf]", cliprange=cliprange)
     ratios = _ratios(logprobs, old_logprobs, advantages, response_mask).detach()
-    flat, bounds = _far_enough(ratios, advantages, cliprange)
-    # a token that has gone far enough counts as its bound times A, a constant
+    clipped_ratios = _clip(ratios, cliprange)
+    flat = clipped_ratios * advantages < ratios * advantages  # the minimum is a constant there
     return -mean_weighted_ratio(
-        logprobs=torch.where(flat, old_logprobs, logprobs),
+        logprobs=torch.where(flat, old_logprobs, logprobs),  # a ratio of 1
         old_logprobs=old_logprobs,
-        weights=torch.where(flat, bounds * advantages, advantages),
+        weights=torch.where(flat, clipped_ratios * advantages, advantages),
         response_mask=response_mask,
     )
 
@@ -131,7 +127,7 @@ def kl_penalised_surrogate_loss(
              The rest is data. The penalty raises every token that the old policy chose, which holds
              the policy near to it. The tokens are samples of the old policy, so with responses of
              one length the second part is on average kl_old_coef times the gradient of KL(old ||
-             new). With ragged ends the mean over tokens lets short responses weigh more.
+             new).
     Limits   kl_old_coef=0: (6.1). A single sampled penalty can be negative.
     Raises   ValueError: shapes differ, old_logprobs or advantages require grad, a bad mask,
              kl_old_coef outside [0, inf).
@@ -156,8 +152,7 @@ def adapt_kl_coef(*, kl_coef: float, kl: float, target: float) -> float:
     Source   Schulman et al. 2017, arXiv:1707.06347, section 4.
     Shapes   three numbers -> one number.
     Gradient none: these are plain numbers.
-    Limits   unchanged on both borders of the band. An estimated kl may be negative; it halves. It
-             does not double beyond 1e10, nor halve below 1e-10.
+    Limits   unchanged on both borders of the band, and beyond 1e-10 and 1e10.
     Raises   ValueError: kl_coef or target outside (0, inf), kl is NaN.
     """
     check_range("(0, inf)", kl_coef=kl_coef, target=target)
@@ -181,8 +176,7 @@ def clipped_value_loss(
 
     Equation (6.5)  L = 1/2 mean_{True t} max((V - y)^2, (V_clip - y)^2),  y = value_targets
                     V_clip = V held within V_old - cliprange_value and V_old + cliprange_value
-    Source   not in Schulman et al. 2017; the PPO code of OpenAI baselines (ppo2), see Engstrom et
-             al. 2020, arXiv:2005.12729.
+    Source   OpenAI baselines (ppo2), not the paper: see Engstrom et al. 2020, arXiv:2005.12729.
     Shapes   values, old_values, value_targets [B,T] float; response_mask [B,T] bool -> scalar.
     Gradient to values: that of the plain value loss (3.2) of baseline, but 0 where the clipped
              error is the larger one, which happens only outside the range; exactly 0 where masked.
@@ -217,14 +211,14 @@ def ratio_statistics(
     Shapes   logprobs, old_logprobs, advantages [B,T] float; response_mask [B,T] bool -> scalars.
     Gradient none: it runs without a graph.
     Limits   theta = theta_old: 0, 0, 1, 0, 0. A token with advantage 0 never counts as clipped.
-             approxkl is the KL to second order: large values mean that a batch was used for too
-             many steps. The last is logged of the first minibatch, where it must be 0.
+             approxkl is the KL to second order. The last is logged of the first minibatch, where it
+             must be 0.
     Raises   ValueError: shapes differ, old_logprobs or advantages require grad, a bad mask,
              cliprange <= 0.
     """
     check_range("(0, inf]", cliprange=cliprange)
     ratios = _ratios(logprobs, old_logprobs, advantages, response_mask)
-    clipped, _ = _far_enough(ratios, advantages, cliprange)
+    clipped = _clip(ratios, cliprange) * advantages < ratios * advantages
     log_ratios = zero_padding(values=logprobs - old_logprobs, mask=response_mask)
     deviations = zero_padding(values=(ratios - 1).abs(), mask=response_mask)
     return {
@@ -244,15 +238,10 @@ def ppo_diagnostics(
     response_mask: Tensor,
     cliprange: float,
 ) -> dict[str, float]:
-    """ratio_statistics as numbers: each of its scalars read from the device.
+    """ratio_statistics, (6.6), as numbers read from the device.
 
-    Equation see (6.6)
-    Source   see ratio_statistics.
-    Shapes   logprobs, old_logprobs, advantages [B,T] float; response_mask [B,T] bool -> dict of
-             floats; the maximum is called ratio_max_deviation, since any batch may be looked at.
-    Gradient none.
-    Limits   see ratio_statistics.
-    Raises   ValueError: see ratio_statistics.
+    Shapes   as there -> dict of floats; the maximum is called ratio_max_deviation, since any batch
+             may be looked at.
     """
     found = ratio_statistics(
         logprobs=logprobs,
@@ -336,12 +325,11 @@ def _ratios(
     return token_ratios(logprobs=logprobs, old_logprobs=old_logprobs, response_mask=response_mask)
 
 
-def _far_enough(ratios: Tensor, advantages: Tensor, cliprange: float) -> tuple[Tensor, Tensor]:
-    """Where the clip makes the objective flat, and the bound of the ratio on the side where A
-    points."""
-    low, high = ratios.new_tensor([1 - cliprange, 1 + cliprange])  # inf where the dtype ends
-    too_high, too_low = (advantages > 0) & (ratios > high), (advantages < 0) & (ratios < low)
-    return too_high | too_low, torch.where(advantages > 0, high, low)
+def _clip(ratios: Tensor, cliprange: float) -> Tensor:
+    """The ratios held within 1 - cliprange and 1 + cliprange."""
+    if cliprange > torch.finfo(ratios.dtype).max:
+        return ratios
+    return torch.clamp(ratios, 1 - cliprange, 1 + cliprange)
 
 
 def _value_errors(

@@ -20,13 +20,12 @@ nearby be? In a fixed state, the gain from choosing this token by pi and all lat
 sum_a pi(a|s) A(s,a), and that equals E_old[ pi(a|s) / pi_old(a|s) A(s,a) ]. The mean of ratio_t A_t
 over the sampled tokens estimates it, with ratio_t = pi(a_t|s_t) / pi_old(a_t|s_t). At pi = pi_old
 the ratio is 1 and grad ratio = grad log pi, so its gradient is that of stage 4, but for the mean
-over tokens in place of the sum (here the constraint sets the length of the step anyway; in stage 6
-the mean keeps steps from growing with the responses). Away from pi_old it leaves out that other
-tokens lead to other states, so it may be trusted only while the policy is near.
+over tokens in place of the sum. Away from pi_old it leaves out that other tokens lead to other
+states, so it may be trusted only while the policy is near.
 
 The constraint. Near is measured on the distributions, not on theta: KL(pi_old || pi) = sum_v
 pi_old(v|s) log(pi_old(v|s) / pi(v|s)), averaged over the sampled tokens' states, is to be at most
-delta. It is 0 when the two agree. (This delta is not the TD residual of stage 4.)
+delta (not the TD residual of stage 4).
 
 The step. Let s be the step in theta. Near theta_old, L changes by g.s. The KL is 0 there and at its
 minimum, so it has no first-order part: it is about 1/2 s.F s, with F, the Fisher matrix, its second
@@ -36,17 +35,15 @@ nearly so; F + damping I is not, and takes its place. F has as many rows as ther
 it is never built; a product F v takes the time of a few backward passes.
 
 `loss` and `kl` below are functions without arguments that evaluate L and KL at the present
-parameters; which model these belong to does not matter. `token_ratios`, from logprobs, is exp(log
-pi - log pi_old), and 0 in the padding, where no gradient passes. On a first reading the solver,
-from fisher_vector_product to line_search, may be skipped.
+parameters, of whatever model. On a first reading the solver, from fisher_vector_product to
+line_search, may be skipped.
 
 What it does not promise. The paper proves that J rises when L + C max_s KL is minimised, with a
 large C and exact advantages. The method uses neither C nor the maximum. A step with KL at most
 delta can lower J: from batches of 16 responses, at delta = 0.1, in 12 of 50 small problems (`python
 -m minippo.exact.qualifications`).
 
-What is still wrong. Second derivatives, a linear solver and a line search for one step per batch.
-The next stage, ppo, gets most of it with ordinary gradients.
+What is still wrong. Second derivatives, a linear solver and a line search, for one step per batch.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -56,7 +53,7 @@ import torch
 from torch import Tensor
 
 from minippo.logprobs import mean_weighted_ratio
-from minippo.masked import masked_mean, zero_padding
+from minippo.masked import masked_mean, safe_unit, zero_padding
 from minippo.shapes import (
     check_batch,
     check_count,
@@ -87,8 +84,7 @@ def surrogate_loss(
     Source   Schulman et al. 2015, arXiv:1502.05477, section 5 (there maximised).
     Shapes   logprobs, old_logprobs, advantages [B,T] float; response_mask [B,T] bool -> scalar.
     Gradient to logprobs: -ratio_t A_t / (number of Trues), 0 where masked. The rest is data.
-    Limits   theta = theta_old: the gradient of policy_gradient_loss with weights A_t, times B /
-             (number of Trues).
+    Limits   theta = theta_old: that of policy_gradient_loss, times B / (number of Trues).
     Raises   ValueError: shapes differ, old_logprobs or advantages require grad, a bad mask.
     """
     check_batch(response_mask, data={"advantages": advantages}, logprobs=logprobs)
@@ -135,8 +131,7 @@ def sampled_kl(*, logprobs: Tensor, old_logprobs: Tensor, response_mask: Tensor)
     Source   the definition of the KL, with its expectation replaced by samples of the old policy.
     Shapes   logprobs, old_logprobs [B,T] float; response_mask [B,T] bool -> scalar.
     Gradient to logprobs: -1 / (number of Trues), 0 where masked. The rest is data.
-    Limits   a single value can be negative. With responses of one length its mean over samples is
-             that of (5.2); with ragged ends not, since the number of tokens is random as well.
+    Limits   can be negative. On average it is (5.2) where all responses have one length.
     Raises   ValueError: shapes differ, old_logprobs require grad, a bad mask.
     """
     check_batch(response_mask, data={"old_logprobs": old_logprobs}, logprobs=logprobs)
@@ -182,7 +177,7 @@ def conjugate_gradient(
     check_data(b=b)
     check_count(iterations=iterations)
     check_range("[0, inf)", tolerance=tolerance)
-    unit = _power_of_two(b)
+    unit = safe_unit(b)
     b, tolerance = b / unit, tolerance / unit**2
     x, residual, direction = torch.zeros_like(b), b, b
     squared = residual @ residual
@@ -226,7 +221,7 @@ def natural_gradient_step(
     check_data(gradient=gradient)
     check_range("(0, inf)", delta=delta)
     check_range("[0, inf)", tolerance=tolerance)
-    gradient = gradient / _power_of_two(gradient)  # it counts in units of itself
+    gradient = gradient / safe_unit(gradient)  # it counts in units of itself
     absolute = tolerance * (gradient @ gradient).item()
     x = conjugate_gradient(matvec, gradient, iterations=iterations, tolerance=absolute)
     curvature = x @ matvec(x)
@@ -301,10 +296,9 @@ def trpo_step(
     gradient = flat_gradient(loss_now, parameters)
     kl_gradient = flat_gradient(kl_now, parameters, create_graph=True)
     for name, value, slope in (("loss", loss_now, gradient), ("kl", kl_now, kl_gradient)):
-        if not (torch.isfinite(value) and torch.isfinite(slope).all()):
-            raise ValueError(
-                f"{name}: got {value.item():.3g}, wanted a finite number with a finite gradient"
-            )
+        if not (value.isfinite() and slope.isfinite().all()):
+            wanted = "wanted a finite number with a finite gradient"
+            raise ValueError(f"{name}: got {value.item():.3g}, {wanted}")
 
     def matvec(vector: Tensor) -> Tensor:
         return fisher_vector_product(
@@ -344,13 +338,6 @@ def flat_gradient(
         materialize_grads=True,
     )
     return torch.cat([gradient.reshape(-1) for gradient in gradients])
-
-
-def _power_of_two(vector: Tensor) -> float:
-    """A unit in which the square of a vector fits its dtype: 1, for most. To divide by it rounds
-    nothing."""
-    exponent = int(torch.frexp(vector.abs().max()).exponent)
-    return 1.0 if abs(exponent) < 40 else 2.0 ** max(-100, min(100, exponent))
 
 
 def _pieces(name: str, vector: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:

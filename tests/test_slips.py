@@ -111,15 +111,15 @@ SLIPS = [
     (
         "the surrogate is maximised",
         trpo,
-        "return -masked_mean(values=ratios * advantages,",
-        "return masked_mean(values=ratios * advantages,",
+        "return -mean_weighted_ratio(",
+        "return mean_weighted_ratio(",
         test_ppo.test_the_example_of_the_documents,
     ),
     (
         "the clipped surrogate is maximised",
         ppo,
-        "return -masked_mean(values=objective,",
-        "return masked_mean(values=objective,",
+        "return -mean_weighted_ratio(",
+        "return mean_weighted_ratio(",
         test_ppo.test_the_cases_of_the_clip,
         1.1,
         2.0,
@@ -165,8 +165,8 @@ SLIPS = [
     (
         "max in the clip",
         ppo,
-        "torch.minimum(",
-        "torch.maximum(",
+        "flat = clipped_ratios * advantages <",
+        "flat = clipped_ratios * advantages >",
         test_ppo.test_the_cases_of_the_clip,
         1.5,
         2.0,
@@ -176,8 +176,8 @@ SLIPS = [
     (
         "no min at all",
         ppo,
-        "torch.minimum(ratios * advantages, clipped_ratios * advantages)",
-        "clipped_ratios * advantages",
+        "flat = clipped_ratios * advantages < ratios * advantages",
+        "flat = response_mask",
         test_ppo.test_the_cases_of_the_clip,
         0.5,
         2.0,
@@ -198,23 +198,23 @@ SLIPS = [
     (
         "clip fraction of the wrong side",
         ppo,
-        "* advantages < ratios * advantages",
-        "* advantages > ratios * advantages",
+        "cliprange) * advantages < ratios",
+        "cliprange) * advantages > ratios",
         test_ppo.test_policy_diagnostics_by_hand,
     ),
     (
         "clip fraction of both sides",
         ppo,
-        "* advantages < ratios * advantages",
-        "* advantages != ratios * advantages",
+        "cliprange) * advantages < ratios",
+        "cliprange) * advantages != ratios",
         test_ppo.test_policy_diagnostics_by_hand,
     ),
     # bounds of the clip
     (
         "the lower bound is 0",
         ppo,
-        "clipped_ratios = torch.clamp(ratios, 1 - cliprange,",
-        "clipped_ratios = torch.clamp(ratios, 0,",
+        "return torch.clamp(ratios, 1 - cliprange,",
+        "return torch.clamp(ratios, 0,",
         test_ppo.test_the_cases_of_the_clip,
         0.5,
         -2.0,
@@ -224,8 +224,8 @@ SLIPS = [
     (
         "the lower bound is 1 / (1 + cliprange)",
         ppo,
-        "clipped_ratios = torch.clamp(ratios, 1 - cliprange,",
-        "clipped_ratios = torch.clamp(ratios, 1 / (1 + cliprange),",
+        "return torch.clamp(ratios, 1 - cliprange,",
+        "return torch.clamp(ratios, 1 / (1 + cliprange),",
         test_ppo.test_the_cases_of_the_clip,
         0.5,
         -2.0,
@@ -235,8 +235,8 @@ SLIPS = [
     (
         "the upper bound is 1",
         ppo,
-        "clipped_ratios = torch.clamp(ratios, 1 - cliprange, 1 + cliprange)",
-        "clipped_ratios = torch.clamp(ratios, 1 - cliprange, 1)",
+        "return torch.clamp(ratios, 1 - cliprange, 1 + cliprange)",
+        "return torch.clamp(ratios, 1 - cliprange, 1)",
         test_ppo.test_the_cases_of_the_clip,
         1.5,
         2.0,
@@ -257,8 +257,8 @@ SLIPS = [
     (
         "the log-ratio is clipped",
         ppo,
-        "clipped_ratios = torch.clamp(ratios, 1 - cliprange, 1 + cliprange)",
-        "clipped_ratios = torch.clamp(ratios.log(), -cliprange, cliprange).exp()",
+        "return torch.clamp(ratios, 1 - cliprange, 1 + cliprange)",
+        "return torch.clamp(ratios.log(), -cliprange, cliprange).exp()",
         test_ppo.test_the_cases_of_the_clip,
         1.5,
         2.0,
@@ -294,8 +294,8 @@ SLIPS = [
     (
         "the adaptive rule is turned round",
         ppo,
-        "if kl > 1.5 * target:\n        return kl_coef * 2",
-        "if kl > 1.5 * target:\n        return kl_coef / 2",
+        "return max(kl_coef, min(kl_coef * 2, KL_COEF_MAX))",
+        "return kl_coef / 2",
         test_ppo.test_adapted_coefficient_by_hand,
         0.31,
         0.4,
@@ -328,8 +328,8 @@ SLIPS = [
     (
         "the mean counts the padding",
         masked,
-        "masked_sum(values=values, mask=mask) / mask.sum()",
-        "masked_sum(values=values, mask=mask) / mask.numel()",
+        "mask=mask)), mask.sum()",
+        "mask=mask)), mask.numel()",
         test_masked.test_sum_mean_and_variance_by_hand,
     ),
     (
@@ -350,8 +350,8 @@ SLIPS = [
     (
         "the log-ratio is selected too late",
         logprobs,
-        "zero_padding(values=logprobs - old_logprobs, mask=response_mask)",
-        "logprobs - old_logprobs",
+        "return zero_padding(values=logprobs - old_logprobs, mask=mask)",
+        "return logprobs - old_logprobs",
         test_logprobs.test_padding_and_layout,
     ),
     (
@@ -365,8 +365,8 @@ SLIPS = [
     (
         "the ratio is 1 in the padding",
         logprobs,
-        "return zero_padding(values=log_ratios.exp(), mask=response_mask)",
-        "return log_ratios.exp()",
+        "return zero_padding(values=ratios, mask=response_mask)",
+        "return ratios",
         test_logprobs.test_padding_and_layout,
     ),
     (
@@ -531,8 +531,8 @@ SLIPS = [
     (
         "the sum for the mean",
         masked,
-        "masked_sum(values=values, mask=mask) / mask.sum()",
-        "masked_sum(values=values, mask=mask)",
+        "total / n,",
+        "total,",
         test_masked.test_sum_mean_and_variance_by_hand,
     ),
     (
@@ -560,7 +560,7 @@ SLIPS = [
         "masked_mean(values=log_ratios**2,",
         test_ppo.test_policy_diagnostics_by_hand,
     ),
-    ("k2 has no half", kl, "** 2 / 2", "** 2", test_kl.test_estimators_by_hand),
+    ("k2 has no half", kl, "logprobs) ** 2 / 2", "logprobs) ** 2", test_kl.test_estimators_by_hand),
     # discounts and directions in time
     (
         "gamma^t is off by one",
@@ -923,8 +923,8 @@ SLIPS = [
     (
         "old values carry gradient",
         ppo,
-        'data={"old_values": old_values, "value_targets": value_targets}',
-        'data={"value_targets": value_targets}, old_values=old_values',
+        'data = {"old_values": old_values, "value_targets": value_targets}',
+        'data, values = {"value_targets": value_targets}, values + 0 * old_values',
         test_ppo.test_refusals,
         "clipped_value",
     ),
@@ -960,8 +960,8 @@ SLIPS = [
     (
         "k3 of the other direction",
         kl,
-        "torch.expm1(-d) + d",
-        "torch.expm1(d) - d",
+        "d = _log_ratios(logprobs, ref_logprobs)",
+        "d = -_log_ratios(logprobs, ref_logprobs)",
         test_kl.test_k1_and_k3_are_unbiased_and_k2_is_not,
     ),
     (
@@ -982,22 +982,22 @@ SLIPS = [
     (
         "unbiased standard deviation",
         masked,
-        "(_centred(values, mask) ** 2).sum() / mask.sum()",
-        "(_centred(values, mask) ** 2).sum() / (mask.sum() - 1)",
+        "values=_centred(_wide(values), mask) ** 2,",
+        "values=_centred(_wide(values), mask) ** 2 * mask.sum() / (mask.sum() - 1),",
         test_masked.test_whitening_keeps_neither_sign_nor_size,
     ),
     (
         "variance for standard deviation",
         masked,
-        "masked_variance(values=values, mask=mask).sqrt()",
-        "masked_variance(values=values, mask=mask)",
+        "masked_variance(values=wide, mask=mask).sqrt()",
+        "masked_variance(values=wide, mask=mask)",
         test_masked.test_whitening_keeps_neither_sign_nor_size,
     ),
     (
         "whitening adds the mean back",
         masked,
-        "return _centred(values, mask) / std",
-        "return _centred(values, mask) / std + values.mean()",
+        "(_centred(wide, mask) / std)",
+        "(_centred(wide, mask) / std + wide.mean())",
         test_masked.test_whitening_keeps_neither_sign_nor_size,
     ),
     (
@@ -1034,8 +1034,8 @@ SLIPS = [
     (
         "the surrogate is a sum",
         trpo,
-        "return -masked_mean(values=ratios * advantages, mask=response_mask)",
-        "return -(ratios * advantages)[response_mask].sum()",
+        "return -mean_weighted_ratio(",
+        "return -response_mask.sum() * mean_weighted_ratio(",
         test_trpo.test_surrogate_by_hand,
     ),
     (
