@@ -211,8 +211,7 @@ def ratio_statistics(
     Shapes   logprobs, old_logprobs, advantages [B,T] float; response_mask [B,T] bool -> scalars.
     Gradient none: it runs without a graph.
     Limits   theta = theta_old: 0, 0, 1, 0, 0. A token with advantage 0 never counts as clipped.
-             approxkl is the KL to second order. The last is logged of the first minibatch, where it
-             must be 0.
+             approxkl is the KL to second order. The last belongs to the first minibatch.
     Raises   ValueError: shapes differ, old_logprobs or advantages require grad, a bad mask,
              cliprange <= 0.
     """

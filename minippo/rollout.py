@@ -347,5 +347,4 @@ def k1_variance(logits: Tensor, ref_logits: Tensor) -> Tensor:
     pi = logits.softmax(dim=-1)
     d = torch.where(pi > 0, logits.log_softmax(dim=-1) - ref_logits.log_softmax(dim=-1), 0.0)
     kl = (pi * d).sum(dim=-1, keepdim=True)
-    variance = (pi * (d - kl) ** 2).sum(dim=-1)
-    return torch.where(kl.squeeze(-1).isinf(), torch.inf, variance)
+    return torch.where(kl.isinf(), torch.inf, pi * (d - kl) ** 2).sum(dim=-1)

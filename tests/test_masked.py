@@ -195,6 +195,12 @@ def test_sums_that_do_not_fit_have_means_that_do():
     assert_close(masked.masked_mean(values=values, mask=values > 0) / 1e38, torch.tensor(2.0))
 
 
+def test_the_unit_is_one_until_a_square_would_not_fit():
+    units = [masked.safe_unit(torch.tensor([size, 0.0])) for size in (1.0, 1e-9, 1e9, 1e30, 1e-30)]
+    assert units == [1, 1, 1, 2.0**100, 2.0**-99]
+    assert masked.safe_unit(torch.zeros(2)) == 1
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_sixteen_bits_are_summed_in_thirty_two(dtype):
     ones = torch.ones(1, 90_000, dtype=dtype)  # float16 ends at 65,504
