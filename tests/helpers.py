@@ -5,6 +5,8 @@ import pytest
 import torch
 from hypothesis import strategies as st
 
+from minippo.runs.read import load_tensors, read_json
+
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
 
 
@@ -197,3 +199,12 @@ def small_gpt(
 
     config = GPTConfig(vocab_size, context_length, n_layer, n_head, n_embd)
     return GPT(config, generator=torch.Generator().manual_seed(seed)).to(dtype)
+
+
+def load_checkpoint(path):
+    """(tensors by name, config, tokenizer) of a folder that RunFolder.save_checkpoint made."""
+    return (
+        load_tensors(path / "model.safetensors"),
+        read_json(path / "config.json"),
+        read_json(path / "tokenizer.json"),
+    )

@@ -26,8 +26,9 @@ from minippo.gpt import GPT, GPTConfig
 from minippo.interchange.foreign import read_gpt2
 from minippo.reward_head import RewardModel
 from minippo.rollout import Models, Rollout
+from minippo.runs.stats import mean
 from minippo.runs.tensorboard import Events
-from minippo.stages.evaluate import answer, mean
+from minippo.stages.evaluate import answer
 from minippo.stages.policy import Row, Step, World, policy_updates
 from minippo.stages.preferences import Comparisons, recorded_comparisons, simulated_comparisons
 from minippo.stages.pretrain import train_next_token

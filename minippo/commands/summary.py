@@ -13,8 +13,8 @@ from minippo.gpt import GPT
 from minippo.reward_head import RewardModel
 from minippo.rollout import Responses, make_rollout, response_logits, response_logprobs
 from minippo.runs import figures
-from minippo.runs.stats import matmul_loop_seconds, peak_memory_mib
-from minippo.stages.evaluate import Answers, answer, gold_report, mean, win_rate
+from minippo.runs.stats import matmul_loop_seconds, mean, peak_memory_mib
+from minippo.stages.evaluate import Answers, answer, gold_report, win_rate
 from minippo.stages.optimum import (
     Draws,
     best_of_n,

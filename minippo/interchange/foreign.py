@@ -32,7 +32,7 @@ def read_gpt2(folder: str | Path) -> tuple[GPT, Tokenizer]:
     probability is at most 1 / vocabulary.
     """
     folder = Path(folder)
-    config = read_json(folder / "config.json")
+    config = read_foreign_json(folder / "config.json")
     sizes = check_config(folder / "config.json", config)
     tensors = read_tensors(folder, sizes)
     tokenizer = read_tokenizer(folder, config, sizes)
@@ -52,7 +52,7 @@ def read_gpt2(folder: str | Path) -> tuple[GPT, Tokenizer]:
     return model.eval(), tokenizer
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_foreign_json(path: Path) -> dict[str, Any]:
     """One JSON object. A link is followed here: a download cache of Hugging Face is made of
     them."""
     try:
@@ -67,7 +67,7 @@ def read_json(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: {reason(error)}") from error
 
 
-def load_tensors(path: Path) -> dict[str, Tensor]:
+def load_foreign_tensors(path: Path) -> dict[str, Tensor]:
     """The tensors of a safetensors file, of any type of number."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -113,7 +113,8 @@ def read_tensors(folder: Path, sizes: Mapping[str, int]) -> dict[str, Tensor]:
     if not path.exists():
         raise InputError(f"{folder}: {_why_no_weights(folder)}")
     tensors = {
-        name.removeprefix("transformer."): tensor for name, tensor in load_tensors(path).items()
+        name.removeprefix("transformer."): tensor
+        for name, tensor in load_foreign_tensors(path).items()
     }
     tensors = {name: tensor for name, tensor in tensors.items() if not name.endswith(BUFFERS)}
     output = tensors.pop("lm_head.weight", None)
@@ -161,7 +162,7 @@ def _why_no_weights(folder):
 def read_tokenizer(folder: Path, config: Mapping[str, Any], sizes: Mapping[str, int]) -> Tokenizer:
     """The tokenizer of the folder: one of ours, or one that the package tokenizers carries out."""
     path, settings = folder / "tokenizer.json", folder / "tokenizer_config.json"
-    own = read_json(settings).get(OWN_TOKENIZER) if settings.exists() else None
+    own = read_foreign_json(settings).get(OWN_TOKENIZER) if settings.exists() else None
     try:
         if own is not None:
             tokenizer = tokenizer_from_dict(own)
@@ -169,7 +170,7 @@ def read_tokenizer(folder: Path, config: Mapping[str, Any], sizes: Mapping[str, 
             ids = {
                 name: config.get(name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")
             }
-            text = json.dumps(read_json(path), ensure_ascii=False)
+            text = json.dumps(read_foreign_json(path), ensure_ascii=False)
             tokenizer = HFTokenizer.from_file(text, rows=sizes["vocab_size"], **ids)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path if own is None else settings}: {error}") from error

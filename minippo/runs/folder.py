@@ -36,7 +36,6 @@ from minippo.runs.files import (
 )
 from minippo.runs.read import (
     LARGEST_NUMBERS,
-    LARGEST_TOKENIZER,
     is_number,
     load_tensors,
     read_json,
@@ -256,19 +255,6 @@ class RunFolder:
                     raise InputError(
                         f"{self.path / 'metrics.jsonl'}: no number {name} of update {row['update']}"
                     )
-
-
-def load_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any], dict[str, Any]]:
-    """(tensors by name, config, tokenizer) of a folder that save_checkpoint made.
-
-    Raises InputError, naming the file, when one of the three is missing or cannot be read.
-    """
-    refuse_links(Path(path).parent, path)
-    config, tokenizer = (
-        read_json(Path(path) / "config.json"),
-        read_json(Path(path) / "tokenizer.json", LARGEST_TOKENIZER),
-    )
-    return load_tensors(Path(path) / "model.safetensors"), config, tokenizer
 
 
 def _new_folder(root: Path, name: str) -> Path:

@@ -233,10 +233,10 @@ def _same_as(file, path):
 # -- messages
 
 
-def reason(error: OSError) -> str:
+def reason(error: Exception) -> str:
     """The system's own words, without the error number and the path that str(error) puts around
     them."""
-    return error.strerror or str(error) or type(error).__name__
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
 def first_words(error: object) -> str:

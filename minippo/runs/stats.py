@@ -4,8 +4,15 @@ machine is just now."""
 import math
 import sys
 import time
+from collections.abc import Iterable
 
 import torch
+
+
+def mean(numbers: Iterable[float]) -> float:
+    """Of at least one number."""
+    numbers = list(numbers)
+    return sum(numbers) / len(numbers)
 
 
 def wilson_interval(wins: float, n: float, z: float = 1.959964) -> tuple[float, float]:

@@ -6,7 +6,7 @@ samples. Score, KL and objective come from the many draws of minippo.optimum, si
 differences count there.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from minippo.gpt import GPT
 from minippo.rollout import Responses, Sampling, ScoreFunction, sample_responses, score_responses
-from minippo.runs.stats import wilson_interval
+from minippo.runs.stats import mean, wilson_interval
 from minippo.settings import Checked, count
 from minippo.tasks.base import Task
 
@@ -116,8 +116,3 @@ def gold_report(answers: Answers) -> tuple[float, dict[str, float]] | tuple[None
 def _judged(answers: Answers, has_gold: bool) -> list[float]:
     """The gold scores where the task has a rule, else those of the reward model."""
     return [x for x in answers.gold() if x is not None] if has_gold else answers.scores
-
-
-def mean(numbers: Iterable[float]) -> float:
-    numbers = list(numbers)
-    return sum(numbers) / len(numbers)

@@ -9,7 +9,8 @@ import torch
 from minippo.algorithms import DEFAULT, REGISTRY
 from minippo.commands.run import stage_seed
 from minippo.commands.train import main
-from minippo.runs.folder import RunFolder, load_checkpoint
+from minippo.runs.folder import RunFolder
+from tests.helpers import load_checkpoint
 
 TINY = """--n_layer 1 --n_head 2 --n_embd 8 --pretrain_steps 3 --pretrain_batch_size 4 --sft_steps 2
 --sft_batch_size 4 --preference_prompts 8 --preference_heldout 6 --reward_epochs 1

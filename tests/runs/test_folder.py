@@ -10,7 +10,8 @@ from torch import nn
 from minippo.errors import InputError, TrainingError
 from minippo.gpt import GPT, GPTConfig
 from minippo.runs import files, folder
-from minippo.runs.folder import RunFolder, load_checkpoint
+from minippo.runs.folder import RunFolder
+from tests.helpers import load_checkpoint
 
 NO_SPACE = OSError(28, "No space left on device")
 

@@ -12,13 +12,13 @@ from minippo.runs.figures.style import (
     ORANGE,
     PALE,
     drawable,
-    mean,
     name_ends,
     new_figure,
     set_title,
     span,
     went,
 )
+from minippo.runs.stats import mean
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -74,10 +74,6 @@ def went(before: float, after: float, decimals: int = 2) -> str:
     return f"{verb} from {before:.{decimals}f} to {after:.{decimals}f}"
 
 
-def mean(numbers: Sequence[float]) -> float:
-    return sum(numbers) / len(numbers)
-
-
 def drawable(text: str) -> str:
     """A token's text as the font can draw it; an empty square stands for a character that the font
     lacks."""

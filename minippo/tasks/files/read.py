@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from minippo.errors import InputError
+from minippo.runs.read import reason
 
 MAX_BYTES = 256 * 2**20
 MAX_SHOWN = 40  # characters of a user's content quoted in a message
@@ -64,7 +65,7 @@ def read_folder(path: str | Path) -> FolderData:
         kind = name.split(".")[0]
         reader = read_text_file if name == "corpus.txt" else read_json_lines
         items[kind], sources[kind] = reader(path, name)
-    notes = [f"read {', '.join(f'{name} ({count(name, items)})' for name in read)}"]
+    notes = [f"read {', '.join(f'{name} ({amount(name, items)})' for name in read)}"]
     notes += derive_missing(items, sources)
     unread = [name for name in names if name not in READ_FILES]
     if unread:
@@ -103,7 +104,7 @@ def check_names(path: str | Path, names: Sequence[str]) -> None:
         )
 
 
-def count(name: str, items: dict[str, list[Any]]) -> str:
+def amount(name: str, items: dict[str, list[Any]]) -> str:
     """How much was read from one file, in the file's own unit."""
     kind = name.split(".")[0]
     if name == "corpus.txt":
@@ -187,7 +188,7 @@ def read_json_lines(path: str | Path, name: str) -> tuple[list[Any], list[Source
 
 def read_text(path: str | Path, name: str) -> str:
     """A file's text, its byte order mark taken off."""
-    data = read_bytes(path, name)
+    data = bytes_of(path, name)
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -197,7 +198,7 @@ def read_text(path: str | Path, name: str) -> str:
     return text.removeprefix("\ufeff")
 
 
-def read_bytes(path: str | Path, name: str) -> bytes:
+def bytes_of(path: str | Path, name: str) -> bytes:
     """A regular file's bytes; the size is looked at before anything is read."""
     full = os.path.join(path, name)
     try:
@@ -236,7 +237,7 @@ def parse_line(name: str, number: int, line: str) -> str | tuple[str, ...]:
     record = parse_json(name, number, line)
     if not isinstance(record, dict):
         raise fault(
-            name, number, what=f"must be an object like {example(name)}, got {kind_of(record)}"
+            name, number, what=f"must be an object like {example(name)}, got {json_type(record)}"
         )
     values = tuple(text_field(name, number, record, field) for field in FIELDS[name])
     if name == "preferences.jsonl" and same_answer(values):
@@ -265,7 +266,7 @@ def text_field(name: str, number: int, record: Mapping[str, Any], field: str) ->
         raise fault(name, number, field, f"is missing ({found})")
     text = record[field]
     if not isinstance(text, str):
-        raise fault(name, number, field, f"must be a string, got {kind_of(text)}")
+        raise fault(name, number, field, f"must be a string, got {json_type(text)}")
     if not text.strip():
         raise fault(name, number, field, "is blank" if text else "is empty")
     if "\0" in text:
@@ -314,12 +315,7 @@ def shown_list(names: Iterable[str]) -> str:
     return ", ".join(shown(name) for name in names[:5]) + more
 
 
-def reason(error: Exception) -> str:
-    """Why the system refused, in its words."""
-    return getattr(error, "strerror", None) or str(error)
-
-
-def kind_of(value: object) -> str:
+def json_type(value: object) -> str:
     """A JSON value's type in JSON's words."""
     if value is None or isinstance(value, bool):
         return json.dumps(value)
