@@ -3,13 +3,14 @@ with outputs.
 
     python notebooks/build.py             build what is not built from its present source
     python notebooks/build.py 03 07       build these
-    python notebooks/build.py --try 03 execute without writing anything; MINIPPO_FAST=1 makes the
-    runs small
+    python notebooks/build.py --try 03   execute without writing anything; MINIPPO_FAST=1 makes it
+                                          short
 
 Each notebook carries the sha256 of its source; tests/test_notebooks.py fails when a committed one
 is not built from its .py, when an output holds an error, or when a picture is larger than 300 kB.
 """
 
+import copy
 import hashlib
 import os
 import sys
@@ -38,8 +39,11 @@ def is_current(source):
     ) == digest(source)
 
 
-def execute(source):
-    """The executed notebook of a source. Raises nbclient's CellExecutionError when a cell does."""
+def execute(source, times=1):
+    """The executed notebook of a source. Raises nbclient's CellExecutionError when a cell does.
+
+    times: how often each cell is run before the next one; 2 shows whether it can be run again.
+    """
     import jupytext
     from nbclient import NotebookClient
 
@@ -51,6 +55,7 @@ def execute(source):
     notebook.metadata = {
         "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}
     }
+    notebook.cells = [copy.deepcopy(cell) for cell in notebook.cells for _ in range(times)]
     NotebookClient(
         notebook,
         timeout=SECONDS,

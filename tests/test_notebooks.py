@@ -39,14 +39,24 @@ def code_cells(source):
 
 
 @NUMBERS
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of the tools that execute notebooks
-def test_it_executes_from_its_source(source, monkeypatch):
-    """With MINIPPO_FAST=1, as it is in CI; the committed outputs come from a run without it."""
+def test_it_executes_from_its_source_and_every_cell_can_be_run_twice(source, monkeypatch):
+    """With MINIPPO_FAST=1; the committed outputs come from a run without it."""
     monkeypatch.setenv("MINIPPO_FAST", "1")
-    notebook = build.execute(source)
-    for cell in notebook.cells:
-        for output in cell.get("outputs", ()):
+    cells = build.execute(source, times=2).cells
+    for first, second in zip(cells[::2], cells[1::2], strict=True):
+        for output in (*first.get("outputs", ()), *second.get("outputs", ())):
             assert output.output_type != "error" and output.get("name") != "stderr", output
+        assert shown(first) == shown(second), first.source
+
+
+def shown(cell):
+    """What a cell printed, without the seconds it took, and its pictures."""
+    return [
+        (re.sub(r" +\d+\.\d s\n", "", output.get("text", "")), output.get("data"))
+        for output in cell.get("outputs", ())
+    ]
 
 
 def public_names():
