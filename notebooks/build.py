@@ -3,8 +3,7 @@ with outputs.
 
     python notebooks/build.py             build what is not built from its present source
     python notebooks/build.py 03 07       build these
-    python notebooks/build.py --try 03   execute without writing anything; MINIPPO_FAST=1 makes it
-                                          short
+    python notebooks/build.py --try 03    execute, write nothing; MINIPPO_FAST=1 makes it short
 
 Each notebook carries the sha256 of its source; tests/test_notebooks.py fails when a committed one
 is not built from its .py, when an output holds an error, or when a picture is larger than 300 kB.
