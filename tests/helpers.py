@@ -68,7 +68,7 @@ def value_and_gradients(function, batch, gradient_of=()):
         if gradient_of
         else ()
     )
-    return result.detach(), dict(zip(gradient_of, gradients))
+    return result.detach(), dict(zip(gradient_of, gradients, strict=True))
 
 
 def check_padding_is_never_read(function, batch, gradient_of=()):
@@ -132,7 +132,9 @@ def check_layout_does_not_matter(function, batch, gradient_of=()):
         per_slot(result),
     )
     assert_close(per_slot(permuted_result), per_slot(result)[order])
-    for wide, permuted_one, plain in zip(wide_gradients, permuted_gradients, gradients):
+    for wide, permuted_one, plain in zip(
+        wide_gradients, permuted_gradients, gradients, strict=True
+    ):
         assert_close(wide[:, :width], plain)
         assert_close(permuted_one, plain[order])
 

@@ -517,7 +517,7 @@ def test_against_numpy(batch):
         batch[name].numpy() for name in ("values", "value_targets", "response_mask")
     )
     total, wanted_gradient = 0.0, np.zeros(mask.shape)
-    for b, t in zip(*np.nonzero(mask)):
+    for b, t in zip(*np.nonzero(mask), strict=True):
         total += (values[b, t] - targets[b, t]) ** 2
         wanted_gradient[b, t] = (values[b, t] - targets[b, t]) / mask.sum()
     loss, gradients = value_and_gradients(baseline.value_loss, batch, ["values"])
@@ -535,7 +535,7 @@ def test_the_baselines_against_numpy(batch, gamma, decay, moving_average):
         np.zeros(mask.shape),
         np.zeros(mask.shape),
     )
-    for b, t in zip(*np.nonzero(mask)):
+    for b, t in zip(*np.nonzero(mask), strict=True):
         to_go = sum(gamma ** (k - t) * rewards[b, k] for k in range(t, mask[b].sum()))
         advantages[b, t] = to_go - values[b, t]
         batch_mean[b, t] = np.mean(returns)

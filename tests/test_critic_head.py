@@ -53,7 +53,7 @@ def test_the_value_is_the_head_at_each_real_token_and_0_at_pads(right_padded, le
     critic, mask = small_critic(), torch.nn.functional.pad(right_padded, (left, 0))
     tokens = random_tokens(*mask.shape)
     values = critic(tokens, mask)
-    for row, real, result in zip(tokens, mask, values):
+    for row, real, result in zip(tokens, mask, values, strict=True):
         hidden = critic.trunk.hidden(row[real].unsqueeze(0))[0]
         assert_close(result[real], hidden @ critic.head.weight[0] + critic.head.bias[0])
     assert (values[~mask] == 0).all() and (values[mask] != 0).all()

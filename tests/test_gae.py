@@ -29,7 +29,7 @@ WITH_SCALARS = {  # every estimate of this stage, as a function of tensors only
 def rewards_to_go(rewards, mask, gamma):
     """sum_{k>=t} gamma^(k-t) r_k, by two loops."""
     result = np.zeros(mask.shape)
-    for b, t in zip(*np.nonzero(mask.numpy())):
+    for b, t in zip(*np.nonzero(mask.numpy()), strict=True):
         result[b, t] = sum(
             gamma ** (k - t) * rewards[b, k].item() for k in range(t, mask.shape[1]) if mask[b, k]
         )

@@ -45,7 +45,9 @@ def read_in_chunks(gpt, tokens, mask, sizes):
     """The logits of all positions, read with a cache in chunks of the given sizes."""
     cache = KVCache(gpt.config.n_layer)
     masks = [None] * len(sizes) if mask is None else mask.split(sizes, dim=1)
-    return torch.cat([gpt(t, m, cache) for t, m in zip(tokens.split(sizes, dim=1), masks)], dim=1)
+    return torch.cat(
+        [gpt(t, m, cache) for t, m in zip(tokens.split(sizes, dim=1), masks, strict=True)], dim=1
+    )
 
 
 @st.composite
@@ -99,7 +101,8 @@ def numpy_gpt2(gpt, row):
             for part in np.split(linear(norm(x, f"h.{i}.ln_1"), f"h.{i}.attn.c_attn"), 3, axis=1)
         )
         x = x + linear(
-            np.hstack([numpy_attention(*head) for head in zip(q, k, v)]), f"h.{i}.attn.c_proj"
+            np.hstack([numpy_attention(*head) for head in zip(q, k, v, strict=True)]),
+            f"h.{i}.attn.c_proj",
         )
         x = x + linear(
             numpy_gelu(linear(norm(x, f"h.{i}.ln_2"), f"h.{i}.mlp.c_fc")), f"h.{i}.mlp.c_proj"
@@ -117,7 +120,7 @@ def test_against_numpy(n_layer, n_head):
 def test_with_pads_anywhere_against_numpy(batch):
     tokens, mask = batch
     logits = MODEL(tokens, mask).detach()
-    for row, real, result in zip(tokens, mask, logits):
+    for row, real, result in zip(tokens, mask, logits, strict=True):
         assert_close(result[real], numpy_gpt2(MODEL, row[real].numpy()))
 
 
@@ -296,7 +299,7 @@ def test_gradients_through_repeated_rows_are_those_of_the_direct_forward():
         torch.cat((prompt_mask[rows], response_mask), dim=1),
     )
     weighted_total(direct(tokens, mask)[:, 4:]).backward()
-    for one, other in zip(cached.parameters(), direct.parameters()):
+    for one, other in zip(cached.parameters(), direct.parameters(), strict=True):
         assert_close(one.grad, other.grad)
 
 
@@ -323,15 +326,19 @@ def test_a_generator_fixes_the_initial_weights_whatever_the_global_seed():
         torch.manual_seed(global_seed)
         return list(GPT(CONFIG, generator=torch.Generator().manual_seed(seed)).parameters())
 
-    assert all(torch.equal(a, b) for a, b in zip(weights(3, 0), weights(3, 1)))
-    assert not any(torch.equal(a, b) for a, b in zip(weights(3, 0), weights(4, 0)) if a.dim() == 2)
+    assert all(torch.equal(a, b) for a, b in zip(weights(3, 0), weights(3, 1), strict=True))
+    assert not any(
+        torch.equal(a, b) for a, b in zip(weights(3, 0), weights(4, 0), strict=True) if a.dim() == 2
+    )
 
 
 def test_without_a_generator_the_global_seed_fixes_the_initial_weights():
     torch.manual_seed(0)
     one = GPT(CONFIG)
     torch.manual_seed(0)
-    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), GPT(CONFIG).parameters()))
+    assert all(
+        torch.equal(a, b) for a, b in zip(one.parameters(), GPT(CONFIG).parameters(), strict=True)
+    )
 
 
 @pytest.mark.parametrize("n_embd, n_layer", [(64, 2), (128, 3)])

@@ -148,7 +148,8 @@ def test_a_forbidden_token_leaves_the_others_as_they_are():
                     torch.autograd.grad(function(tracked).sum(), tracked)[0],
                 )
                 for tracked in (logits.clone().requires_grad_(), forbidden.clone().requires_grad_())
-            ]
+            ],
+            strict=True,
         )
         assert_close(values[1], values[0])
         assert_close(gradients[1][..., :5], gradients[0])
@@ -239,7 +240,7 @@ def test_logprobs_and_entropy_against_numpy(seed):
 def test_ratios_against_numpy(batch):
     new, old, mask = (batch[name].numpy() for name in ("logprobs", "old_logprobs", "response_mask"))
     wanted = np.zeros(mask.shape)
-    for b, t in zip(*np.nonzero(mask)):
+    for b, t in zip(*np.nonzero(mask), strict=True):
         wanted[b, t] = np.exp(new[b, t]) / np.exp(old[b, t])
     assert_close(value_and_gradients(logprobs.token_ratios, batch)[0], wanted)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import minippo
 from minippo.algorithms import REGISTRY
-from tests.commands.test_train import run
+from tests.tiny_runs import run
 
 PAGE = (Path(minippo.__file__).parent.parent / "docs" / "metrics.md").read_text(encoding="utf-8")
 NAMED = set(re.findall(r"`([^`\s]+)`", PAGE))

@@ -123,7 +123,7 @@ def test_it_has_all_its_parts(source):
         cell.source for cell in notebook_of(source).cells if cell.cell_type == "markdown"
     )
     places = [text.find(part) for part in PARTS]
-    assert -1 not in places and places == sorted(places), dict(zip(PARTS, places))
+    assert -1 not in places and places == sorted(places), dict(zip(PARTS, places, strict=True))
     assert len(re.findall(r"<details><summary>\d\. ", text)) == 3 == text.count("</details>")
     predictions = text[text.index("three predictions") :]
     assert [predictions.find(f"\n{number}. ") > 0 for number in (1, 2, 3)] == [True] * 3

@@ -362,7 +362,7 @@ def test_against_numpy(batch, gamma):
         batch[name].numpy() for name in ("rewards", "logprobs", "weights", "response_mask")
     )
     returns, wanted_gradient, total = np.zeros(mask.shape), np.zeros(mask.shape), 0.0
-    for b, t in zip(*np.nonzero(mask)):
+    for b, t in zip(*np.nonzero(mask), strict=True):
         returns[b, t] = sum(gamma**k * rewards[b, k] for k in range(mask.shape[1]) if mask[b, k])
         total -= weights[b, t] * logprobs[b, t] / len(mask)
         wanted_gradient[b, t] = -weights[b, t] / len(mask)

@@ -382,8 +382,10 @@ def test_padding_and_layout_of_the_diagnostics(name):
     function, names, _ = DIAGNOSTICS[name]
     batch = batch_of(names, mask_of_lengths([3, 1, 4], 5), 0)
     for key in function(**batch):
-        # noqa: E731
-        one = lambda **batch: torch.tensor(function(**batch)[key], dtype=torch.float64)
+
+        def one(**batch):
+            return torch.tensor(function(**batch)[key], dtype=torch.float64)
+
         check_padding_is_never_read(one, batch)
         check_layout_does_not_matter(one, batch)
 
@@ -454,7 +456,7 @@ def test_policy_losses_against_numpy(batch, cliprange, kl_old_coef):
     )
     unclipped, clipped, penalty, held, ratios = [], [], [], [], []
     gradient = np.zeros(mask.shape)
-    for b, t in zip(*np.nonzero(mask)):
+    for b, t in zip(*np.nonzero(mask), strict=True):
         ratio, a = np.exp(new[b, t]) / np.exp(old[b, t]), advantages[b, t]
         bounded = min(max(ratio, 1 - cliprange), 1 + cliprange)
         unclipped.append(-ratio * a)
@@ -493,7 +495,7 @@ def test_value_loss_against_numpy(batch, cliprange_value):
         batch[name].numpy() for name in (*CRITIC.split(), "response_mask")
     )
     losses, held, gradient = [], [], np.zeros(mask.shape)
-    for b, t in zip(*np.nonzero(mask)):
+    for b, t in zip(*np.nonzero(mask), strict=True):
         v, target = values[b, t], targets[b, t]
         bounded = old_values[b, t] + min(
             max(v - old_values[b, t], -cliprange_value), cliprange_value

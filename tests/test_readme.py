@@ -15,8 +15,7 @@ import minippo
 from minippo.algorithms import REGISTRY
 from minippo.commands.flags import parse_arguments
 from minippo.commands.train import main
-from tests.commands.test_export import FILES_RUN, bytes_folder  # noqa: F401
-from tests.commands.test_train import CAPITALS, TINY, data  # noqa: F401
+from tests.tiny_runs import CAPITALS, FILES_RUN, TINY
 from tests.worlds import BOS, Probe, good_token
 
 ROOT = Path(minippo.__file__).parent.parent
@@ -39,7 +38,7 @@ def test_the_two_commands_of_the_set_up_stand_in_the_readme():
 
 
 @pytest.mark.parametrize("arguments", RUNS, ids=[arguments or "plain" for arguments in RUNS])
-def test_every_quoted_run_runs(arguments, tmp_path, monkeypatch, data, bytes_folder):  # noqa: F811
+def test_every_quoted_run_runs(arguments, tmp_path, monkeypatch, data, bytes_folder):
     """As it stands but for its size, and for DIR and DIR2, which are the reader's own folders."""
     monkeypatch.chdir(tmp_path)
     words = [

@@ -42,7 +42,9 @@ def raw_score(model, row):
 def test_the_score_is_the_head_at_the_last_real_token(right_padded, left):
     model, mask = small_reward_model(), torch.nn.functional.pad(right_padded, (left, 0))
     tokens = random_tokens(*mask.shape)
-    wanted = [(raw_score(model, row[real]) - 0.7) / 0.4 for row, real in zip(tokens, mask)]
+    wanted = [
+        (raw_score(model, row[real]) - 0.7) / 0.4 for row, real in zip(tokens, mask, strict=True)
+    ]
     assert_close(model(tokens, mask), torch.stack(wanted))
 
 

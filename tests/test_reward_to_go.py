@@ -206,7 +206,7 @@ def test_refused_numbers(bad):
 def test_against_numpy(batch, gamma):
     rewards, mask = batch["rewards"].numpy(), batch["response_mask"].numpy()
     wanted = np.zeros(mask.shape)
-    for b, t in zip(*np.nonzero(mask)):
+    for b, t in zip(*np.nonzero(mask), strict=True):
         wanted[b, t] = sum(
             gamma ** (k - t) * rewards[b, k] for k in range(t, mask.shape[1]) if mask[b, k]
         )

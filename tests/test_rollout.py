@@ -102,7 +102,7 @@ def test_a_response_ends_with_its_first_eos_and_only_padding_follows():
         small_gpt(), prompts(), response_length=8, samples_per_prompt=50
     )
     ended = 0
-    for row, real, log_pi in zip(tokens.tolist(), mask.tolist(), logprobs):
+    for row, real, log_pi in zip(tokens.tolist(), mask.tolist(), logprobs, strict=True):
         length = row.index(EOS) + 1 if EOS in row else len(row)
         ended += EOS in row
         assert real == [True] * length + [False] * (len(row) - length)
@@ -131,7 +131,7 @@ def test_a_model_that_is_no_gpt_is_sampled_without_a_cache():
 
 def test_the_same_generator_state_gives_the_same_responses():
     first, second, other = (sample(small_gpt(), prompts(), seed=seed) for seed in (7, 7, 8))
-    assert all(torch.equal(a, b) for a, b in zip(first, second)) and not torch.equal(
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True)) and not torch.equal(
         first[0], other[0]
     )
 

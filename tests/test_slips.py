@@ -54,7 +54,7 @@ ROOMS = (
 
 
 def layout_aside(snippet):
-    """A pattern of the snippet that fits it however its lines are broken, and with comments between."""
+    """A pattern that fits the snippet however its lines are broken, with comments between."""
     gap = r"(?:\s|#[^\n]*\n)*"
     patterns = [
         f",?{gap}{re.escape(c)}" if c in ")]}" else re.escape(c) for c in snippet if c.strip()
@@ -808,7 +808,8 @@ SLIPS = [
     (
         "the value after the end is not 0",
         gae,
-        "values = zero_padding(values=values, mask=response_mask)\n    return zero_padding(values=rewards + gamma",
+        "values = zero_padding(values=values, mask=response_mask)\n"
+        "    return zero_padding(values=rewards + gamma",
         "return zero_padding(values=rewards + gamma",
         test_gae.test_td_residuals_by_hand,
     ),

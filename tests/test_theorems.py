@@ -5,6 +5,7 @@ derivation."""
 import copy
 import math
 import random
+from itertools import pairwise
 from types import SimpleNamespace
 
 import pytest
@@ -581,7 +582,7 @@ def test_the_bias_of_k2_is_of_third_order():
         ).item()
 
     biases = [k2_bias(0.1 / 2**halvings) for halvings in range(6)]
-    ratios = [before / after for before, after in zip(biases, biases[1:])]
+    ratios = [before / after for before, after in pairwise(biases)]
     assert all(abs(ratio - 8) < 0.5 for ratio in ratios) and abs(ratios[-1] - 8) < 0.05
     # 0 = E[exp(-d)] - 1 = -E[d] + E[d^2] / 2 - E[d^3] / 6 + ..., so the bias begins with E[d^3] / 6
     third_moment = (ref * (direction - ref @ direction) ** 3).sum().item()
@@ -728,7 +729,7 @@ def test_a_batch_is_the_weighted_mean_of_its_parts(name, data):
     size = len if name in MEANS_OVER_ROWS else lambda mask: mask.sum().item()
     loss, gradients = value_and_gradients(function, batch, [current])
     total, pieces = 0.0, []
-    for start, end in zip(cuts, cuts[1:]):
+    for start, end in pairwise(cuts):
         part = {key: x[start:end] for key, x in batch.items()}
         share = size(part["response_mask"]) / size(mask)
         part_loss, part_gradients = value_and_gradients(function, part, [current])

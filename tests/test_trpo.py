@@ -149,7 +149,7 @@ def values_of(parameters):
 
 
 def the_same(parameters, before):
-    return all(torch.equal(x, old) for x, old in zip(parameters, before))
+    return all(torch.equal(x, old) for x, old in zip(parameters, before, strict=True))
 
 
 def tracked(rows):
@@ -545,7 +545,7 @@ def test_mean_kl_is_the_mean_of_the_exact_kl_from_the_old_policy(batch):
 
 @given(ragged_batches(" ".join(NEW)))
 def test_at_the_old_policy_kl_and_gradient_are_zero(batch):
-    batch = batch | {old: batch[new] for old, new in zip(OLD, NEW)}
+    batch = batch | {old: batch[new] for old, new in zip(OLD, NEW, strict=True)}
     found, gradients = value_and_gradients(mean_kl_of_columns, batch, NEW)
     assert found == 0
     for gradient in gradients.values():
@@ -658,7 +658,7 @@ def test_a_step_of_a_gpt_leaves_its_tensors_as_they_were_made(dtype):
     assert isinstance(share, float) and share > 0
     assert 0 < problem.kl() <= 0.01
     assert problem.loss() < loss_before
-    assert not any(torch.equal(x, old) for x, old in zip(problem.parameters, before))
+    assert not any(torch.equal(x, old) for x, old in zip(problem.parameters, before, strict=True))
     assert [parameter.data_ptr() for parameter in problem.parameters] == places
     assert len({parameter.untyped_storage().data_ptr() for parameter in problem.parameters}) == len(
         places
@@ -783,7 +783,7 @@ def test_line_search_takes_no_step_that_does_not_help(name, dtype):
     before = values_of(parameters)
 
     def moved():
-        return sum((x - old).abs().sum() for x, old in zip(parameters, before))
+        return sum((x - old).abs().sum() for x, old in zip(parameters, before, strict=True))
 
     loss, kl_of = DOES_NOT_HELP[name]
     share = trpo.line_search(
@@ -1285,7 +1285,7 @@ def test_surrogate_and_sampled_kl_against_numpy(batch):
         batch[name].numpy() for name in (*POLICY.split(), "response_mask")
     )
     products, differences, gradient = [], [], np.zeros(mask.shape)
-    for b, t in zip(*np.nonzero(mask)):
+    for b, t in zip(*np.nonzero(mask), strict=True):
         ratio = np.exp(new[b, t]) / np.exp(old[b, t])
         products.append(ratio * advantages[b, t])
         differences.append(old[b, t] - new[b, t])
@@ -1304,7 +1304,7 @@ def test_mean_kl_against_numpy(batch):
     mask = batch["response_mask"].numpy()
     new, old = (np.stack([batch[name].numpy() for name in names], axis=-1) for names in (NEW, OLD))
     kls, gradient = [], np.zeros((*mask.shape, 3))
-    for b, t in zip(*np.nonzero(mask)):
+    for b, t in zip(*np.nonzero(mask), strict=True):
         q, p = (np.exp(z[b, t]) / np.exp(z[b, t]).sum() for z in (new, old))
         kls.append(sum(p[v] * np.log(p[v] / q[v]) for v in range(3)))
         gradient[b, t] = (q - p) / mask.sum()

@@ -11,12 +11,36 @@ from minippo.algorithms import REGISTRY
 from minippo.errors import InputError, TrainingError
 from tests.worlds import BOS, Probe, ragged, weights_of
 
-NAMES = """update episode lr objective/kl objective/kl_policy_to_ref_exact objective/entropy
-objective/non_score_reward objective/scores objective/rlhf_reward objective/gold objective/kl_coef
-objective/kl_se policy/approxkl_avg policy/clipfrac_avg policy/entropy_avg policy/grad_norm
-policy/kl_old_to_policy policy/without_gradient loss/policy_avg val/ratio val/ratio_var
-val/ratio_max_deviation_first val/num_eos_tokens val/eos_rate val/response_length val/score_std
-val/reward_avg sample/logp_gap""".split()
+NAMES = [
+    "update",
+    "episode",
+    "lr",
+    "objective/kl",
+    "objective/kl_policy_to_ref_exact",
+    "objective/entropy",
+    "objective/non_score_reward",
+    "objective/scores",
+    "objective/rlhf_reward",
+    "objective/gold",
+    "objective/kl_coef",
+    "objective/kl_se",
+    "policy/approxkl_avg",
+    "policy/clipfrac_avg",
+    "policy/entropy_avg",
+    "policy/grad_norm",
+    "policy/kl_old_to_policy",
+    "policy/without_gradient",
+    "loss/policy_avg",
+    "val/ratio",
+    "val/ratio_var",
+    "val/ratio_max_deviation_first",
+    "val/num_eos_tokens",
+    "val/eos_rate",
+    "val/response_length",
+    "val/score_std",
+    "val/reward_avg",
+    "sample/logp_gap",
+]
 OF_A_CRITIC = {
     "loss/value_avg",
     "val/clipfrac_avg",
@@ -123,7 +147,7 @@ def test_a_training_taken_up_again_goes_on_as_if_it_had_not_been_stopped(algorit
         later.reference, later.config = whole.reference, whole.config
         found = later.train(algorithm, start=kept[update])
         assert found == rows[update:]
-        for model, wanted in zip(later.models(algorithm), whole.models(algorithm)):
+        for model, wanted in zip(later.models(algorithm), whole.models(algorithm), strict=True):
             assert model is None or torch.equal(weights_of(model), weights_of(wanted))
 
 

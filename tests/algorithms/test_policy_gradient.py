@@ -45,7 +45,7 @@ def test_the_step_is_along_the_policy_gradient_with_these_weights(algorithm, mon
         logprobs=logprobs, weights=weights, response_mask=rollout.response_mask
     )
     wanted = torch.autograd.grad(loss, list(world.policy.parameters()), materialize_grads=True)
-    assert all(torch.equal(a, b) for a, b in zip(seen[0], wanted))
+    assert all(torch.equal(a, b) for a, b in zip(seen[0], wanted, strict=True))
     assert len(seen) == (
         1
         if algorithm in WITHOUT_CRITIC

@@ -19,21 +19,21 @@ WITHOUT_CRITIC = ("pg", "rtg")
 
 def test_unclipped_is_clipped_with_a_range_that_is_never_left():
     worlds = [ragged(), ragged(cliprange=1e6)]
-    for world, algorithm in zip(worlds, ("ppo_unclipped", "ppo")):
+    for world, algorithm in zip(worlds, ("ppo_unclipped", "ppo"), strict=True):
         world.train(algorithm)
     assert torch.equal(*(weights_of(world.policy) for world in worlds))
 
 
 def test_a_price_near_0_on_the_kl_is_no_price():
     worlds = [ragged(), ragged(kl_old_coef=1e-30)]
-    for world, algorithm in zip(worlds, ("ppo_unclipped", "ppo_kl")):
+    for world, algorithm in zip(worlds, ("ppo_unclipped", "ppo_kl"), strict=True):
         world.train(algorithm)
     assert_close(*(weights_of(world.policy) for world in worlds))
 
 
 def test_with_one_step_per_rollout_clipped_and_unclipped_are_the_same():
     worlds = [ragged(num_ppo_epochs=1, num_mini_batches=1) for _ in range(2)]
-    for world, algorithm in zip(worlds, ("ppo_unclipped", "ppo")):
+    for world, algorithm in zip(worlds, ("ppo_unclipped", "ppo"), strict=True):
         world.train(algorithm)
     assert torch.equal(*(weights_of(world.policy) for world in worlds))
 
@@ -50,7 +50,7 @@ def test_the_adaptive_price_follows_its_rule_and_the_fixed_one_stays():
     rows = ragged(num_updates=8, kl_old_coef=0.5, kl_old_target=0.05).train("ppo_adaptive_kl")
     prices = [row["objective/kl_old_coef"] for row in rows]
     assert prices[0] == 0.5 and len(set(prices)) > 1
-    for row, price, following in zip(rows, prices, prices[1:]):
+    for row, price, following in zip(rows, prices, prices[1:], strict=False):
         assert following == adapt_kl_coef(
             kl_coef=price, kl=row["policy/kl_old_to_policy"], target=0.05
         )

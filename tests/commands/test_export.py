@@ -9,123 +9,21 @@ import json
 import re
 import shutil
 import sys
-import warnings
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minippo.commands.config import resolve
 from minippo.commands.export import main
 from minippo.commands.train import main as train
-from minippo.critic_head import Critic
 from minippo.errors import InputError
-from minippo.gpt import GPT, GPTConfig
 from minippo.interchange.foreign import read_gpt2
 from minippo.interchange.hugging_face import byte_names, tokenizer_files
 from minippo.interchange.load import load_critic, load_gpt, load_reward_model, load_tokenizer
-from minippo.reward_head import RewardModel
-from minippo.runs.folder import RunFolder
 from minippo.tasks import Capitals, Files, Tldr
-from minippo.tokenizer import (
-    ByteTokenizer,
-    HFTokenizer,
-    WordTokenizer,
-    pad_left,
-    pad_right,
-    tokenizer_from_dict,
-)
-from tests.commands.test_train import TINY, data  # noqa: F401  (data is a fixture)
-
-WORDS = WordTokenizer(["a", "baker", "in", "rome"])
-TOKENIZERS = {"word": WORDS, "byte": ByteTokenizer()}
-LANGUAGE_MODELS = ("pretrain", "sft", "policy")
-OWN_SIZE = ("--n_layer", "--n_head", "--n_embd", "--pretrain_steps", "--pretrain_batch_size")
-FILES_RUN = [
-    *(word for i, word in enumerate(TINY) if TINY[i - i % 2] not in OWN_SIZE),
-    "--task",
-    "files",
-    "--quiet",
-    "--prompt_length",
-    "20",
-    "--completion_length",
-    "30",
-    "--response_length",
-    "20",
-    "--preference_heldout",
-    "4",
-]
-
-
-def random_gpt(vocab_size, seed):
-    """A GPT whose every parameter is random, biases and LayerNorms included."""
-    model, generator = GPT(GPTConfig(vocab_size, 96, 2, 2, 8)), torch.Generator().manual_seed(seed)
-    for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, std=0.5, generator=generator)
-    return model.eval()
-
-
-def make_run(path, kind):
-    """A run folder with every stage, untrained."""
-    tokenizer, folder = TOKENIZERS[kind], RunFolder(path)
-    path.mkdir()
-    folder.save_config(
-        resolve(
-            {"task": "files", "data": "DIR"} if kind == "byte" else {"temperature": 0.7}
-        ).to_dict()
-    )
-    gpts = {
-        stage: random_gpt(tokenizer.vocab_size, seed) for seed, stage in enumerate(LANGUAGE_MODELS)
-    }
-    reward_model = RewardModel(
-        gpts["sft"], generator=torch.Generator().manual_seed(9)
-    ).requires_grad_(False)
-    (
-        reward_model.head.bias.fill_(0.3),
-        reward_model.center.fill_(-1.7),
-        reward_model.scale.fill_(0.4),
-    )
-    models = gpts | {"reward_model": reward_model, "critic": Critic.from_reward_model(reward_model)}
-    for stage, model in models.items():
-        folder.save_checkpoint(
-            stage,
-            model,
-            model_config=vars(gpts["sft"].config),
-            tokenizer=tokenizer.to_dict(),
-            info={},
-        )
-    return path
-
-
-@pytest.fixture(scope="module", params=sorted(TOKENIZERS))
-def exported(request, tmp_path_factory):
-    """(kind of tokenizer, run, {stage: its folder in their files})."""
-    root = tmp_path_factory.mktemp(request.param)
-    run = make_run(root / "run", request.param)
-    folders = {stage: root / stage for stage in (*LANGUAGE_MODELS, "reward_model", "critic")}
-    for stage, folder in folders.items():
-        assert main(["--run", str(run), "--stage", stage, "--to", "hf", str(folder)]) == 0
-    return request.param, run, folders
-
-
-@pytest.fixture(scope="module")
-def bytes_folder(tmp_path_factory):
-    """The policy of such a run, with bytes for tokens, in their files."""
-    root = tmp_path_factory.mktemp("start")
-    assert (
-        main(["--run", str(make_run(root / "run", "byte")), "--to", "hf", str(root / "DIR2")]) == 0
-    )
-    return root / "DIR2"
-
-
-@pytest.fixture
-def theirs(monkeypatch):
-    """The package transformers; what it has to warn of when it is imported is its own affair."""
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return pytest.importorskip("transformers")
+from minippo.tokenizer import ByteTokenizer, HFTokenizer, pad_left, pad_right, tokenizer_from_dict
+from tests.tiny_runs import FILES_RUN, LANGUAGE_MODELS, TOKENIZERS, WORDS, read_json
 
 
 def ragged(tokenizer, side=pad_left):
@@ -134,10 +32,6 @@ def ragged(tokenizer, side=pad_left):
     rows = [[tokenizer.bos_id, *(3 + i % 4 for i in range(n)), tokenizer.eos_id] for n in (1, 7, 4)]
     tokens, mask = side(rows, tokenizer.pad_id)
     return tokens, mask, (mask.cumsum(dim=1) - 1).clamp(min=0)
-
-
-def read_json(path):
-    return json.loads(path.read_text())
 
 
 def refused(capsys, *arguments, by=main):
@@ -167,7 +61,7 @@ def test_the_files_their_names_and_their_layout(exported):
         assert {path.name for path in folder.iterdir()} == wanted
     with safe_open(folders["policy"] / "model.safetensors", framework="pt") as file:
         assert file.metadata() == {"format": "pt"}
-        shapes = {name: list(file.get_tensor(name).shape) for name in file.keys()}
+        shapes = {name: list(file.get_tensor(name).shape) for name in file.keys()}  # noqa: SIM118  (no dict)
     assert shapes["transformer.h.1.attn.c_attn.weight"] == [8, 24] and shapes[
         "transformer.h.1.mlp.c_proj.weight"
     ] == [32, 8]
@@ -295,7 +189,6 @@ def test_values_are_the_same_in_transformers(exported, theirs):
     )
 
 
-# noqa: F811
 def test_the_tokenizer_gives_the_prompts_of_the_task_files(bytes_folder, theirs, data):
     task = Files(
         data,
@@ -602,7 +495,6 @@ def test_a_damaged_checkpoint_is_not_exported(exported, tmp_path, capsys):
 # -- a run that starts from such files
 
 
-# noqa: F811
 def test_a_run_starts_from_such_a_folder_and_goes_on_without_it(
     bytes_folder, data, tmp_path, capsys
 ):
@@ -636,7 +528,6 @@ def test_a_run_starts_from_such_a_folder_and_goes_on_without_it(
     assert (tmp_path / "run/checkpoints/policy/model.safetensors").read_bytes() == policy
 
 
-# noqa: F811
 def test_a_start_that_does_not_fit_the_run_is_refused(bytes_folder, data, tmp_path, capsys):
     for arguments, message in (
         (
@@ -774,7 +665,6 @@ def test_without_the_package_tokenizers_one_line_says_so(folder, monkeypatch):
         read_gpt2(folder)
 
 
-# noqa: F811
 def test_a_run_starts_from_a_gpt2_of_transformers_and_its_policy_goes_back_there(
     theirs, data, tmp_path
 ):

@@ -14,13 +14,12 @@ import pytest
 import torch
 
 import minippo
-from minippo.commands.pipeline import as_tuples
 from minippo.commands.train import main
 from minippo.gpt import GPT, GPTConfig
 from minippo.runs import files
 from minippo.runs.folder import RunFolder, load_tensors, tensors_to_bytes
-from tests.commands.test_train import STAGES, TIMES, TINY, read_json, read_rows
 from tests.hostile import reseal
+from tests.tiny_runs import STAGES, TIMES, TINY, read_json, read_rows
 
 SMALL = [*TINY, "--num_updates", "6", "--save_every", "2", "--pretrain_steps", "20"]
 
@@ -178,10 +177,23 @@ def kill_and_resume(out, seconds, arguments, whole):
     assert content(out) == content(whole), seconds
 
 
-@pytest.mark.parametrize("share", [0.5, 0.75, 0.9])
-def test_killed_and_taken_up_again(share, undisturbed, tmp_path):
-    seconds = finish(*SMALL, "--out", str(tmp_path / "timed"))
-    kill_and_resume(tmp_path / "killed", share * seconds, SMALL, undisturbed)
+@pytest.fixture(scope="module")
+def timed(tmp_path_factory):
+    """(a run in a process of its own, its seconds)"""
+    out = tmp_path_factory.mktemp("timed") / "run"
+    return out, finish(*SMALL, "--out", str(out))
+
+
+def test_killed_and_taken_up_again(timed, tmp_path):
+    whole, seconds = timed
+    kill_and_resume(tmp_path / "killed", 0.75 * seconds, SMALL, whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("share", [0.3, 0.5, 0.6, 0.9])
+def test_killed_at_other_moments(share, timed, tmp_path):
+    whole, seconds = timed
+    kill_and_resume(tmp_path / "killed", share * seconds, SMALL, whole)
 
 
 KILLS_ITSELF = """
@@ -267,34 +279,25 @@ def test_ctrl_c_finishes_the_update_saves_it_and_says_how_to_go_on(
     assert content(out)[:4] == (rows, summary, models, samples)
 
 
-def test_a_second_ctrl_c_stops_at_once_and_the_old_handler_comes_back(tmp_path, monkeypatch):
-    before = signal.getsignal(signal.SIGINT)
-
-    def interrupt(self, row):
-        signal.raise_signal(signal.SIGINT)
-        signal.raise_signal(signal.SIGINT)
-        raise AssertionError("still running")
-
-    monkeypatch.setattr(RunFolder, "append_metrics", interrupt)
-    assert main([*SMALL, "--out", str(tmp_path / "run"), "--quiet"]) == 130
-    assert signal.getsignal(signal.SIGINT) is before
-
-
 # -- damage, and what is refused
 
 
-@pytest.fixture
-def stopped(tmp_path, monkeypatch):
+@pytest.fixture(scope="module")
+def stopped_once(tmp_path_factory):
     """A run that was stopped after its fifth update: states 2 and 4 are there."""
-    out = tmp_path / "stopped"
-    with monkeypatch.context() as patch, pytest.raises(Stopped):
+    out = tmp_path_factory.mktemp("once") / "stopped"
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Stopped):
         patch.setattr(RunFolder, "append_metrics", stop_after(RunFolder.append_metrics, 5))
         run(out)
-    assert sorted(path.name for path in (out / "checkpoints").glob("update-*")) == [
-        "update-0000002",
-        "update-0000004",
-    ]
+    names = sorted(path.name for path in (out / "checkpoints").glob("update-*"))
+    assert names == ["update-0000002", "update-0000004"]
     return out
+
+
+@pytest.fixture
+def stopped(stopped_once, tmp_path):
+    """A copy of it for one test."""
+    return Path(shutil.copytree(stopped_once, tmp_path / "stopped"))
 
 
 def flip_a_bit(path):
@@ -338,16 +341,6 @@ def test_both_states_damaged_the_stage_begins_again(stopped, undisturbed):
     assert resume(stopped) == 0 and content(stopped)[:4] == content(undisturbed)[:4]
 
 
-@pytest.fixture(scope="module")
-def stopped_once(tmp_path_factory):
-    """The same once for many tests, each of which takes a copy."""
-    out = tmp_path_factory.mktemp("once") / "stopped"
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(Stopped):
-        patch.setattr(RunFolder, "append_metrics", stop_after(RunFolder.append_metrics, 5))
-        run(out)
-    return out
-
-
 STATE = "checkpoints/update-0000004/numbers.json"
 
 
@@ -367,16 +360,13 @@ def without(name):
         ("checkpoints/sft/config.json", lambda content: content | {"n_layer": 10**6}),
     ],
 )
-def test_what_is_changed_and_sealed_again_is_done_again(
-    name, change, stopped_once, undisturbed, tmp_path, capsys
-):
-    out = Path(shutil.copytree(stopped_once, tmp_path / "run"))
-    (out / name).write_text(json.dumps(change(read_json(out / name))))
-    reseal((out / name).parent)
-    assert main(["--resume", "--out", str(out)]) == 0
+def test_what_is_changed_and_sealed_again_is_done_again(name, change, stopped, undisturbed, capsys):
+    (stopped / name).write_text(json.dumps(change(read_json(stopped / name))))
+    reseal((stopped / name).parent)
+    assert main(["--resume", "--out", str(stopped)]) == 0
     screen = capsys.readouterr().out
     assert "going back" in screen or "is done again" in screen
-    assert content(out)[:4] == content(undisturbed)[:4]
+    assert content(stopped)[:4] == content(undisturbed)[:4]
 
 
 def shrink_the_vocabulary(out):
@@ -436,16 +426,15 @@ def replace_by_a_pipe(out):
     ],
 )
 def test_whatever_was_changed_it_goes_on_or_ends_in_one_line(
-    damage, status, stopped_once, undisturbed, tmp_path, capsys
+    damage, status, stopped, undisturbed, capsys
 ):
-    out = Path(shutil.copytree(stopped_once, tmp_path / "run"))
-    damage(out)
-    assert main(["--resume", "--out", str(out), "--quiet"]) == status
+    damage(stopped)
+    assert main(["--resume", "--out", str(stopped), "--quiet"]) == status
     error = capsys.readouterr().err
     if status:
         assert error.startswith("error: ") and len(error.splitlines()) == 1
     else:
-        assert content(out)[:4] == content(undisturbed)[:4]
+        assert content(stopped)[:4] == content(undisturbed)[:4]
 
 
 @pytest.mark.parametrize(
@@ -546,11 +535,3 @@ def test_a_disk_that_fills_leaves_the_last_state_whole(stopped, undisturbed, mon
         assert main(["--resume", "--out", str(stopped), "--quiet"]) == 1
     assert "No space left on device" in capsys.readouterr().err.splitlines()[-1]
     assert resume(stopped) == 0 and content(stopped)[:4] == content(undisturbed)[:4]
-
-
-def test_the_random_state_survives_json():
-    rng = random.Random(3)
-    rng.gauss(0, 1)
-    other = random.Random()
-    other.setstate(as_tuples(json.loads(json.dumps(rng.getstate()))))
-    assert [rng.gauss(0, 1) for _ in range(5)] == [other.gauss(0, 1) for _ in range(5)]

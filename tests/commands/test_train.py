@@ -1,27 +1,18 @@
 """The whole run, in a configuration so small that it learns nothing: every file, every key, and the
 same bits twice."""
 
-import json
-
 import pytest
 import torch
 
 from minippo.algorithms import DEFAULT, REGISTRY
-from minippo.commands.run import stage_seed
+from minippo.commands import summary
 from minippo.commands.train import main
+from minippo.runs import figures
 from minippo.runs.folder import RunFolder
+from minippo.runs.stats import matmul_loop_seconds
 from tests.helpers import load_checkpoint
+from tests.tiny_runs import CAPITALS, STAGES, TIMES, TINY, read_json, read_rows, run
 
-TINY = """--n_layer 1 --n_head 2 --n_embd 8 --pretrain_steps 3 --pretrain_batch_size 4 --sft_steps 2
---sft_batch_size 4 --preference_prompts 8 --preference_heldout 6 --reward_epochs 1
---reward_batch_size 4 --num_updates 2 --batch_size 8 --eval_prompts 6 --optimum_prompts 2
---optimum_draws 8 --threads 1 --device cpu""".split()
-# The steps are enough to learn something: a model that knows nothing never gives a right answer,
-# and then there is nothing to compare.
-CAPITALS = """--pretrain_steps 60 --sft_steps 30 --pretrain_batch_size 32 --sft_batch_size 32
---n_embd 16 --preference_prompts 60 --preference_heldout 60 --pretrain_learning_rate 1e-2""".split()
-
-STAGES = ("pretrain", "sft", "reward_model", "policy", "critic")
 OF_A_CRITIC = {
     "loss/value_avg",
     "val/clipfrac_avg",
@@ -35,27 +26,16 @@ FIGURES = (
     "clip_cases",
     "values_along_response",
 )
-TIMES = ("seconds", "eps")
-
-
-def run(out, *arguments):
-    """One tiny run; returns its folder."""
-    assert main([*TINY, "--out", str(out), *arguments]) == 0
-    return out
-
-
-def read_json(path):
-    return json.loads(path.read_text())
-
-
-def read_rows(path):
-    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
+    """The same run twice, with everything that a user's run does."""
     root = tmp_path_factory.mktemp("runs")
-    return [run(root / name, "--seed", "5", "--quiet") for name in ("one", "two")]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(summary, "figures", figures)
+        patch.setattr(summary, "matmul_loop_seconds", matmul_loop_seconds)
+        return [run(root / name, "--seed", "5", "--quiet") for name in ("one", "two")]
 
 
 def test_the_same_seed_gives_the_same_run_bit_for_bit(folders):
@@ -143,8 +123,24 @@ def test_the_folder_holds_every_file(folders):
 
 def test_the_summary_has_every_key(folders):
     summary = read_json(folders[0] / "summary.json")
-    top = """task preset seed algorithm threads parameters peak_memory_mib seconds reward_model sft
-policy gold_max gold_axes optimum optimality win_rate""".split()
+    top = [
+        "task",
+        "preset",
+        "seed",
+        "algorithm",
+        "threads",
+        "parameters",
+        "peak_memory_mib",
+        "seconds",
+        "reward_model",
+        "sft",
+        "policy",
+        "gold_max",
+        "gold_axes",
+        "optimum",
+        "optimality",
+        "win_rate",
+    ]
     assert set(top) <= set(summary)
     wanted = {
         "reward_model": "heldout_accuracy heldout_pairs annotator_ceiling skill",
@@ -234,19 +230,6 @@ def test_capitals_shows_the_probability_of_both_answers_before_and_after(tmp_pat
         for row in answers
         for key in ("right_before", "rival_before", "right_after", "rival_after")
     )
-
-
-@pytest.fixture
-def data(tmp_path):
-    folder = tmp_path / "DIR"
-    folder.mkdir()
-    (folder / "corpus.txt").write_text("the sea is wide and the boat is small . " * 40)
-    pairs = [
-        {"prompt": f"say {i} things", "chosen": f"here are {i} of them", "rejected": "no"}
-        for i in range(12)
-    ]
-    (folder / "preferences.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
-    return folder
 
 
 def test_files_runs_on_a_users_own_folder_and_has_null_where_there_is_no_gold(
@@ -339,11 +322,6 @@ def test_an_interrupt_ends_with_status_130_and_says_where_the_run_is(tmp_path, c
     monkeypatch.setattr("minippo.commands.train.fine_tune", interrupt)
     assert main([*TINY, "--quiet", "--out", str(tmp_path / "run")]) == 130
     assert str(tmp_path / "run") in capsys.readouterr().err
-
-
-def test_stages_draw_from_generators_of_their_own():
-    seeds = {stage_seed(seed, name) for seed in range(50) for name in ("pretrain", "sft", "policy")}
-    assert len(seeds) == 150
 
 
 def test_a_resumed_run_must_find_the_texts_that_it_began_with(data, tmp_path, monkeypatch, capsys):

@@ -192,7 +192,7 @@ def test_what_a_loss_sees():
     estimators.gradient_samples(world, policy, look, size=2)
     rows = rows_of(world)
     assert len(seen) == 36
-    for batch, pair in zip(seen, itertools.product(range(6), repeat=2)):
+    for batch, pair in zip(seen, itertools.product(range(6), repeat=2), strict=True):
         assert batch.logprobs.requires_grad and torch.equal(batch.logprobs, batch.old_logprobs)
         assert not any(x.requires_grad for x in (batch.old_logprobs, batch.rewards, batch.values))
         assert (batch.values == 0).all()  # without a critic
@@ -339,10 +339,14 @@ def brute_errors(world, logits, estimates, gamma):
                 )
             )
             weights.append(weight)
-        shared = sum(w * error for w, error in zip(weights, errors)) / sum(weights)
-        squares["bias"] += sum(w * error**2 for w, error in zip(weights, errors))
-        squares["tilt"] += sum(w * (error - shared) ** 2 for w, error in zip(weights, errors))
-        squares["variance"] += sum(w * variance for w, variance in zip(weights, variances))
+        shared = sum(w * error for w, error in zip(weights, errors, strict=True)) / sum(weights)
+        squares["bias"] += sum(w * error**2 for w, error in zip(weights, errors, strict=True))
+        squares["tilt"] += sum(
+            w * (error - shared) ** 2 for w, error in zip(weights, errors, strict=True)
+        )
+        squares["variance"] += sum(
+            w * variance for w, variance in zip(weights, variances, strict=True)
+        )
         visits += sum(weights)
     means = {name: square / visits for name, square in squares.items()}
     return {

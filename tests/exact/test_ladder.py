@@ -4,28 +4,20 @@ command that shows both."""
 import functools
 import itertools
 import math
-import os
-import runpy
-import subprocess
-import sys
-import time
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
-from matplotlib.image import imread
 
 from minippo.exact import ladder
-from minippo.exact import tables as command
 from minippo.exact.estimators import bias_and_variance
-from minippo.exact.figure import BARS, ladder_figure
 from minippo.exact.oracle import exact_gradient
 from minippo.ppo import clipped_surrogate_loss
 from minippo.trpo import surrogate_loss
 from tests.exact.test_oracle import Sums
 from tests.exact.test_world import rows_of
 from tests.helpers import assert_close
-from tests.runs.test_figures import png
 
 ROOT = Path(__file__).parents[2]
 KINDS = ["dense", "outcome-only", "cancelling"]
@@ -124,7 +116,7 @@ def test_the_world_has_31_responses_and_the_wrong_critic_is_wrong_by_1():
         )
         errors += (wrong_values - values).tolist()
     assert len(set(errors)) == 300 and abs(np.mean(errors)) < 0.2 and abs(np.std(errors) - 1) < 0.15
-    returns = dict(zip(rows_of(world), world.response_rewards.tolist()))
+    returns = dict(zip(rows_of(world), world.response_rewards.tolist(), strict=True))
     sums = Sums(world, policy().detach())
     assert_close(
         values,
@@ -164,14 +156,14 @@ class Plain:
         for prompt, tokens in rows_of(self.world):
             path = [(prompt, tokens[:t]) for t in range(len(tokens))]
             scores = np.zeros((len(tokens), len(number), 3))
-            for t, (state, token) in enumerate(zip(path, tokens)):
+            for t, (state, token) in enumerate(zip(path, tokens, strict=True)):
                 scores[t, number[state]] = np.eye(3)[token] - sums.pi[state]
             self.probabilities.append(sums.probabilities[prompt, tokens])
             self.rewards.append(
                 np.array([reward(prompt, tokens[: t + 1]) for t in range(len(tokens))])
             )
             self.scores.append(scores.reshape(len(tokens), -1))
-            for values, critic in zip(self.values.values(), critics):
+            for values, critic in zip(self.values.values(), critics, strict=True):
                 values.append(np.array([critic[number[state]].item() for state in path]))
         self.returns = np.array([rewards.sum() for rewards in self.rewards])
         self.summed_scores = np.array([scores.sum(axis=0) for scores in self.scores])
@@ -179,7 +171,7 @@ class Plain:
 
     def gae(self, critic, lam):
         """The double sum of (4.3); with lam = 1 it is the reward-to-go minus V."""
-        for rewards, values in zip(self.rewards, self.values[critic]):
+        for rewards, values in zip(self.rewards, self.values[critic], strict=True):
             deltas = rewards + np.append(values[1:], 0.0) - values
             yield np.array(
                 [
@@ -195,7 +187,9 @@ class Plain:
     def of_one(self, weights):
         """(bias, variance) from a weight for each token of each response."""
         return self.judge(
-            self.probabilities, [w @ scores for w, scores in zip(weights, self.scores)], 1
+            self.probabilities,
+            [w @ scores for w, scores in zip(weights, self.scores, strict=True)],
+            1,
         )
 
     def of_two(self, estimate):
@@ -217,10 +211,10 @@ class Plain:
             self.summed_scores,
             [len(rewards) for rewards in self.rewards],
         )
-        whole = [np.full(n, total) for n, total in zip(lengths, returns)]
+        whole = [np.full(n, total) for n, total in zip(lengths, returns, strict=True)]
         advantages = list(self.gae("exact", 0.95))
         gae = self.of_one(advantages)
-        pushes = [a @ s for a, s in zip(advantages, self.scores)]
+        pushes = [a @ s for a, s in zip(advantages, self.scores, strict=True)]
         expected_length = self.probabilities @ np.array(lengths)
         return [
             self.of_one(whole),
@@ -365,7 +359,7 @@ def test_the_advantages_of_the_exact_critic(kind):
         assert_close(variances, [0.0] * len(rows))
     else:
         assert_close(variances[0], 0.0)
-        assert all(less < more for less, more in zip(variances, variances[1:]))
+        assert all(less < more for less, more in pairwise(variances))
 
 
 @every_kind
@@ -380,7 +374,7 @@ def test_the_advantages_of_the_wrong_critic(kind):
     lengths = [len(values) for values in plain.values["exact"]]
     squares = [
         ((exact - wrong) ** 2).sum()
-        for exact, wrong in zip(plain.values["exact"], plain.values["wrong"])
+        for exact, wrong in zip(plain.values["exact"], plain.values["wrong"], strict=True)
     ]
     mean_square = (plain.probabilities @ np.array(squares)) / (
         plain.probabilities @ np.array(lengths)
@@ -401,250 +395,3 @@ def test_the_gradients_of_the_advantages(kind, critic):
             [row["gradient bias"], row["gradient variance"]],
             plain.of_one(plain.gae(critic, row["lam"])),
         )
-
-
-# -- the figure
-
-
-def test_the_bars_are_as_high_as_the_table_says():
-    axes, _ = ladder_figure(gradients(0)[0], advantages()).axes
-    assert [bars.get_label() for bars in axes.containers] == [f"{kind} reward" for kind in KINDS]
-    for kind, bars in zip(KINDS, axes.containers):
-        assert [bar.get_height() for bar in bars] == [row(kind, name)["variance"] for name in BARS]
-        assert [round(bar.get_x() + bar.get_width() / 2) for bar in bars] == list(range(len(BARS)))
-    assert [label.get_text() for label in axes.get_xticklabels()] == list(BARS.values())
-    heights = [bar.get_height() for bars in axes.containers for bar in bars]
-    for text, height in zip(axes.texts, heights, strict=True):
-        assert abs(float(text.get_text()) - height) <= (0.0051 if height < 1 else 0.051)
-    starts = [bars[0].get_x() for bars in axes.containers]
-    assert starts == sorted(starts)  # in the order of the legend
-    edges = sorted(
-        (bar.get_x(), bar.get_x() + bar.get_width()) for bars in axes.containers for bar in bars
-    )
-    # no bar hides another
-    assert all(right <= left + 1e-9 for (_, right), (left, _) in zip(edges, edges[1:]))
-    # the title says so
-    assert all(row(kind, name)["bias"] < 1e-10 for kind in KINDS for name in BARS)
-    assert "variance" in axes.get_ylabel() and "unbiased" in axes.get_title() and len(BARS) == 6
-
-
-def test_the_dial_shows_the_rows_of_the_dense_reward():
-    figure = ladder_figure(gradients(0)[0], advantages())
-    _, axes = figure.axes
-    dense = advantages()["dense"]
-    wanted = {
-        "bias of the gradient (max abs), wrong V": ("wrong V", "gradient bias"),
-        "variance of the advantage, wrong V": ("wrong V", "variance"),
-        "the same, exact V": ("exact V", "variance"),
-    }
-    assert [line.get_label() for line in axes.lines] == list(wanted)
-    for line, (critic, quantity) in zip(axes.lines, wanted.values()):
-        assert list(line.get_xdata()) == list(ladder.LAMBDAS)
-        assert list(line.get_ydata()) == [row[quantity] for row in dense[critic]]
-    assert axes.get_xlabel() == "lam" and axes.get_ylim()[0] == 0
-    png(figure)
-
-
-def test_the_figure_can_be_read_without_colour():
-    left, right = ladder_figure(gradients(0)[0], advantages()).axes
-    greys = {
-        (round(sum(bars[0].get_facecolor()[:3]), 1), bars[0].get_hatch())
-        for bars in left.containers
-    }
-    assert len(greys) == 3
-    assert (
-        len({line.get_linestyle() for line in right.lines})
-        == len({line.get_marker() for line in right.lines})
-        == 3
-    )
-    assert [len(axes.get_legend().get_texts()) for axes in (left, right)] == [3, 3]
-
-
-# -- the command
-
-
-@pytest.fixture
-def run(monkeypatch, capsys, tmp_path):
-    """The command in an empty folder, with the tables of above in place of computing them again;
-    (status, out, err)."""
-    asked = []
-
-    def table_of(tables):
-        return lambda seed: (asked.append(seed), tables())[1]
-
-    monkeypatch.setattr(command, "gradient_table", table_of(lambda: gradients(0)))
-    monkeypatch.setattr(command, "advantage_table", table_of(advantages))
-    # it would last for all tests to come
-    monkeypatch.setattr("torch.set_num_threads", lambda number: None)
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments):
-        asked.clear()
-        status = command.main(list(arguments))
-        return status, *capsys.readouterr()
-
-    call.asked = asked
-    return call
-
-
-def numbers(line):
-    return [float(word) for word in line.split()]
-
-
-def check_tables(out):
-    """Every number of both tables stands in the output, where it belongs."""
-    lines = out.splitlines()
-    for name, *rows in zip(NAMES, *(gradients(0)[0][kind] for kind in KINDS)):
-        (line,) = [line for line in lines if line[8:46].strip() == name]
-        assert int(line[:8]) == rows[0]["stage"]
-        shown = numbers(line[46:])
-        assert shown[1::2] == [round(row["variance"], 3) for row in rows]
-        for bias, row in zip(shown[::2], rows):
-            assert bias < 1e-10 if row["bias"] < 1e-10 else bias == float(f"{row['bias']:.1e}")
-    heading = next(line for line in lines if "bias" in line and line.startswith("stage"))
-    assert heading.split() == ["stage", "estimate"] + ["bias", "variance"] * 3
-    assert lines[lines.index(heading) - 1].split() == KINDS
-    largest = numbers(next(line for line in lines if "largest entry" in line)[46:])
-    assert (
-        largest[:2] == [float(f"{gradients(0)[1][kind]:.1e}") for kind in KINDS[:2]]
-        and largest[2] < 1e-10
-    )
-    for kind in KINDS:
-        start = next(i for i, line in enumerate(lines) if line.startswith(f"{kind} reward"))
-        assert lines[start + 1].split() == [
-            "lam",
-            "bias",
-            "variance",
-            "grad",
-            "var",
-            "bias",
-            "tilt",
-            "variance",
-            "grad",
-            "bias",
-            "grad",
-            "var",
-        ]
-        for line, exact, wrong in zip(lines[start + 2 :], *advantages()[kind].values()):
-            lam, bias, *rest = numbers(line)
-            assert lam == exact["lam"] and bias < 1e-10
-            grad_bias = rest.pop(5)
-            assert rest == [
-                round(exact["variance"], 3),
-                round(exact["gradient variance"], 3),
-                round(wrong["bias"], 3),
-                round(wrong["tilt"], 3),
-                round(wrong["variance"], 3),
-                round(wrong["gradient variance"], 3),
-            ]
-            assert (
-                grad_bias < 1e-10
-                if lam == 1
-                else grad_bias == float(f"{wrong['gradient bias']:.1e}")
-            )
-
-
-def check_png(path):
-    data = path.read_bytes()
-    assert data.startswith(b"\x89PNG\r\n\x1a\n") and data.endswith(b"IEND\xaeB`\x82")
-    assert imread(path).shape[:2] == (662, 1440)
-
-
-def test_the_command_from_outside(tmp_path):
-    path, start = tmp_path / "new folder/ladder.png", time.perf_counter()
-    done = subprocess.run(
-        [sys.executable, "-m", "minippo.exact", "--out", str(path)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
-    seconds = time.perf_counter() - start
-    print(f"{seconds:.1f} s")
-    assert seconds < 30
-    assert done.returncode == 0 and done.stderr == ""
-    check_tables(done.stdout)
-    assert (
-        done.stdout.endswith(f"\nfigure: {path}\n")
-        and max(map(len, done.stdout.splitlines()[:-1])) <= 120
-    )
-    check_png(path)
-    assert list(path.parent.iterdir()) == [path]
-
-
-def test_the_defaults(run, tmp_path):
-    status, out, err = run()
-    assert (status, err, run.asked) == (0, "", [0, 0])
-    check_tables(out)
-    check_png(tmp_path / "runs/exact/ladder.png")
-    assert out.endswith("figure: runs/exact/ladder.png\n")
-
-
-def test_the_seed_goes_to_both_tables_and_an_old_figure_is_replaced(run, tmp_path):
-    (tmp_path / "a.png").write_text("old")
-    status, _, _ = run("--seed", "7", "--out", "a.png")
-    assert status == 0 and run.asked == [7, 7]
-    check_png(tmp_path / "a.png")
-    assert os.listdir(tmp_path) == ["a.png"]
-
-
-@pytest.mark.parametrize(
-    "out, reason",
-    [
-        ("file/ladder.png", "no folder can be made there (File exists)"),
-        ("folder", "wanted the name of a file"),
-        ("file/below/ladder.png", "no folder can be made there (Not a directory)"),
-        (".", "wanted the name of a file"),
-        ("", "wanted the name of a file"),
-    ],
-)
-def test_an_out_that_cannot_be_written_is_refused_in_one_line(run, tmp_path, out, reason):
-    (tmp_path / "file").write_text("old")
-    (tmp_path / "folder").mkdir()
-    status, printed, err = run("--out", out)
-    assert status == 2 and printed == ""  # before the work, not after it
-    assert (
-        err.startswith(f"error: --out {out}: {reason}")
-        and err.count("\n") == 1
-        and err.endswith("\n")
-    )
-    assert (
-        sorted(os.listdir(tmp_path)) == ["file", "folder"] and os.listdir(tmp_path / "folder") == []
-    )
-    assert (tmp_path / "file").read_text() == "old"
-
-
-@pytest.mark.parametrize("seed", ["-1", str(2**31)])
-def test_a_seed_out_of_range_is_refused_in_one_line(run, tmp_path, seed):
-    status, printed, err = run("--seed", seed, "--out", "a.png")
-    assert (status, printed) == (
-        2,
-        "",
-    ) and err == f"error: --seed: wanted a whole number from 0 to {2**31 - 1}, got {seed}\n"
-    assert os.listdir(tmp_path) == []
-
-
-def test_a_figure_that_cannot_be_finished_leaves_the_old_one(run, tmp_path, monkeypatch):
-    (tmp_path / "a.png").write_text("old")
-
-    def full(*_):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
-    status, _, err = run("--out", "a.png")
-    assert status == 2 and err == "error: --out a.png: No space left on device\n"
-    assert os.listdir(tmp_path) == ["a.png"] and (tmp_path / "a.png").read_text() == "old"
-
-
-def test_the_status_is_that_of_the_process(run, monkeypatch):
-    for out, status in (("..", 2), ("a.png", 0)):
-        monkeypatch.setattr(sys, "argv", ["python -m minippo.exact", "--out", out])
-        with pytest.raises(SystemExit) as end:
-            runpy.run_module("minippo.exact", run_name="__main__")
-        assert end.value.code == status
-
-
-@pytest.mark.parametrize("arguments", [["--seed", "one"], ["--see", "1"], ["--out"], ["more"]])
-def test_arguments_that_are_not_understood(run, arguments):
-    status, printed, err = run(*arguments)
-    assert (status, printed, run.asked) == (2, "", [])
-    assert err.startswith("error: ") and err.count("\n") == 1

@@ -52,7 +52,7 @@ class Sums:
 
     def __init__(self, world, logits):
         self.pi = {}
-        for state, row in zip(world.states, logits.tolist()):
+        for state, row in zip(world.states, logits.tolist(), strict=True):
             total = sum(math.exp(x) for x in row)
             self.pi[state] = [math.exp(x) / total for x in row]
         self.prompt_probs = world.prompt_probs.tolist()
@@ -390,8 +390,13 @@ def test_optimal_policy_is_the_reference_times_exp_of_the_return(world, kl_coef)
     }
     brute = Sums(world, logits).probabilities
     assert_close(list(brute.values()), [wanted[response] for response in brute])
-    log_z = [math.log(total / asked) for total, asked in zip(totals, reference.prompt_probs)]
-    assert_close(best, kl_coef * sum(asked * z for asked, z in zip(reference.prompt_probs, log_z)))
+    log_z = [
+        math.log(total / asked) for total, asked in zip(totals, reference.prompt_probs, strict=True)
+    ]
+    assert_close(
+        best,
+        kl_coef * sum(asked * z for asked, z in zip(reference.prompt_probs, log_z, strict=True)),
+    )
     assert_close(best, regularised(world, logits, ref_logits, kl_coef))
 
 

@@ -92,7 +92,7 @@ def test_the_formula_for_bandits_against_worlds_of_one_step():
         torch.randn(bandits, arms, generator=generator, dtype=torch.float64) for _ in range(2)
     )
     worse, ratios = 0, []
-    for z, r in zip(logits, rewards):
+    for z, r in zip(logits, rewards, strict=True):
         world = World(lambda prompt, tokens: r[tokens[0]], vocab_size=arms, response_length=1)
         policy = TabularPolicy(world, generator=generator)
         with torch.no_grad():
@@ -145,7 +145,7 @@ def test_without_gamma_to_the_t_the_discounted_gradient_is_biased():
     # gamma^depth(s) of it for J
     world, policy, *_ = ladder.make_world(ladder.reward_functions(0)["dense"], 0)
     logits = policy().detach()
-    for gamma, measured in zip(gammas, without):
+    for gamma, measured in zip(gammas, without, strict=True):
         values, action_values = oracle.values_and_action_values(world, logits, gamma)
         usual = (
             oracle.reach_probabilities(world, logits).unsqueeze(1)
@@ -241,7 +241,7 @@ def test_what_is_counted_and_against_which_kl(monkeypatch, share, lower):
     def step(*, loss, kl, parameters, delta, **_):
         parameters = list(parameters)
         for parameter, gradient in zip(
-            parameters, torch.autograd.grad(loss(), parameters, materialize_grads=True)
+            parameters, torch.autograd.grad(loss(), parameters, materialize_grads=True), strict=True
         ):
             parameter.data -= share * gradient  # down the loss, nowhere, or up
         kls.append(kl().item() / delta)
@@ -255,7 +255,7 @@ def test_what_is_counted_and_against_which_kl(monkeypatch, share, lower):
     # the first KL again: of the states, as often as the old policy is there
     world, policy, _ = gpt_in_the_world_of(0)
     old_logits = policy().detach()
-    for parameter, new in zip(policy.parameters(), moved[0]):
+    for parameter, new in zip(policy.parameters(), moved[0], strict=True):
         parameter.data.copy_(new)
     visits = oracle.reach_probabilities(world, old_logits)
     per_state = exact_kl(
@@ -315,6 +315,7 @@ def test_exact_advantages_have_mean_0_in_every_state():
         for s, a in zip(
             world.state_index[world.response_mask].tolist(),
             world.response_tokens[world.response_mask].tolist(),
+            strict=True,
         )
     }:
         here = world.response_mask & (world.state_index == state) & (world.response_tokens == token)
@@ -366,7 +367,7 @@ def test_the_command_prints_every_sentence_with_its_numbers(monkeypatch, capsys)
 
 
 def test_every_measure_has_its_sentence():
-    sentences, measures = zip(*qualifications.QUALIFICATIONS)
+    sentences, measures = zip(*qualifications.QUALIFICATIONS, strict=True)
     assert [measure.__name__ for measure in measures] == [
         "reward_to_go_on_outcomes",
         "reward_to_go_on_cancelling_rewards",

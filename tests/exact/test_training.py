@@ -4,6 +4,7 @@ form."""
 import functools
 import math
 import random
+from itertools import pairwise
 
 import pytest
 import torch
@@ -198,9 +199,7 @@ def test_with_k3_the_policy_comes_to_rest_elsewhere_and_the_logits_run_away(name
     rows = [row for row in records if row["step"] >= 150]
     assert min(row["total variation"] for row in rows) > apart
     assert abs(rows[0]["total variation"] - rows[-1]["total variation"]) < 1e-3
-    growth = [
-        after["largest logit"] - before["largest logit"] for before, after in zip(rows, rows[1:])
-    ]
+    growth = [after["largest logit"] - before["largest logit"] for before, after in pairwise(rows)]
     assert min(growth) > 5 and max(growth) - min(growth) < 0.01 * max(growth)
 
 

@@ -62,6 +62,7 @@ def rows_of(world):
             world.prompt_index.tolist(),
             world.response_tokens.tolist(),
             world.response_mask.tolist(),
+            strict=True,
         )
     ]
 
@@ -168,6 +169,7 @@ def test_a_world_by_hand():
         world.response_tokens.tolist(),
         world.response_mask.tolist(),
         world.response_rewards.tolist(),
+        strict=True,
     )
     assert sorted(responses) == [
         ([0, 0], [True, False], [10, 0]),
@@ -238,7 +240,7 @@ def test_logprobs_and_what_belongs_to_states_along_the_responses(
         logprobs.append(
             [
                 logits[k, token].item() - math.log(sum(map(math.exp, logits[k].tolist())))
-                for k, token in zip(path, tokens)
+                for k, token in zip(path, tokens, strict=True)
             ]
             + padding
         )

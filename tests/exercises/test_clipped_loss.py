@@ -140,5 +140,8 @@ def test_each_case_has_all_six_meetings_of_sign_and_ratio():
         mask, ratio = case["response_mask"], (case["logprobs"] - case["old_logprobs"]).exp()
         where = (ratio > 1 + case["cliprange"]).int() - (ratio < 1 - case["cliprange"]).int()
         assert {
-            (s, w) for s, w in zip(case["advantages"].sign()[mask].tolist(), where[mask].tolist())
+            (s, w)
+            for s, w in zip(
+                case["advantages"].sign()[mask].tolist(), where[mask].tolist(), strict=True
+            )
         } == {(s, w) for s in (1.0, -1.0) for w in (-1, 0, 1)}

@@ -39,7 +39,10 @@ EXERCISE = Exercise(
         lambda x, mask: (x + x) * mask,
         lambda x, mask: (x.float() * 2).masked_fill(~mask, 0.0),
         lambda x, mask: torch.stack(
-            [torch.stack([2 * v if m else 0 * v for v, m in zip(*row)]) for row in zip(x, mask)]
+            [
+                torch.stack([2 * v if m else 0 * v for v, m in zip(*row, strict=True)])
+                for row in zip(x, mask, strict=True)
+            ]
         ),
     ],
 )

@@ -55,7 +55,10 @@ def per_token(scores, ended, logprobs, ref_logprobs, response_mask, kl_coef, no_
 def per_token_of_each(scores, ended, logprobs, ref_logprobs, response_mask, kl_coef, no_eos_score):
     scores = torch.where(ended, scores, no_eos_score)
     kls = torch.stack(
-        [(new - old)[real].mean() for new, old, real in zip(logprobs, ref_logprobs, response_mask)]
+        [
+            (new - old)[real].mean()
+            for new, old, real in zip(logprobs, ref_logprobs, response_mask, strict=True)
+        ]
     )
     return (scores - kl_coef * kls).mean()
 

@@ -9,7 +9,9 @@ from tests.exercises.exercise_checks import check_exercise
 
 def with_a_loop(chosen_outputs, chosen_mask, rejected_outputs, rejected_mask):
     losses = []
-    for c, c_mask, r, r_mask in zip(chosen_outputs, chosen_mask, rejected_outputs, rejected_mask):
+    for c, c_mask, r, r_mask in zip(
+        chosen_outputs, chosen_mask, rejected_outputs, rejected_mask, strict=True
+    ):
         margin = c[c_mask][-1] - r[r_mask][-1]
         losses.append(torch.log(1 + torch.exp(-margin)))
     return sum(losses) / len(losses)
@@ -63,7 +65,10 @@ def summed(chosen_outputs, chosen_mask, rejected_outputs, rejected_mask):
 
 
 def one_by_one(chosen_outputs, chosen_mask, rejected_outputs, rejected_mask):
-    rows = list(zip(chosen_outputs, chosen_mask)), list(zip(rejected_outputs, rejected_mask))
+    rows = (
+        list(zip(chosen_outputs, chosen_mask, strict=True)),
+        list(zip(rejected_outputs, rejected_mask, strict=True)),
+    )
     chosen, rejected = (torch.stack([outputs[mask][-1] for outputs, mask in side]) for side in rows)
     good = F.binary_cross_entropy_with_logits(chosen, torch.ones_like(chosen))
     return good + F.binary_cross_entropy_with_logits(rejected, torch.zeros_like(rejected))

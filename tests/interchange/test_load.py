@@ -10,7 +10,7 @@ from minippo.commands.profile_update import main as profile_main
 from minippo.commands.train import main
 from minippo.errors import InputError
 from minippo.interchange.load import load_critic, load_gpt, load_reward_model, load_tokenizer
-from tests.commands.test_train import TINY
+from tests.tiny_runs import TINY
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from minippo.rollout import continue_prompts, sample_responses
 from minippo.runs import diagnostics
 from minippo.runs.diagnostics import DIAGNOSTICS, diagnose_all, never_asked
 from minippo.runs.folder import RunFolder
-from tests.commands.test_train import TINY
+from tests.tiny_runs import TINY
 from tests.worlds import BOS, EOS, Probe
 
 ROOT = Path(__file__).parent.parent.parent
@@ -148,13 +148,7 @@ def test_p007_the_range_is_too_narrow():
 
 
 def test_p007_is_not_asked_where_nothing_can_be_clipped():
-    assert (
-        codes(
-            healthy(num_ppo_epochs=1, num_mini_batches=1).train(),
-            steps=1,
-        )
-        == []
-    )
+    assert codes(healthy(num_ppo_epochs=1, num_mini_batches=1).train(), steps=1) == []
 
 
 def test_p008_the_policy_leaves_for_nothing():
@@ -239,7 +233,9 @@ def test_p003_needs_three_standard_errors_twice_on_one_side(errors, fires):
     ]
     assert (diagnostics.kl_biased(rows) is not None) == fires
     for row in rows:
-        row["objective/kl_policy_to_ref_exact"] += 10  # the same errors are now a small share of the KL
+        row["objective/kl_policy_to_ref_exact"] += (
+            10  # the same errors are now a small share of the KL
+        )
         row["objective/kl"] += 10
     assert diagnostics.kl_biased(rows) is None
 
@@ -249,7 +245,10 @@ def test_the_standard_error_of_k1_is_that_of_the_samples():
     over many rollouts is 1."""
     rows = healthy(num_updates=100, learning_rate=3e-4, batch_size=32).train()[20:]
     assert min(row["objective/kl"] for row in rows) > 0
-    z = [(row["objective/kl"] - row["objective/kl_policy_to_ref_exact"]) / row["objective/kl_se"] for row in rows]
+    z = [
+        (row["objective/kl"] - row["objective/kl_policy_to_ref_exact"]) / row["objective/kl_se"]
+        for row in rows
+    ]
     assert sum(x * x for x in z) / len(z) == pytest.approx(1.0, abs=0.35)
 
 
@@ -355,7 +354,7 @@ def test_what_fired_before_a_stop_is_not_said_again_and_stands_in_the_summary(
     tmp_path, monkeypatch, capsys
 ):
     from minippo.commands.train import main
-    from tests.commands.test_train import read_json
+    from tests.tiny_runs import read_json
 
     monkeypatch.setattr(diagnostics, "SAME_SCORES", 1e9)
     arguments = [*TINY, "--num_updates", "4", "--save_every", "2"]

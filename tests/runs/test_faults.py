@@ -7,8 +7,8 @@ import os
 
 import pytest
 
-from minippo.runs import files
 from minippo.commands.train import main
+from minippo.runs import files
 from tests.commands.test_resume import SMALL, content, resume, run
 
 # of files in this run, each of which ends in a rename; eight folders are renamed as well
@@ -83,7 +83,8 @@ KINDS = ("fsync", "half a file", "rename", "half a file stays")
 
 
 @pytest.mark.parametrize(
-    "number, kind", [*zip((1, 4, 18, 21, 24, 33, 46, 47), 2 * KINDS), (WRITES + 8, "rename")]
+    "number, kind",
+    [*zip((1, 4, 18, 21, 24, 33, 46, 47), 2 * KINDS, strict=True), (WRITES + 8, "rename")],
 )
 def test_a_write_that_fails_costs_nothing_but_time(
     number, kind, undisturbed, tmp_path, monkeypatch, capsys

@@ -15,8 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import minippo
-from minippo.commands.flags import config_of_run
 from minippo.commands.config import resolve
+from minippo.commands.flags import config_of_run
+from minippo.commands.train import main
 from minippo.errors import InputError
 from minippo.gpt import GPT, GPTConfig
 from minippo.interchange.load import (
@@ -37,12 +38,10 @@ from minippo.runs.folder import (
     tensors_to_bytes,
 )
 from minippo.runs.stats import peak_memory_mib
+from minippo.stages.training_state import check_numbers
 from minippo.tasks.files.lengths import check_lengths
 from minippo.tasks.files.read import read_folder
 from minippo.tokenizer import WordTokenizer
-from minippo.commands.train import main
-from minippo.stages.optimise import named_weights
-from minippo.stages.training_state import check_numbers, restore_training, training_tensors
 from tests.hostile import entry, numbers_of_a_state, reseal, safetensors_file
 
 SIZE = GPTConfig(vocab_size=5, context_length=4, n_layer=1, n_head=1, n_embd=2)
@@ -215,104 +214,6 @@ def test_tokenizers_that_are_refused(tokenizer, run):
     path = run.path / "checkpoints/sft/tokenizer.json"
     path.write_text(json.dumps(tokenizer))
     refusal(load_tokenizer, run.path, "sft", names=path)
-
-
-# -- the numbers of a state
-
-
-def test_the_numbers_of_a_state_are_those_that_it_needs():
-    good = numbers_of_a_state(3)
-    check_numbers(good, 3, also=("kl_old_coef",))
-    words = good["rng"][1]
-    bad = {
-        "update": (None, 2, 3.0, True),
-        "stage_seconds": (None, "1", -1),
-        "kl_old_coef": (None, 0, -1, "1", True),
-        "rng": (
-            None,
-            [],
-            [3],
-            [2, words, None],
-            [3, words[:-1], None],
-            [3, [*words[:-1], 625], None],
-            [3, [], None],
-            [3, [-1, *words[1:]], None],
-            [3, [2**32, *words[1:]], None],
-            [3, [True, *words[1:]], None],
-            [3, [0.5, *words[1:]], None],
-            [3, words, "x"],
-            [3, [0] * 625, None],
-            "rng",
-            {"3": 1},
-        ),
-        "minibatch": (
-            None,
-            [],
-            {},
-            {"ratios": [1.0]},
-            {"ratios": [], "advantages": []},
-            {"ratios": [1], "advantages": [1, 2]},
-            {"ratios": [None], "advantages": [1]},
-            {"ratios": "1", "advantages": "1"},
-        ),
-    }
-    for name, values in bad.items():
-        refusal(
-            check_numbers,
-            {key: value for key, value in good.items() if key != name},
-            3,
-            ("kl_old_coef",),
-        )
-        for value in values:
-            assert refusal(
-                check_numbers, good | {name: value}, 3, ("kl_old_coef",), names=f"field {name}:"
-            )
-
-
-def training():
-    """Two small models, and the optimiser after one step."""
-    policy, critic = GPT(SIZE), RewardModel(GPT(SIZE))
-    named = named_weights(policy=policy, critic=critic)
-    optimizer = torch.optim.Adam(named, lr=1e-3)
-    (policy(torch.tensor([[1, 2]])).sum() + critic(torch.tensor([[1, 2]])).sum()).backward()
-    optimizer.step()
-    return {
-        "models": {"policy": policy, "critic": critic},
-        "optimizers": [optimizer],
-        "generator": torch.Generator(),
-    }
-
-
-@pytest.mark.parametrize(
-    "name, value",
-    [
-        ("policy.wte.weight", torch.zeros(5, 3)),
-        ("policy.wte.weight", torch.full((5, 2), torch.nan)),
-        ("policy.wte.weight", None),
-        ("critic.extra", torch.zeros(1)),
-        ("optimizer 0.0.exp_avg", None),
-        ("optimizer 0.0.exp_avg", torch.zeros(2, 5)),
-        ("optimizer 0.0.exp_avg", torch.zeros(5, 2, dtype=torch.uint8)),
-        ("optimizer 0.0.exp_avg_sq", torch.full((5, 2), -1.0)),
-        ("optimizer 0.0.exp_avg_sq", torch.full((5, 2), torch.inf)),
-        ("optimizer 0.0.step", torch.zeros(3)),
-        ("optimizer 0.0.step", torch.tensor(-1.0)),
-        ("optimizer 0.0.step", torch.tensor(0.0)),
-        ("optimizer 0.0.more", torch.zeros(5, 2)),
-        ("generator", None),
-        ("generator", torch.zeros(3)),
-        ("generator", torch.zeros(5056, dtype=torch.uint8)),
-        ("generator", torch.zeros(3, dtype=torch.uint8)),
-    ],
-)
-def test_tensors_that_are_not_a_state_are_refused(name, value):
-    tensors = training_tensors(**training())
-    restore_training(tensors, **training())
-    tensors = {key: tensor for key, tensor in tensors.items() if key != name} | (
-        {} if value is None else {name: value}
-    )
-    with pytest.raises(InputError, match="^tensors.safetensors: not the state of this training"):
-        restore_training(tensors, **training())
 
 
 # -- safetensors

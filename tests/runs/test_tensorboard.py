@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from minippo.commands.train import main
-from tests.commands.test_train import TINY, read_rows
+from tests.tiny_runs import TINY, read_rows
 
 
 def test_nothing_is_written_unless_asked(tmp_path):

@@ -147,7 +147,9 @@ def test_the_policys_and_the_references_own_figures_agree_with_the_enumeration(w
 def test_the_frontier_agrees_with_the_enumeration_and_rises(world):
     draws, enumerated = world
     points = optimal_frontier(draws, KL_COEF)
-    for factor, (kl, reward) in zip(sorted((1.3**k for k in range(18)), reverse=True), points):
+    for factor, (kl, reward) in zip(
+        sorted((1.3**k for k in range(18)), reverse=True), points, strict=True
+    ):
         wanted_kl = wanted_reward = 0.0
         for scores, _, ref in enumerated:
             optimal = torch.softmax(ref + scores / (factor * KL_COEF), 0)

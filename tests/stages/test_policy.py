@@ -222,10 +222,14 @@ def test_the_reference_is_not_trained_and_policy_and_critic_are():
     before = copy.deepcopy((probe.reference.state_dict(), probe.critic.state_dict()))
     probe.train()
     assert all(
-        torch.equal(a, b) for a, b in zip(before[0].values(), probe.reference.state_dict().values())
+        torch.equal(a, b)
+        for a, b in zip(before[0].values(), probe.reference.state_dict().values(), strict=True)
     )
     for old, model in ((before[0], probe.policy), (before[1], probe.critic)):
-        assert all(not torch.equal(a, b) for a, b in zip(old.values(), model.state_dict().values()))
+        assert all(
+            not torch.equal(a, b)
+            for a, b in zip(old.values(), model.state_dict().values(), strict=True)
+        )
 
 
 def test_the_same_seed_gives_the_same_weights_and_metrics_bit_for_bit():
@@ -233,7 +237,8 @@ def test_the_same_seed_gives_the_same_weights_and_metrics_bit_for_bit():
     rows = [probe.train() for probe in probes]
     assert rows[0] == rows[1]
     assert all(
-        torch.equal(a, b) for a, b in zip(*(probe.policy.state_dict().values() for probe in probes))
+        torch.equal(a, b)
+        for a, b in zip(*(probe.policy.state_dict().values() for probe in probes), strict=True)
     )
 
 

@@ -23,7 +23,7 @@ def seeded(seed=0):
 
 def test_every_pair_stands_once():
     first, second = pair_indices(4)
-    assert list(zip(first.tolist(), second.tolist())) == [
+    assert list(zip(first.tolist(), second.tolist(), strict=True)) == [
         (0, 1),
         (0, 2),
         (0, 3),
@@ -90,7 +90,7 @@ def test_gold_belongs_to_the_response_it_stands_beside():
     right = torch.tensor(
         [
             [task.gold(prompt, task.tokenizer.decode(row)) for row in rows]
-            for prompt, rows in zip(prompts, tokens.tolist())
+            for prompt, rows in zip(prompts, tokens.tolist(), strict=True)
         ]
     )
     assert torch.equal(gold, right.double()) and 0 < gold.sum() < gold.numel()

@@ -64,7 +64,7 @@ def test_scores_with_a_shared_prompt_equal_scores_of_the_whole_text_in_value_and
         gradients = torch.autograd.grad((scores * weights).sum(), list(reward_model.parameters()))
         results.append((scores, gradients))
     assert_close(results[0][0], results[1][0])
-    for shared, plain in zip(results[0][1], results[1][1]):
+    for shared, plain in zip(results[0][1], results[1][1], strict=True):
         assert_close(shared, plain)
 
 
@@ -110,7 +110,7 @@ def test_prompts_whose_responses_are_all_equal_are_passed_over():
         )
         == []
     )
-    assert all(torch.equal(a, b) for a, b in zip(before, reward_model.parameters()))
+    assert all(torch.equal(a, b) for a, b in zip(before, reward_model.parameters(), strict=True))
 
 
 def test_the_report_by_hand():

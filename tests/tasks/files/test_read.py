@@ -3,42 +3,18 @@ changes nothing."""
 
 import json
 import os
-import random
 import tempfile
 from pathlib import Path
 
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minippo.errors import InputError
 from minippo.tasks.files import read
-from minippo.tasks.files.lengths import check_lengths, cut_end, cut_front
-from minippo.tasks.files.read import FolderData, Source, read_folder
-from minippo.tasks.files.split import split_by_prompt, without_prompts
-
-PAIRS = [("Is it hot?", "Yes, very.", "Go away."), ("And cold?", "No, not at all.", "no")]
-GOOD = json.dumps({"prompt": "q", "chosen": "a", "rejected": "b"})
-
-
-def json_lines(name, items):
-    return "\n".join(
-        json.dumps(dict(zip(read.FIELDS[name], item)), ensure_ascii=False) for item in items
-    )
-
-
-def folder(path, **files):
-    """Write files into a folder; the key corpus_txt stands for corpus.txt."""
-    path.mkdir(exist_ok=True)
-    for key, content in files.items():
-        content = content.encode() if isinstance(content, str) else content
-        (path / key.replace("_", ".")).write_bytes(content)
-    return path
-
-
-def pairs_folder(path, pairs=PAIRS, **files):
-    return folder(path, preferences_jsonl=json_lines("preferences.jsonl", pairs), **files)
+from minippo.tasks.files.lengths import check_lengths
+from minippo.tasks.files.read import Source, read_folder
+from tests.tasks.files.folders import GOOD, PAIRS, assert_whole, folder, json_lines, pairs_folder
 
 
 def refusal(path):
@@ -108,7 +84,7 @@ def test_any_language_and_odd_line_separators_inside_a_string(tmp_path):
     path = pairs_folder(tmp_path / "d", pairs)
     assert read_folder(path).preferences == pairs
     escaped = "\n".join(
-        json.dumps(dict(zip(("prompt", "chosen", "rejected"), pair))) for pair in pairs
+        json.dumps(dict(zip(("prompt", "chosen", "rejected"), pair, strict=True))) for pair in pairs
     )
     assert read_folder(folder(path, preferences_jsonl=escaped)).preferences == pairs
 
@@ -415,247 +391,3 @@ def test_whatever_a_folder_holds_the_answer_is_data_or_one_line(files, valid_pai
             )
         else:
             assert_whole(data)
-
-
-def assert_whole(data):
-    """Every list is filled, every item is a text with a source, every text can be written."""
-    assert isinstance(data, FolderData)
-    for kind in ("corpus", "demonstrations", "preferences", "prompts"):
-        items = getattr(data, kind)
-        assert items and len(items) == len(data.sources[kind])
-        for item in items:
-            for text in (item,) if isinstance(item, str) else item:
-                assert text.strip() and text.encode()
-    assert all(note.isprintable() for note in data.notes)
-
-
-# -- lengths
-
-ADVICE = "pass --truncate to cut them at a word, or raise --completion_length and --prompt_length"
-
-
-def lengths(path, truncate=False, prompt_length=10, completion_length=10):
-    data = read_folder(path)
-    return check_lengths(
-        data, prompt_length=prompt_length, completion_length=completion_length, truncate=truncate
-    )
-
-
-def test_texts_that_fit_are_left_alone_and_the_eos_counts(tmp_path):
-    # 10, 9 + 1 and 9 + 1 bytes
-    path = pairs_folder(tmp_path / "d", [("0123456789", "ışık 1", "012345678")])
-    data = read_folder(path)
-    data = check_lengths(data, prompt_length=10, completion_length=10, truncate=False)
-    assert data is check_lengths(data, prompt_length=10, completion_length=10, truncate=True)
-    message = "2 of 3 texts are longer .*9 bytes at line 1, field chosen; room for 8 and the EOS"
-    with pytest.raises(InputError, match=message):
-        check_lengths(data, prompt_length=10, completion_length=9, truncate=False)
-
-
-def test_texts_without_room_are_counted_once_and_the_longest_is_named(tmp_path):
-    pairs = [
-        ("q", "a", "b"),
-        ("q", "x" * 612, "b"),
-        ("q", "x" * 13, "b" * 14),
-        ("p" * 11, "a", "b"),
-    ]
-    path = pairs_folder(tmp_path / "d", pairs)
-    with pytest.raises(InputError) as caught:
-        lengths(path)
-    assert str(caught.value) == (
-        "preferences.jsonl: 4 of 12 texts are longer than the context (longest: 612 bytes at line "
-        "2, field chosen; "
-        "room for 9 and the EOS); " + ADVICE
-    )
-
-
-def test_each_file_with_long_texts_is_named(tmp_path):
-    path = pairs_folder(
-        tmp_path / "d",
-        demonstrations_jsonl=json_lines("demonstrations.jsonl", [("p", "c" * 99)]),
-        prompts_jsonl="\n" + json_lines("prompts.jsonl", [("x" * 30,)]),
-    )
-    with pytest.raises(InputError) as caught:
-        lengths(path, completion_length=20)
-    assert str(caught.value) == (
-        "demonstrations.jsonl: 1 of 2 texts is longer than the context (longest: 99 bytes at line "
-        "1, field completion; "
-        "room for 19 and the EOS); prompts.jsonl: 1 of 1 texts is longer than the context "
-        "(longest: 30 bytes at "
-        "line 2, field prompt; room for 10); " + ADVICE
-    )
-
-
-@pytest.mark.parametrize(
-    "text, room, end, front",
-    [
-        ("one two three", 13, "one two three", "one two three"),
-        ("one two three", 12, "one two", "two three"),
-        ("one two three", 9, "one two", "two three"),
-        ("one two three", 7, "one two", "three"),
-        ("one two three", 5, "one", "three"),
-        ("one two three", 4, "one", "hree"),
-        ("  one\n\n two  ", 6, "one", "two"),
-        ("   one   ", 5, "one", "one"),
-        ("unbroken", 4, "unbr", "oken"),
-        ("ğğğğ", 5, "ğğ", "ğğ"),
-        ("你好吗我很好", 7, "你好", "很好"),
-        ("你好 吗", 8, "你好", "吗"),
-        ("a 😀😀", 5, "a", "😀"),
-    ],
-)
-def test_cuts_worked_by_hand(text, room, end, front):
-    assert cut_end(text, room) == end
-    assert cut_front(text, room) == front
-
-
-@settings(max_examples=300, deadline=None)
-@given(
-    text=st.text(st.sampled_from("ab ğ你😀\n\u3000"), max_size=40).filter(str.strip),
-    room=st.integers(4, 60),
-)
-def test_a_cut_keeps_whole_characters_and_whole_words(text, room):
-    end, front = cut_end(text, room), cut_front(text, room)
-    for piece in (end, front):
-        assert piece.strip() and len(piece.encode()) <= room and piece in text
-    if len(text.encode()) > room:
-        words = text.split()
-        assert end.split() == words[: len(end.split())] or (
-            len(end.split()) == 1 and words[0].startswith(end)
-        )
-        assert front.split() == words[-len(front.split()) :] or (
-            len(front.split()) == 1 and words[-1].endswith(front)
-        )
-        fits = " ".join(words).encode() if len(words) == 1 else b""
-        assert not fits or len(fits) > room or end == words[0]
-
-
-def test_truncation_cuts_prompts_in_front_and_answers_at_the_end(tmp_path):
-    pairs = [
-        ("please tell me now", "it is rather late", "go away"),
-        ("q", "same words here", "same words there"),
-        (" me now", "a", "b"),
-    ]
-    data = lengths(
-        pairs_folder(tmp_path / "d", pairs, corpus_txt="long " * 99),
-        truncate=True,
-        completion_length=12,
-    )
-    assert data.preferences == [("me now", "it is", "go away"), (" me now", "a", "b")]
-    assert data.sources["preferences"] == [
-        Source("preferences.jsonl", 1),
-        Source("preferences.jsonl", 3),
-    ]
-    assert data.demonstrations == [("me now", "it is"), ("q", "same words"), (" me now", "a")]
-    assert data.prompts == ["me now", "q"]
-    assert data.corpus == ["long " * 99]
-    assert data.notes[-2:] == [
-        "preferences.jsonl: 4 of 9 texts cut at a word",
-        "preferences.jsonl: 1 of 3 pairs dropped, their answers equal after the cut",
-    ]
-    assert_whole(data)
-    assert data is check_lengths(data, prompt_length=10, completion_length=12, truncate=False)
-
-
-def test_truncation_leaves_its_input_alone(tmp_path):
-    path = pairs_folder(tmp_path / "d")
-    data = read_folder(path)
-    assert check_lengths(data, prompt_length=4, completion_length=5, truncate=True) != data
-    assert data == read_folder(path)
-
-
-def test_length_refusals(tmp_path):
-    path = pairs_folder(tmp_path / "d", [("q", "same words here", "same words there")])
-    with pytest.raises(
-        InputError,
-        match="after --truncate chosen and rejected are equal in all 1 pairs; raise --comp",
-    ):
-        lengths(path, truncate=True, completion_length=12)
-    with pytest.raises(InputError, match="--prompt_length must be at least 4, got 3"):
-        lengths(path, prompt_length=3)
-    with pytest.raises(InputError, match="--completion_length must be at least 5, got 4"):
-        lengths(path, completion_length=4)
-
-
-# -- held-out pairs
-
-
-def split(pairs, heldout_pairs, seed=0):
-    return split_by_prompt(
-        pairs, heldout_pairs=heldout_pairs, generator=torch.Generator().manual_seed(seed)
-    )
-
-
-@settings(max_examples=200, deadline=None)
-@given(
-    prompts=st.lists(
-        st.sampled_from(["a", " a", "b", "c", "d\n", "d", "e"]), min_size=2, max_size=30
-    ),
-    heldout_pairs=st.integers(1, 20),
-    seed=st.integers(0, 99),
-)
-def test_a_split_loses_nothing_and_shares_no_prompt(prompts, heldout_pairs, seed):
-    pairs = [(prompt, f"chosen {i}", "rejected") for i, prompt in enumerate(prompts)]
-    different = {prompt.strip() for prompt in prompts}
-    if len(different) < 2:
-        with pytest.raises(
-            InputError, match="field prompt: at least 2 different prompts are needed.*found 1"
-        ):
-            split(pairs, heldout_pairs)
-        return
-    training, held_out = split(pairs, heldout_pairs, seed)
-    assert not {p[0].strip() for p in training} & {p[0].strip() for p in held_out}
-    assert sorted(training + held_out) == sorted(pairs)
-    assert 1 <= len(held_out) <= len(pairs) // 2
-    if len(different) == len(prompts):  # each prompt once: exactly what was asked for, up to half
-        assert len(held_out) == min(heldout_pairs, len(pairs) // 2)
-
-
-def test_a_split_is_random_and_the_seed_decides():
-    pairs = [(f"prompt {i}", "a", "b") for i in range(100)]
-    assert split(pairs, 20, seed=1) == split(pairs, 20, seed=1)
-    assert split(pairs, 20, seed=1) != split(pairs, 20, seed=2)
-    assert split(pairs, 20)[1] != pairs[:20]
-    times = [0] * 100
-    for seed in range(200):
-        for prompt, _, _ in split(pairs, 20, seed)[1]:
-            times[int(prompt.split()[1])] += 1
-    assert min(times) >= 15 and max(times) <= 70  # 40 expected, a standard deviation of 5.7
-
-
-def test_a_split_holds_out_what_was_asked_but_never_more_than_half():
-    pairs = [(f"prompt {random.Random(i).randrange(40)}", f"a{i}", "b") for i in range(200)]
-    _, held_out = split(pairs, 50)
-    assert 50 <= len(held_out) < 70
-    _, held_out = split(pairs, 1000)
-    assert 80 <= len(held_out) <= 100
-    _, held_out = split([("often", "a", str(i)) for i in range(9)] + [("once", "a", "b")], 5)
-    assert held_out == [("once", "a", "b")]
-    with pytest.raises(ValueError, match="heldout_pairs must be at least 1, got 0"):
-        split(pairs, 0)
-
-
-def test_held_out_answers_do_not_come_back_as_training_text(tmp_path):
-    pairs = [(f"prompt {i}", f"chosen {i}", "rejected") for i in range(10)]
-    data = read_folder(pairs_folder(tmp_path / "d", pairs))
-    training, held_out = split(data.preferences, 3)
-    kept = without_prompts(data, held_out)
-    assert kept.preferences == training
-    assert kept.demonstrations == [pair[:2] for pair in training]
-    assert kept.corpus == ["\n".join(pair[:2]) for pair in training]
-    assert kept.prompts == data.prompts
-    assert_whole(kept)
-
-
-def test_a_corpus_of_its_own_is_kept_and_demonstrations_must_remain(tmp_path):
-    path = pairs_folder(
-        tmp_path / "d",
-        corpus_txt="text",
-        demonstrations_jsonl=json_lines("demonstrations.jsonl", [(" " + PAIRS[0][0], "c")]),
-    )
-    data = read_folder(path)
-    assert without_prompts(data, PAIRS[1:]).corpus == ["text"]
-    with pytest.raises(
-        InputError, match="demonstrations.jsonl: every prompt in it is one of the held-out"
-    ):
-        without_prompts(data, PAIRS[:1])
