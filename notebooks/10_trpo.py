@@ -22,7 +22,8 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from minippo.exact.ladder import reward_functions
 from minippo.exact.oracle import fisher_matrix, objective, reach_probabilities, sequence_kl
-from minippo.exact.qualifications import exact_surrogate, trpo_can_lower_the_objective
+from minippo.exact.qualifications import trpo_can_lower_the_objective
+from minippo.exact.surrogates import exact_surrogate
 from minippo.exact.world import GPTPolicy, World
 from minippo.kl import exact_kl
 from minippo.trpo import (

@@ -21,7 +21,7 @@ from plots import BLUE, DARK, ORANGE, PALE, name_line, panels, show
 
 from minippo.exact.ladder import reward_functions
 from minippo.exact.oracle import objective, values_and_action_values
-from minippo.exact.qualifications import exact_advantages, sampled_batch
+from minippo.exact.surrogates import exact_advantages, sampled_batch
 from minippo.exact.world import GPTPolicy, World
 from minippo.masked import whiten
 from minippo.policy_gradient import policy_gradient_loss

@@ -1,4 +1,7 @@
-"""How long a file or a function may be, how deep, how wide: counted in the formatted sources."""
+"""How long a file or a function may be, how deep, how wide: counted in the formatted sources.
+
+The doors, eight lines each, are in test_layers.py.
+"""
 
 import ast
 from pathlib import Path
@@ -8,10 +11,9 @@ import pytest
 import minippo
 
 ROOT = Path(minippo.__file__).parent
-LINES_OF_A_FILE, LINES_OF_A_FUNCTION, LINES_OF_A_DOOR, COLUMNS = 350, 45, 8, 100
+LINES_OF_A_FILE, LINES_OF_A_FUNCTION, COLUMNS = 350, 45, 100
 NESTING, PARAMETERS, PARAMETERS_OF_THE_DERIVATION = 3, 8, 6
 DERIVATION = "logprobs kl policy_gradient reward_to_go baseline gae trpo ppo shaped_reward".split()
-DOORS = "train_toy measure export diagnostics profile_update exact.__main__".split()
 BLOCKS = (ast.If, ast.For, ast.While, ast.With, ast.Try)
 
 
@@ -95,13 +97,8 @@ def test_no_function_is_too_long_or_too_deep_or_has_too_many_parameters(name):
     } == {}
 
 
-@pytest.mark.parametrize("name", DOORS)
-def test_a_door_holds_nothing_but_the_way_in(name):
-    assert len(SOURCES[name].splitlines()) <= LINES_OF_A_DOOR
-
-
-def test_the_modules_that_have_limits_of_their_own_are_there():
-    assert {*DERIVATION, *DOORS} <= SOURCES.keys()
+def test_the_modules_with_a_limit_of_their_own_are_there():
+    assert {*DERIVATION} <= SOURCES.keys()
 
 
 # -- the counters

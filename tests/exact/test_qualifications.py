@@ -12,8 +12,9 @@ from minippo.exact import ladder, oracle, qualifications
 from minippo.exact.conditions import CONDITIONS
 from minippo.exact.estimators import bias_and_variance
 from minippo.exact.qualifications import as_text
-from minippo.exact.world import GPTPolicy, TabularPolicy, World
+from minippo.exact.world import TabularPolicy, World
 from minippo.kl import exact_kl
+from tests.exact.test_surrogates import gpt_in_the_world_of
 from tests.helpers import assert_close
 
 NOTHING = 1e-10
@@ -209,12 +210,6 @@ def test_before_the_first_step_every_ratio_is_1_and_the_first_step_is_not_clippe
 # TRPO
 
 
-def gpt_in_the_world_of(seed):
-    generator = torch.Generator().manual_seed(seed)
-    world = World(ladder.reward_functions(seed)["outcome-only"], response_length=4)
-    return world, GPTPolicy(world, generator=generator, n_embd=4), generator
-
-
 def test_trpo_with_exact_quantities_keeps_the_kl_and_can_lower_the_objective_by_large_steps_only():
     found = qualifications.trpo_can_lower_the_objective(deltas=(1e-3, 1.0), seeds=(0, 10, 12))
     assert list(found) == ["delta 0.001", "delta 1"]
@@ -264,6 +259,7 @@ def test_what_is_counted_and_against_which_kl(monkeypatch, share, lower):
     assert_close(0.5 * kls[0], (visits @ per_state / visits.sum()).item())
 
 
+<<<<<<< HEAD
 def test_the_exact_surrogate_has_the_gradient_of_the_objective():
     world, policy, _ = gpt_in_the_world_of(0)
     old_logits = policy().detach()
@@ -325,6 +321,8 @@ def test_exact_advantages_have_mean_0_in_every_state():
     assert advantages.abs().max() > 0.1
 
 
+=======
+>>>>>>> 5f4ca0e (Tests of the surrogates have a file of their own)
 # the KL in the reward
 
 
