@@ -7,6 +7,7 @@
                      of advantage estimates
     ladder           the stages of the derivation as estimators, in one table: python -m
                      minippo.exact
+    surrogates       the data of one step of stages 5 and 6, exact or sampled
     training         gradient ascent without sampling noise: where does a choice of reward lead?
     qualifications   what the textbooks say and what the sums say: python -m
                      minippo.exact.qualifications
