@@ -441,10 +441,9 @@ for name, row in counts.items():
 # exact advantages and, in the place of the bound, a penalty on the largest KL of any state, with
 # a constant that nobody uses.
 #
-# The counts themselves depend on rounding. Conjugate gradient enlarges differences in the last
-# digits, and the line search answers yes or no. On another machine, or with another version of
-# torch, a problem may fall on the other side; that $J$ falls in some of them does not depend on
-# it.
+# For these counts $F x = g$ is solved to the last digits. With the usual ten products they would
+# depend on rounding: conjugate gradient enlarges differences in the last digits, and the line
+# search answers yes or no, so on another machine a problem may fall on the other side.
 #
 # ## What would break this
 #
