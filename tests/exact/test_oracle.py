@@ -2,7 +2,7 @@
 form of the best policy.
 
 The oracle walks the tree of states; the sums below know only responses and their probabilities.
-test_exact_world.py lists the responses and checks the order of the states, on which everything here
+test_world.py lists the responses and checks the order of the states, on which everything here
 rests.
 """
 
