@@ -259,14 +259,14 @@ def line_search(
     loss_before, taken = loss(), 0.0
     try:
         for k in range(backtracks):
-            for parameter, old, piece in zip(parameters, before, pieces, strict=True):
+            for parameter, old, piece in zip(parameters, before, pieces):
                 parameter.copy_(old + 0.5**k * piece)
             if -torch.inf < loss() < loss_before and -torch.inf < kl() <= delta:
                 taken = 0.5**k
                 break
     finally:
         if taken == 0:
-            for parameter, old in zip(parameters, before, strict=True):
+            for parameter, old in zip(parameters, before):
                 parameter.copy_(old)
     return taken
 
