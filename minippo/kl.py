@@ -24,7 +24,7 @@ def kl_k1(*, logprobs: Tensor, ref_logprobs: Tensor) -> Tensor:
     Limits   unbiased; a single value can be negative. 0 when the two policies agree.
     Raises   ValueError: shapes differ, ref_logprobs requires grad.
     """
-    return _log_ratios(logprobs, ref_logprobs)
+    return _differences(logprobs, ref_logprobs)
 
 
 def kl_k2(*, logprobs: Tensor, ref_logprobs: Tensor) -> Tensor:
@@ -40,7 +40,7 @@ def kl_k2(*, logprobs: Tensor, ref_logprobs: Tensor) -> Tensor:
     Limits   biased, by a term of third order in d; never negative. 0 when the two policies agree.
     Raises   ValueError: shapes differ, ref_logprobs requires grad.
     """
-    return _log_ratios(logprobs, ref_logprobs) ** 2 / 2
+    return _differences(logprobs, ref_logprobs) ** 2 / 2
 
 
 def kl_k3(*, logprobs: Tensor, ref_logprobs: Tensor) -> Tensor:
@@ -56,7 +56,7 @@ def kl_k3(*, logprobs: Tensor, ref_logprobs: Tensor) -> Tensor:
              likes a token that the policy has almost given up. 0 when the two policies agree.
     Raises   ValueError: shapes differ, ref_logprobs requires grad.
     """
-    d = _log_ratios(logprobs, ref_logprobs)
+    d = _differences(logprobs, ref_logprobs)
     small = d.abs() < 0.5  # there exp(-d) - 1 + d would be the small difference of large numbers
     near, series = torch.where(small, d, 0.0), torch.ones_like(d)
     for n in reversed(range(3, 18)):  # 1 - d/3 (1 - d/4 (1 - d/5 ...))
@@ -85,7 +85,7 @@ def exact_kl(*, logits: Tensor, ref_logits: Tensor) -> Tensor:
     return (pi * d).sum(dim=-1)  # [B,T,V] -> [B,T]
 
 
-def _log_ratios(logprobs: Tensor, ref_logprobs: Tensor) -> Tensor:
+def _differences(logprobs: Tensor, ref_logprobs: Tensor) -> Tensor:
     check_shapes(logprobs=(logprobs, "..."), ref_logprobs=(ref_logprobs, "..."))
     check_data(ref_logprobs=ref_logprobs)
     return logprobs - ref_logprobs

@@ -961,8 +961,8 @@ SLIPS = [
     (
         "k3 of the other direction",
         kl,
-        "d = _log_ratios(logprobs, ref_logprobs)",
-        "d = -_log_ratios(logprobs, ref_logprobs)",
+        "d = _differences(logprobs, ref_logprobs)",
+        "d = -_differences(logprobs, ref_logprobs)",
         test_kl.test_k1_and_k3_are_unbiased_and_k2_is_not,
     ),
     (
