@@ -16,6 +16,8 @@ from torch import Tensor
 
 from minippo.errors import InputError
 
+MOST_SHOWN = 40  # characters of a text in a message
+
 
 class Tokenizer(Protocol):
     """What a task needs to know of its tokenizer; the three below have it."""
@@ -74,6 +76,7 @@ class ByteTokenizer:
     """The 256 bytes of UTF-8, and three more ids for PAD, BOS and EOS."""
 
     unit = "bytes"
+    notes: tuple[str, ...] = ()
 
     def __init__(self) -> None:
         self.pad_id, self.bos_id, self.eos_id = 256, 257, 258
@@ -105,11 +108,11 @@ class HFTokenizer:
     here needs.
 
     `text` is the file; `vocab_size` is the number of rows of the model, which may have some to
-    spare.
+    spare. `notes` are lines for the screen.
     """
 
-    PAD = "<pad>"
     unit = "tokens"
+    notes: tuple[str, ...] = ()
 
     def __init__(
         self, text: str, *, bos_id: int, eos_id: int, pad_id: int, vocab_size: int
@@ -136,27 +139,20 @@ class HFTokenizer:
                 )
         if pad_id in (bos_id, eos_id):
             raise ValueError(f"pad_token_id: {pad_id} has another use already")
-
-    @classmethod
-    def from_file(
-        cls, text: str, *, bos_token_id: Any, eos_token_id: Any, pad_token_id: Any, rows: int
-    ) -> "HFTokenizer":
-        """The tokenizer of a model with so many rows in its embedding. PAD is added where there is
-        none of its own."""
-        library = read_library_tokenizer(text)
-        if pad_token_id in (None, bos_token_id, eos_token_id):
-            library.add_special_tokens([cls.PAD])
-            pad_token_id, text = library.token_to_id(cls.PAD), library.to_str()
-        return cls(
-            text,
-            bos_id=bos_token_id,
-            eos_id=eos_token_id,
-            pad_id=pad_token_id,
-            vocab_size=max(rows, library.get_vocab_size()),
-        )
+        self._special = {pad_id: "PAD", bos_id: "BOS", eos_id: "EOS"}
 
     def encode(self, text: str) -> list[int]:
-        return self._library.encode(text, add_special_tokens=False).ids
+        """The ids of a text. InputError where the text itself holds PAD, BOS or EOS, which would
+        cut it or go missing."""
+        found = self._library.encode(text, add_special_tokens=False)
+        if not self._special.keys().isdisjoint(found.ids):
+            place = next(k for k, i in enumerate(found.ids) if i in self._special)
+            piece = text[slice(*found.offsets[place])][:MOST_SHOWN]
+            raise InputError(
+                f"a text holds {piece!r}, which the tokenizer of the model reads as its "
+                f"{self._special[found.ids[place]]}; take it out"
+            )
+        return found.ids
 
     def encode_long(self, text: str) -> Sequence[int]:
         """The same ids in a sequence that takes four bytes for each: a corpus may be long."""

@@ -184,7 +184,8 @@ def take_in(source: str, run: str, stage: str) -> list[str]:
     )
     return [
         f"{path}: {source}, {sum(p.numel() for p in model.parameters())} parameters; "
-        f"minippo.interchange.load.load_gpt({str(run)!r}, {stage!r}) reads it"
+        f"minippo.interchange.load.load_gpt({str(run)!r}, {stage!r}) reads it",
+        *getattr(tokenizer, "notes", ()),
     ]
 
 

@@ -4,7 +4,6 @@ The files may be anybody's: nothing in them is executed, and what is not a GPT-2
 refused with a line that says why.
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,12 +13,16 @@ from torch import Tensor
 
 from minippo.errors import InputError
 from minippo.gpt import GPT, GPTConfig
-from minippo.interchange.hugging_face import ALIKE, OWN_TOKENIZER, SIZES, turned
-from minippo.runs.read import LARGEST_TOKENIZER, first_words, parse_object, reason
-from minippo.tokenizer import HFTokenizer, Tokenizer, tokenizer_from_dict
+from minippo.interchange.foreign_files import check_folder, load_weights, read_foreign_json
+from minippo.interchange.foreign_tokenizer import read_tokenizer
+from minippo.interchange.hugging_face import ALIKE, SIZES, turned
+from minippo.runs.read import first_words
+from minippo.tokenizer import Tokenizer
 
 # causal masks that older files carry along
 BUFFERS = (".attn.bias", ".attn.masked_bias")
+# other names of the function gelu_new
+SAME_ACTIVATION = ("gelu_pytorch_tanh", "gelu_python_tanh", "gelu_fast", "gelu_accurate")
 LANGUAGE_MODELS = ("GPT2LMHeadModel", "GPT2Model")
 
 
@@ -32,10 +35,11 @@ def read_gpt2(folder: str | Path) -> tuple[GPT, Tokenizer]:
     probability is at most 1 / vocabulary.
     """
     folder = Path(folder)
+    check_folder(folder)
     config = read_foreign_json(folder / "config.json")
     sizes = check_config(folder / "config.json", config)
     tensors = read_tensors(folder, sizes)
-    tokenizer = read_tokenizer(folder, config, sizes)
+    tokenizer = read_tokenizer(folder, config, rows=sizes["vocab_size"])
     sizes["vocab_size"] = tokenizer.vocab_size
     if tokenizer.vocab_size > len(tensors["wte.weight"]):  # by one, for PAD
         embedding = tensors["wte.weight"]
@@ -52,79 +56,56 @@ def read_gpt2(folder: str | Path) -> tuple[GPT, Tokenizer]:
     return model.eval(), tokenizer
 
 
-def read_foreign_json(path: Path) -> dict[str, Any]:
-    """One JSON object. A link is followed here: a download cache of Hugging Face is made of
-    them."""
-    try:
-        if not path.is_file():
-            raise InputError(f"{path}: there is no such file")
-        if path.stat().st_size > LARGEST_TOKENIZER:
-            raise InputError(
-                f"{path}: has more than the {LARGEST_TOKENIZER} bytes that are read of such a file"
-            )
-        return parse_object(path.read_bytes(), path)
-    except OSError as error:
-        raise InputError(f"{path}: {reason(error)}") from error
-
-
-def load_foreign_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file, of any type of number."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        return load_file(path)
-    except OSError as error:
-        raise InputError(f"{path}: {reason(error)}") from error
-    except (SafetensorError, ValueError, TypeError, RuntimeError) as error:
-        raise InputError(
-            f"{path}: not a file of tensors that can be read ({first_words(error)})"
-        ) from error
-
-
 def check_config(path: Path, config: Mapping[str, Any]) -> dict[str, int]:
     """The sizes of the model, as GPTConfig calls them. InputError names what a GPT of minippo
     cannot be."""
     if config.get("model_type") != "gpt2":
-        raise InputError(f"{path}: model_type: wanted 'gpt2', got {config.get('model_type')!r}")
-    for name in config.get("architectures") or ():
+        raise InputError(f"{path}: model_type: wanted 'gpt2', got {_shown(config, 'model_type')}")
+    architectures = config.get("architectures") or []
+    for name in architectures if isinstance(architectures, list) else [architectures]:
         if name not in LANGUAGE_MODELS:
-            raise InputError(f"{path}: architectures: wanted GPT2LMHeadModel, got {name}")
+            raise InputError(
+                f"{path}: architectures: wanted GPT2LMHeadModel, got {first_words(name)}"
+            )
     sizes: dict[str, Any] = {ours: config.get(theirs) for theirs, ours in SIZES.items()}
     for name, size in sizes.items():
         if type(size) is not int or size < 1:
-            raise InputError(f"{path}: {name}: wanted a whole number of at least 1, got {size!r}")
-    for name, wanted in ALIKE.items():
-        if config.get(name, wanted) != wanted:
             raise InputError(
-                f"{path}: {name}: a GPT of minippo has {wanted!r}, got {config[name]!r}"
+                f"{path}: {name}: wanted a whole number of at least 1, got "
+                f"{first_words(repr(size))}"
+            )
+    for name, wanted in ALIKE.items():
+        found = config.get(name, wanted)
+        if found != wanted and not (name == "activation_function" and found in SAME_ACTIVATION):
+            raise InputError(
+                f"{path}: {name}: a GPT of minippo has {wanted!r}, got {_shown(config, name)}"
             )
     if config.get("n_inner") not in (None, 4 * sizes["n_embd"]):
         raise InputError(
             f"{path}: n_inner: a GPT of minippo has 4 * n_embd, {4 * sizes['n_embd']}, "
-            f"got {config['n_inner']!r}"
+            f"got {_shown(config, 'n_inner')}"
         )
     return sizes
 
 
+def _shown(config, name):
+    return first_words(repr(config.get(name)))
+
+
 def read_tensors(folder: Path, sizes: Mapping[str, int]) -> dict[str, Tensor]:
     """The trunk's tensors under our names, in float32."""
-    path = folder / "model.safetensors"
-    if not path.exists():
-        raise InputError(f"{folder}: {_why_no_weights(folder)}")
-    tensors = {
-        name.removeprefix("transformer."): tensor
-        for name, tensor in load_foreign_tensors(path).items()
-    }
+    path, tensors = load_weights(folder)
     tensors = {name: tensor for name, tensor in tensors.items() if not name.endswith(BUFFERS)}
     output = tensors.pop("lm_head.weight", None)
     check_tensors(path, tensors, sizes)
-    if output is not None and not torch.equal(output, tensors["wte.weight"]):
+    tensors = {name: tensor.float() for name, tensor in tensors.items()}
+    check_finite(path, tensors)
+    if output is not None and not torch.equal(output.float(), tensors["wte.weight"]):
         raise InputError(
             f"{path}: lm_head.weight: differs from wte.weight; a GPT "
             "of minippo has a tied output layer"
         )
-    return {name: turned(name, tensor).float().contiguous() for name, tensor in tensors.items()}
+    return {name: turned(name, tensor).contiguous() for name, tensor in tensors.items()}
 
 
 def check_tensors(path: Path, tensors: Mapping[str, Tensor], sizes: Mapping[str, int]) -> None:
@@ -148,32 +129,11 @@ def check_tensors(path: Path, tensors: Mapping[str, Tensor], sizes: Mapping[str,
         raise InputError(f"{path}: holds whole numbers where weights should be")
 
 
-def _why_no_weights(folder):
-    if (folder / "model.safetensors.index.json").exists():
-        return "the weights are split over several files; save them as one model.safetensors"
-    if (folder / "pytorch_model.bin").exists():
-        return (
-            "pytorch_model.bin is a pickle, and nothing is unpickled here; save the weights as "
-            "model.safetensors"
-        )
-    return "there is no model.safetensors in it"
-
-
-def read_tokenizer(folder: Path, config: Mapping[str, Any], sizes: Mapping[str, int]) -> Tokenizer:
-    """The tokenizer of the folder: one of ours, or one that the package tokenizers carries out."""
-    path, settings = folder / "tokenizer.json", folder / "tokenizer_config.json"
-    own = read_foreign_json(settings).get(OWN_TOKENIZER) if settings.exists() else None
-    try:
-        if own is not None:
-            tokenizer = tokenizer_from_dict(own)
-        else:
-            ids = {
-                name: config.get(name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")
-            }
-            text = json.dumps(read_foreign_json(path), ensure_ascii=False)
-            tokenizer = HFTokenizer.from_file(text, rows=sizes["vocab_size"], **ids)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path if own is None else settings}: {error}") from error
-    if not 0 <= tokenizer.vocab_size - sizes["vocab_size"] <= (own is None):
-        raise InputError(f"{path}: has {tokenizer.vocab_size} ids, the model {sizes['vocab_size']}")
-    return tokenizer
+def check_finite(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Refuse NaN and infinite weights, which would be blamed on the training later."""
+    for name, tensor in tensors.items():
+        if not bool(tensor.isfinite().all()):
+            raise InputError(
+                f"{path}: {name}: holds NaN or infinite weights (in float32), so nothing can be "
+                "computed with this model; take a copy from before they came in"
+            )

@@ -202,16 +202,20 @@ def _sequence(name):
 
 
 def word_level(tokenizer: Tokenizer) -> dict[str, Any]:
-    """Words between white space. There is no unknown word: "<unk>" has no id, and such a text is
-    refused there as here."""
+    """Words between white space. A word without an id is refused there as here, and so are the
+    names of PAD, BOS and EOS in a text: they have to be in the vocabulary to have their ids, so in
+    a text they are replaced by such a word before it is read.
+    """
+    vocabulary = {tokenizer.token_text(i): i for i in range(tokenizer.vocab_size)}
+    unknown = "<unk>"
+    while unknown in vocabulary:
+        unknown += ">"
+    name_alone = r"(?<!\S)<(pad|bos|eos)>(?!\S)"
     return {
+        "normalizer": {"type": "Replace", "pattern": {"Regex": name_alone}, "content": unknown},
         "pre_tokenizer": {"type": "WhitespaceSplit"},
         "decoder": None,
-        "model": {
-            "type": "WordLevel",
-            "vocab": {tokenizer.token_text(i): i for i in range(tokenizer.vocab_size)},
-            "unk_token": "<unk>",
-        },
+        "model": {"type": "WordLevel", "vocab": vocabulary, "unk_token": unknown},
     }
 
 

@@ -142,11 +142,11 @@ def is_count(value: object) -> bool:
     return type(value) is int and value >= 1
 
 
-def is_deep(value: object) -> bool:
-    """Are there more than DEEPEST lists and objects in one another? Looked at level by level,
+def is_deep(value: object, deepest: int = DEEPEST) -> bool:
+    """Are there more than `deepest` lists and objects in one another? Looked at level by level,
     without recursion."""
     level = [value]
-    for _ in range(DEEPEST):
+    for _ in range(deepest):
         level = [
             child
             for item in level

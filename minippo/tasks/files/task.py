@@ -63,6 +63,7 @@ class Files(Task):
         self.prompt_length = 1 + prompt_length + len(self._line_break)
         self.document_length = self.prompt_length + completion_length
         self.notes = (
+            *self.tokenizer.notes,
             *data.notes,
             f"{len(heldout)} pairs are held out; without their prompts {len(training)} pairs and "
             f"{len(data.demonstrations)} demonstrations remain",
