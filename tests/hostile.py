@@ -6,6 +6,11 @@ import os
 import random
 import struct
 
+import pytest
+
+from minippo.errors import InputError
+from minippo.gpt import GPTConfig
+
 
 def numbers_of_a_state(update):
     """numbers.json of a training after this update."""
@@ -37,3 +42,20 @@ def reseal(path):
     (path / "sha256.json").write_text(
         json.dumps({name: hashlib.sha256((path / name).read_bytes()).hexdigest() for name in names})
     )
+
+
+SIZE = GPTConfig(vocab_size=5, context_length=4, n_layer=1, n_head=1, n_embd=2)
+
+
+POSIX = pytest.mark.skipif(
+    os.name != "posix", reason="pipes, links and limits of memory as POSIX has them"
+)
+
+
+def refusal(function, *arguments, names=""):
+    """The one line with which it is refused."""
+    with pytest.raises(InputError) as caught:
+        function(*arguments)
+    message = str(caught.value)
+    assert len(message.splitlines()) == 1 and len(message) < 800 and str(names) in message
+    return message

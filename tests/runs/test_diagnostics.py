@@ -1,6 +1,5 @@
 """Each diagnostic of the trainer: provoked by a planted cause, and silent where there is none."""
 
-import itertools
 import math
 import re
 from pathlib import Path
@@ -11,7 +10,6 @@ import torch
 from minippo import rollout
 from minippo.algorithms import DEFAULT, REGISTRY
 from minippo.algorithms import ppo as updates
-from minippo.commands.diagnostics import main as diagnose_runs
 from minippo.kl import exact_kl
 from minippo.rollout import continue_prompts, sample_responses
 from minippo.runs import diagnostics
@@ -268,20 +266,6 @@ def test_every_code_has_its_section_on_the_page_and_stands_in_order():
 def test_each_code_speaks_once_in_a_run():
     rows = healthy(score=lambda tokens, mask: torch.ones(len(tokens)), num_updates=3).train()
     assert [finding.update for finding in diagnose_all(rows)] == [1]
-
-
-def test_a_run_that_is_over_can_be_asked_again(tmp_path, capsys):
-    from minippo.commands.train import main
-
-    out = str(tmp_path / "run")
-    assert main([*TINY, "--out", out]) == 0
-    capsys.readouterr()
-    assert diagnose_runs([out]) == 0
-    assert capsys.readouterr().out.startswith(f"{out}: ")
-    assert diagnose_runs([str(tmp_path)]) == 2
-    assert capsys.readouterr().err.startswith("error: ") and not list(
-        itertools.islice(tmp_path.glob("*.tmp"), 1)
-    )
 
 
 # -- what a run says that ends with a fault

@@ -19,7 +19,7 @@ from minippo.commands.config import resolve
 from minippo.commands.flags import config_of_run
 from minippo.commands.train import main
 from minippo.errors import InputError
-from minippo.gpt import GPT, GPTConfig
+from minippo.gpt import GPT
 from minippo.interchange.load import (
     REPORT,
     load_critic,
@@ -29,7 +29,7 @@ from minippo.interchange.load import (
     load_tokenizer,
 )
 from minippo.reward_head import RewardModel
-from minippo.runs import checkpoints, read
+from minippo.runs import read
 from minippo.runs.folder import (
     OF_A_CHECKPOINT,
     OF_A_STATE,
@@ -42,113 +42,13 @@ from minippo.stages.training_state import check_numbers
 from minippo.tasks.files.lengths import check_lengths
 from minippo.tasks.files.read import read_folder
 from minippo.tokenizer import WordTokenizer
-from tests.hostile import entry, numbers_of_a_state, reseal, safetensors_file
+from tests.hostile import POSIX, SIZE, numbers_of_a_state, refusal, reseal, safetensors_file
+from tests.runs.test_read import ONE
 
-SIZE = GPTConfig(vocab_size=5, context_length=4, n_layer=1, n_head=1, n_embd=2)
-POSIX = pytest.mark.skipif(
-    os.name != "posix", reason="pipes, links and limits of memory as POSIX has them"
-)
 MIB = 2**20
 
 
-def refusal(function, *arguments, names=""):
-    """The one line with which it is refused."""
-    with pytest.raises(InputError) as caught:
-        function(*arguments)
-    message = str(caught.value)
-    assert len(message.splitlines()) == 1 and len(message) < 800 and str(names) in message
-    return message
-
-
-@pytest.fixture
-def run(tmp_path):
-    """A run with a model of every kind, a tokenizer, and the state after its second update."""
-    folder, info = (
-        RunFolder(tmp_path),
-        {"seconds": {"sft": 1.0}, "report": dict.fromkeys(REPORT, 0.5)},
-    )
-    gpt = GPT(SIZE)
-    tokenizer = WordTokenizer(["a", "b"]).to_dict()
-    for stage, model in (("sft", gpt), ("reward_model", RewardModel(gpt))):
-        folder.save_checkpoint(
-            stage, model, model_config=vars(SIZE), tokenizer=tokenizer, info=info
-        )
-    for update in (1, 2):
-        folder.append_metrics({"update": update, "objective/scores": 0.5, "objective/kl": 0.1})
-    folder.save_state(2, {"x": torch.zeros(2)}, numbers_of_a_state(2))
-    folder.save_config(resolve({"task": "capitals"}).to_dict() | {"versions": {"format": 1}})
-    return folder
-
-
 # -- JSON
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"",
-        b"{",
-        b"[]",
-        b"3",
-        b"null",
-        b'"a"',
-        b"\xff",
-        b'{"a": NaN}',
-        b'{"a": -Infinity}',
-        b'{"a": 1e999}',
-        b"[" * 100_000,
-        b'{"a":' * 100_000,
-        b'{"a": ' + b"[" * 30 + b"]" * 30 + b"}",
-        b'{"a": ' + b"9" * 5000 + b"}",
-        b"{} {}",
-        b"\xef\xbb\xbf{}",
-        b" " * (read.LARGEST_JSON + 1),
-    ],
-)
-def test_json_that_is_refused(content, run):
-    for name, reader in (
-        ("config.json", run.read_config),
-        ("config.json", lambda: config_of_run(run.path, {})),
-        ("checkpoints/sft/config.json", lambda: load_gpt(run.path, "sft")),
-        ("checkpoints/sft/sha256.json", lambda: run.whole_checkpoint("sft")),
-    ):
-        (run.path / name).write_bytes(content)
-        refusal(reader, names=run.path / name)
-
-
-def test_what_json_may_hold(run):
-    (run.path / "x.json").write_text(
-        '{"a": 1, "a": -2.5, "é\\ud800": [[{}], null, true, 1e300], "n": 18446744073709551615}'
-    )
-    assert read.read_json(run.path / "x.json") == {
-        "a": -2.5,
-        "é\ud800": [[{}], None, True, 1e300],
-        "n": 2**64 - 1,
-    }
-    (run.path / "x.json").write_text('{"a": 0}' + " " * (read.LARGEST_JSON - 8))
-    assert read.read_json(run.path / "x.json") == {"a": 0}
-
-
-@pytest.mark.parametrize(
-    "line, what",
-    [
-        (b"[1]", "wanted an object"),
-        (b"{}", "field update"),
-        (b'{"update": 0}', "field update"),
-        (b'{"update": true}', "field update"),
-        (b'{"update": 3.0}', "field update"),
-        (b'{"update": 3, "x": [1]}', "field x"),
-        (b'{"update": 3, "x": false}', "field x"),
-        (b'{"update": NaN}', "not JSON"),
-        (b"[" * 50_000, "nested"),
-        (b" " * 70_000, "has more than"),
-        (b"\xff", "not JSON"),
-    ],
-)
-def test_rows_of_metrics_that_are_refused(line, what, run):
-    path = run.path / "metrics.jsonl"
-    path.write_bytes(path.read_bytes() + b"\n" + line)  # a blank line is no harm
-    assert what in refusal(RunFolder, run.path, names=f"{path}, line 4")
 
 
 @pytest.mark.parametrize(
@@ -214,80 +114,6 @@ def test_tokenizers_that_are_refused(tokenizer, run):
     path = run.path / "checkpoints/sft/tokenizer.json"
     path.write_text(json.dumps(tokenizer))
     refusal(load_tokenizer, run.path, "sft", names=path)
-
-
-# -- safetensors
-
-
-ONE = {"a": entry()}
-BODY = b"\0" * 8
-HEADS = (
-    {  # what is wrong: (head, body, length)
-        "no head": (b"", b"", 8),
-        "shorter than it says": (ONE, b"", 400),
-        "a length beyond all": (ONE, BODY, 2**63),
-        "a long head": (
-            b'{"a": ' + json.dumps(entry()).encode() + b"}" + b" " * read.LARGEST_HEADER,
-            BODY,
-            None,
-        ),
-        "overlapping": ({"a": entry(), "b": entry()}, BODY, None),
-        "a hole": ({"a": entry(), "b": entry(place=(16, 24))}, BODY * 3, None),
-        "bytes left over": (ONE, BODY * 2, None),
-        "bytes missing": (ONE, BODY[:4], None),
-        "another size": ({"a": entry((3,))}, BODY, None),
-        "backwards": ({"a": entry(place=(8, 0))}, BODY, None),
-        "negative": ({"a": entry((-2, -1))}, BODY, None),
-        "a product beyond all": ({"a": entry((2**62, 4, 2))}, BODY, None),
-        "a product that comes round to 0": ({"a": entry((2**63, 2), (0, 0))}, b"", None),
-        "nothing, enormously": ({"a": entry((0, 2**63), (0, 0))}, b"", None),
-        "no such kind": ({"a": entry(kind="X")}, BODY, None),
-        "a kind that is not ours": ({"a": entry((1,), kind="C64")}, BODY, None),
-        "not an object": (b"[1]", b"", None),
-        "deep": (b'{"a":' * 10_000, b"", None),
-        "not UTF-8": (b'{"\xff": 1}', b"", None),
-    }
-    | {
-        f"same_as {text[:20]}": (ONE | {"__metadata__": {"same_as": text}}, BODY, None)
-        for text in (
-            "[1]",
-            "3",
-            '{"b": "c"}',
-            '{"b": ["a"]}',
-            '{"b": 1}',
-            '{"a": "a"}',
-            '{"b": "a", "c": "b"}',
-            "[" * 9000,
-            "9" * 5000,
-            "{",
-        )
-    }
-)
-
-
-@pytest.mark.parametrize("wrong", HEADS)
-def test_heads_that_are_refused(wrong, tmp_path):
-    path = tmp_path / "model.safetensors"
-    path.write_bytes(safetensors_file(*HEADS[wrong]))
-    refusal(load_tensors, path, names=path)
-
-
-def test_heads_that_are_read(tmp_path):
-    path = tmp_path / "model.safetensors"
-    path.write_bytes(safetensors_file(ONE | {"__metadata__": {"same_as": '{"b": "a"}'}}, BODY))
-    assert {name: tensor.tolist() for name, tensor in load_tensors(path).items()} == {
-        "a": [0, 0],
-        "b": [0, 0],
-    }
-    assert read.declared_tensors(path) == {"a": ((2,), "F32")}
-    names = [
-        f"optimizer {half}.{i}.{name}"
-        for half in range(2)
-        for i in range(1204)
-        for name in ("exp_avg", "exp_avg_sq", "step", "weight")
-    ]
-    path.write_bytes(tensors_to_bytes({name: torch.zeros(1) for name in names}))
-    assert len(load_tensors(path)) == len(names)  # a state of a hundred layers
 
 
 # -- sizes that a config claims
@@ -400,88 +226,6 @@ def test_a_checkpoint_behind_a_link_is_refused(name, run, tmp_path_factory):
             RunFolder.create(run.path, default_name="x", resume=True)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "",
-        ".",
-        "..",
-        "../model.safetensors",
-        "/etc/hostname",
-        "a/b",
-        "a\\b",
-        "a\0b",
-        "a" * 5000,
-        "\ud800",
-        "no",
-    ],
-)
-def test_a_seal_names_files_of_its_folder(name, run):
-    path = run.path / "checkpoints/sft"
-    reseal(path)
-    run.whole_checkpoint("sft")
-    seal = json.loads((path / "sha256.json").read_bytes())
-    (path / "sha256.json").write_text(json.dumps(seal | {name: "0"}))
-    refusal(run.whole_checkpoint, "sft")
-    (path / "sha256.json").write_text(json.dumps(dict(list(seal.items())[1:])))
-    refusal(run.whole_checkpoint, "sft", names="does not seal")
-
-
-@POSIX
-def test_what_is_cleared_away_lies_in_the_folder(run, tmp_path_factory):
-    outside = tmp_path_factory.mktemp("outside")
-    (outside / "thesis.txt").write_text("all of it")
-    (outside / ".a.tmp").write_text("not ours")
-    for link in (".x.tmp", "figures", "checkpoints/.y.tmp", "checkpoints/update-0000001"):
-        (run.path / link).symlink_to(outside)
-    (run.path / ".z.tmp/deep/er").mkdir(parents=True)
-    (run.path / ".z.tmp/out").symlink_to(outside)
-    for update in (3, 4):
-        run.save_state(update, {"x": torch.zeros(1)}, {})
-    run.remove_leftovers()
-    assert {path.name: path.read_text() for path in outside.iterdir()} == {
-        "thesis.txt": "all of it",
-        ".a.tmp": "not ours",
-    }
-    assert sorted(os.listdir(run.path)) == [
-        "checkpoints",
-        "config.json",
-        "figures",
-        "metrics.jsonl",
-    ]
-    assert sorted(os.listdir(run.path / "checkpoints")) == [
-        "reward_model",
-        "sft",
-        "update-0000003",
-        "update-0000004",
-    ]
-    checkpoints.remove(run.path / "figures")
-    assert (outside / "thesis.txt").exists() and not os.path.lexists(run.path / "figures")
-
-
-@POSIX
-def test_a_link_in_the_place_of_a_checkpoint_is_replaced_and_not_followed(run, tmp_path_factory):
-    outside = tmp_path_factory.mktemp("outside")
-    (outside / "thesis.txt").write_text("all of it")
-    (run.path / "checkpoints/policy").symlink_to(outside)
-    run.save_checkpoint(
-        "policy",
-        GPT(SIZE),
-        model_config=vars(SIZE),
-        tokenizer={"kind": "byte"},
-        info={"seconds": {}},
-    )
-    assert (
-        os.listdir(outside) == ["thesis.txt"] and not (run.path / "checkpoints/policy").is_symlink()
-    )
-    assert run.whole_checkpoint("policy") and sorted(os.listdir(run.path / "checkpoints")) == [
-        "policy",
-        "reward_model",
-        "sft",
-        "update-0000002",
-    ]
-
-
 @POSIX
 def test_folders_a_thousand_deep_are_no_traceback(tmp_path):
     (tmp_path / ".x.tmp").mkdir()
@@ -564,8 +308,8 @@ def measure_hungry(folder):
     not os.path.exists("/proc/self/clear_refs"), reason="Linux counts anew when asked"
 )
 def test_the_memory_of_a_refusal_is_bounded(run):
-    environment = os.environ | {"PYTHONPATH": str(Path(minippo.__file__).parent.parent)}
     code = f"from tests.runs.test_hostile import measure_hungry; measure_hungry({str(run.path)!r})"
+    environment = os.environ | {"PYTHONPATH": str(Path(minippo.__file__).parent.parent)}
     done = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120
     )

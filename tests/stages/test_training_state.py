@@ -8,8 +8,7 @@ from minippo.gpt import GPT
 from minippo.reward_head import RewardModel
 from minippo.stages.optimise import named_weights
 from minippo.stages.training_state import check_numbers, restore_training, training_tensors
-from tests.hostile import numbers_of_a_state
-from tests.runs.test_hostile import SIZE, refusal
+from tests.hostile import SIZE, numbers_of_a_state, refusal
 
 
 def test_the_numbers_of_a_state_are_those_that_it_needs():
