@@ -1,0 +1,51 @@
+"""The registry: who is in it, who reads which setting, and that everybody learns."""
+
+import dataclasses
+
+import pytest
+
+from minippo.algorithms import DEFAULT, REGISTRY, readers_of
+from minippo.algorithms.base import PPOConfig
+from tests.worlds import BOS, Probe, good_token, ragged
+
+
+def test_each_record_stands_under_its_name_and_the_default_is_one_of_them():
+    assert all(record.name == name for name, record in REGISTRY.items())
+    assert DEFAULT in REGISTRY
+    assert len({record.summary for record in REGISTRY.values()}) == len(REGISTRY)
+
+
+def test_what_a_record_names_are_settings_of_the_training():
+    known = {item.name for item in dataclasses.fields(PPOConfig)}
+    for record in REGISTRY.values():
+        assert {*record.settings, *record.fields, *record.numbers} <= known
+        PPOConfig(**record.settings)  # in their ranges
+
+
+def test_readers_of_a_setting_are_those_whose_record_names_it():
+    assert set(readers_of("max_kl")) == {"trpo"}
+    assert set(readers_of("kl_old_target")) == {"ppo_adaptive_kl"}
+    assert "pg" not in readers_of("lam") and {"gae", "ppo", "trpo"} <= set(readers_of("lam"))
+    assert readers_of("gamma") == ()  # all of them do
+
+
+@pytest.mark.parametrize("algorithm", REGISTRY)
+def test_what_is_made_for_a_record_is_what_it_says(algorithm):
+    """A checkpoint keeps the numbers that the record names, and no others."""
+    record, world = REGISTRY[algorithm], ragged()
+    update = record.update(world.models(algorithm), world.config, world.generator)
+    assert set(update.numbers) == set(record.numbers)
+    assert update.optimizers and callable(update.look_back)
+
+
+# One step of the policy gradient per rollout: they need more rollouts than the others.
+OF_THE_BANDIT = dict.fromkeys(("pg", "rtg", "baseline", "gae"), {"num_updates": 150})
+OF_THE_BANDIT["trpo"] = {"num_updates": 60, "max_kl": 0.1, "damping": 1e-3}
+
+
+@pytest.mark.parametrize("algorithm", REGISTRY)
+def test_one_token_is_good_and_every_algorithm_learns_it(algorithm):
+    world = Probe(good_token, **OF_THE_BANDIT.get(algorithm, {}))
+    world.train(algorithm)
+    policy, reference = world.probabilities([BOS])
+    assert reference[4] < 0.5 and policy[4] > 0.95
