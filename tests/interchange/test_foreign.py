@@ -1,4 +1,4 @@
-"""A GPT-2 from elsewhere: the same bits as were written, other names for the same, weights that are no
+"""A GPT-2 from elsewhere: the bits that were written, other names for the same, weights that are no
 numbers, several files, and one line for what does not fit."""
 
 import json
