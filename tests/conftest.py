@@ -4,13 +4,18 @@ Hypothesis draws the same examples in every run, so that a red test is red again
 """
 
 import json
+import os
 import warnings
 
 import pytest
+import torch
 from hypothesis import settings
 
 from minippo.commands.export import main
 from tests.tiny_runs import LANGUAGE_MODELS, TOKENIZERS, make_run, nothing_drawn
+
+os.environ["OMP_NUM_THREADS"] = "1"  # for the processes that tests start
+torch.set_num_threads(1)  # a worker has one core
 
 settings.register_profile(
     "minippo", derandomize=True, deadline=None, max_examples=50, database=None

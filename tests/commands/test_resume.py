@@ -228,12 +228,14 @@ def killed_inside_a_write(number, undisturbed, out):
     assert content(out) == content(undisturbed), number
 
 
-@pytest.mark.parametrize("number", [4, 22, 37])
+@pytest.mark.parametrize(
+    "number", [22, *(pytest.param(number, marks=pytest.mark.slow) for number in (4, 37))]
+)
 def test_killed_inside_the_writing_of_a_checkpoint(number, undisturbed, tmp_path):
     killed_inside_a_write(number, undisturbed, tmp_path / "run")
 
 
-@pytest.mark.slow
+@pytest.mark.by_hand
 def test_killed_inside_every_write(undisturbed, tmp_path, monkeypatch):
     writes = number_of_writes(monkeypatch, tmp_path)
     for number in range(2, writes + 1):
@@ -241,9 +243,9 @@ def test_killed_inside_every_write(undisturbed, tmp_path, monkeypatch):
     print(f"{writes - 1} of {writes - 1} equal", flush=True)
 
 
-@pytest.mark.slow
+@pytest.mark.by_hand
 def test_the_preset_quick_killed_at_20_random_moments(tmp_path):
-    """python -m pytest -m slow tests/test_resume.py -s: the figure of docs/reliability.md."""
+    """python -m pytest -m by_hand tests/commands/test_resume.py -n0 -s; see docs/reliability.md."""
     rng, arguments = random.Random(0), ["--preset", "quick", "--threads", "1"]
     whole = finish(*arguments, "--out", str(tmp_path / "whole"))
     for number in range(20):

@@ -46,7 +46,9 @@ def codes(rows, algorithm=DEFAULT, steps=8):
     return [finding.code for finding in diagnose_all(rows, silent)]
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize(
+    "seed", [0, 1, 2, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(3, 10))]
+)
 def test_all_are_silent_on_ten_healthy_seeds(seed):
     assert codes(healthy(seed).train()) == []
 
@@ -241,7 +243,8 @@ def test_p003_needs_three_standard_errors_twice_on_one_side(errors, fires):
 def test_the_standard_error_of_k1_is_that_of_the_samples():
     """k1 minus the exact KL, over its standard error, is a standard normal number: its mean square
     over many rollouts is 1."""
-    rows = healthy(num_updates=100, learning_rate=3e-4, batch_size=32).train()[20:]
+    one_step = dict(num_ppo_epochs=1, num_mini_batches=1)
+    rows = healthy(num_updates=100, learning_rate=1e-3, batch_size=32, **one_step).train()[20:]
     assert min(row["objective/kl"] for row in rows) > 0
     z = [
         (row["objective/kl"] - row["objective/kl_policy_to_ref_exact"]) / row["objective/kl_se"]

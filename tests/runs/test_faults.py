@@ -104,10 +104,10 @@ def test_a_write_that_fails_costs_nothing_but_time(
     assert content(out) == content(undisturbed)
 
 
-@pytest.mark.slow
+@pytest.mark.by_hand
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_write(kind, undisturbed, tmp_path, monkeypatch, capsys):
-    """python -m pytest -m slow tests/test_faults.py"""
+    """python -m pytest -m by_hand tests/runs/test_faults.py"""
     for number in range(1, WRITES + 1 + 8 * (kind == "rename")):
         test_a_write_that_fails_costs_nothing_but_time(
             number, kind, undisturbed, tmp_path / f"{number}", monkeypatch, capsys
