@@ -38,12 +38,13 @@ def test_with_one_step_per_rollout_clipped_and_unclipped_are_the_same():
     assert torch.equal(*(weights_of(world.policy) for world in worlds))
 
 
-def test_a_high_price_on_the_kl_keeps_the_policy_nearer():
+@pytest.mark.parametrize("seed", range(4))
+def test_a_high_price_on_the_kl_keeps_the_policy_nearer(seed):
     far, near = (
-        ragged(kl_old_coef=price, num_updates=1).train("ppo_kl")[0]["policy/kl_old_to_policy"]
+        ragged(kl_old_coef=price, num_updates=1, seed=seed).train("ppo_kl")[0]
         for price in (1e-6, 3.0)
     )
-    assert near < 0.5 * far
+    assert near["policy/kl_old_to_policy"] < 0.8 * far["policy/kl_old_to_policy"]
 
 
 def test_the_adaptive_price_follows_its_rule_and_the_fixed_one_stays():
