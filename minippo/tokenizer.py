@@ -149,7 +149,7 @@ class HFTokenizer:
             place = next(k for k, i in enumerate(found.ids) if i in self._special)
             piece = text[slice(*found.offsets[place])][:MOST_SHOWN]
             raise InputError(
-                f"a text holds {piece!r}, which the tokenizer of the model reads as its "
+                f"the text holds {piece!r}, which the tokenizer of the model reads as its "
                 f"{self._special[found.ids[place]]}; take it out"
             )
         return found.ids

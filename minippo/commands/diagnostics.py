@@ -13,6 +13,7 @@ from minippo.commands.wrapper import Parser, command
 from minippo.errors import InputError
 from minippo.runs.diagnostics import Finding, diagnose_all, never_asked
 from minippo.runs.folder import RunFolder
+from minippo.runs.text import counted
 
 
 def findings(folder: str) -> tuple[int, list[Finding]]:
@@ -38,6 +39,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("runs", nargs="+", metavar="RUN", help="the folder of a run")
     for folder in parser.parse_args(arguments).runs:
         updates, found = findings(folder)
-        for line in found or [f"nothing found in {updates} updates"]:
+        for line in found or [f"nothing found in {counted(updates, 'update')}"]:
             print(f"{folder}: {line}")
     return 0

@@ -37,7 +37,7 @@ from minippo.runs.checkpoints import check_seal
 from minippo.runs.files import temporary_beside, write_bytes_whole, write_json
 from minippo.runs.folder import RunFolder
 from minippo.runs.read import reason
-from minippo.runs.screen import printable
+from minippo.runs.text import counted, printable
 from minippo.tasks import Files
 from minippo.tokenizer import Tokenizer
 
@@ -148,7 +148,7 @@ def new_folder(path: Path) -> Iterator[Path]:
 def report(model: nn.Module, tokenizer: Tokenizer, run: str, stage: str, target: str) -> list[str]:
     """What was written, and what its user has to know."""
     lines = [
-        f"{target}: {stage} of {run}, {sum(p.numel() for p in model.parameters())} parameters; in "
+        f"{target}: {stage} of {run}, {size_of(model)}; in "
         "transformers: "
         f"{CLASSES.get(stage, 'AutoModelForCausalLM')}.from_pretrained, "
         "AutoTokenizer.from_pretrained"
@@ -163,6 +163,11 @@ def report(model: nn.Module, tokenizer: Tokenizer, run: str, stage: str, target:
             f"score = logit + {score_offset(model):.6g} (minippo_score_offset in config.json)"
         )
     return lines
+
+
+def size_of(model: nn.Module) -> str:
+    """'150000 parameters'."""
+    return counted(sum(p.numel() for p in model.parameters()), "parameter")
 
 
 def _reads_files(run: str) -> bool:
@@ -183,7 +188,7 @@ def take_in(source: str, run: str, stage: str) -> list[str]:
         stage, model, model_config=asdict(model.config), tokenizer=tokenizer.to_dict()
     )
     return [
-        f"{path}: {source}, {sum(p.numel() for p in model.parameters())} parameters; "
+        f"{path}: {source}, {size_of(model)}; "
         f"minippo.interchange.load.load_gpt({str(run)!r}, {stage!r}) reads it",
         *getattr(tokenizer, "notes", ()),
     ]

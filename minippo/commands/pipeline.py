@@ -11,6 +11,7 @@ the screen.
 """
 
 import copy
+import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
@@ -28,6 +29,7 @@ from minippo.reward_head import RewardModel
 from minippo.rollout import Models, Rollout
 from minippo.runs.stats import mean
 from minippo.runs.tensorboard import Events
+from minippo.runs.text import counted
 from minippo.stages.evaluate import answer
 from minippo.stages.policy import Row, Step, World, policy_updates
 from minippo.stages.preferences import Comparisons, recorded_comparisons, simulated_comparisons
@@ -79,7 +81,8 @@ def take_over(run: Run, folder: str) -> GPT:
     pretraining."""
     with run.stage("pretrain") as report:
         model = read_gpt2(folder)[0].to(run.device)
-        report.say(f"none: {sum(p.numel() for p in model.parameters())} parameters from {folder}")
+        size = counted(sum(p.numel() for p in model.parameters()), "parameter")
+        report.say(f"none: {size} from {folder}")
         report.keep("pretrain", model)
     return model
 
@@ -106,12 +109,13 @@ def collect_preferences(run: Run, sft: GPT) -> tuple[Comparisons, Comparisons]:
         else:
             training, heldout = simulate_annotator(run, sft)
         sizes = training.number_of_pairs(), heldout.number_of_pairs()
-        report.say(f"{sizes[0]} pairs, {sizes[1]} held out")
+        amount = f"{counted(sizes[0], 'pair')}, {sizes[1]} held out"
+        report.say(amount)
         if 0 in sizes:
             raise TrainingError(
-                f"preferences: {sizes[0]} pairs, {sizes[1]} held out; the fine-tuned model's "
-                "responses to a prompt are all of one worth; try more --preference_prompts, "
-                "--preference_heldout or --preference_samples"
+                f"preferences: {amount}; the fine-tuned model's responses to a prompt are all of "
+                "one worth; try more --preference_prompts, --preference_heldout or "
+                "--preference_samples"
             )
     return training, heldout
 
@@ -154,7 +158,7 @@ def make_reward_model(
             progress=run.bar("reward_model"),
         )
         found = heldout_report(reward_model, heldout)
-        demonstrations = run.task.demonstrations(CENTRING_DEMONSTRATIONS, rng=run.rng("centring"))
+        demonstrations = centring_demonstrations(run.task, run.rng("centring"))
         set_zero_and_unit(
             reward_model,
             [run.task.demonstration_example(*pair) for pair in demonstrations],
@@ -170,6 +174,12 @@ def make_reward_model(
             report.say(f"ceiling {found['annotator_ceiling']:.3f}, skill {found['skill']:.3f}")
         report.keep("reward_model", reward_model, report=found)
     return reward_model, found
+
+
+def centring_demonstrations(task: Task, rng: random.Random) -> list[tuple[str, str]]:
+    """The demonstrations whose mean score is the zero; each of them once where there are few."""
+    number = task.amounts.get("demonstration", CENTRING_DEMONSTRATIONS)
+    return task.demonstrations(min(number, CENTRING_DEMONSTRATIONS), rng=rng)
 
 
 def own_scores(run: Run, sft: GPT, reward_model: RewardModel, heldout: Comparisons) -> Tensor:

@@ -14,6 +14,7 @@ from minippo.reward_head import RewardModel
 from minippo.rollout import Responses, make_rollout, response_logits, response_logprobs
 from minippo.runs import figures
 from minippo.runs.stats import matmul_loop_seconds, mean, peak_memory_mib
+from minippo.runs.text import counted
 from minippo.stages.evaluate import Answers, answer, gold_report, win_rate
 from minippo.stages.optimum import (
     Draws,
@@ -260,7 +261,7 @@ def more_lines(summary: Summary) -> dict[str, str]:
             f"{mean(row['right_after'] for row in rows):.3f}"
         )
     lines["machine"] = (
-        f"{summary['device']}, {summary['threads']} threads; the run took "
+        f"{summary['device']}, {counted(summary['threads'], 'thread')}; the run took "
         f"{summary['seconds_in_matmul_loops']:.0f} times the loop of matrix products"
     )
     return lines

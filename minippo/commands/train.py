@@ -24,6 +24,7 @@ import torch
 
 from minippo.commands.config import Config
 from minippo.commands.flags import parse_arguments
+from minippo.commands.passes import passes
 from minippo.commands.pipeline import (
     collect_preferences,
     fine_tune,
@@ -86,7 +87,7 @@ def run_all(
     run = Run(config, task, device, folder, screen, resume)
     if not resume:
         folder.save_config(config.to_dict() | {"versions": versions(device, task)})
-    for note in task.notes:
+    for note in (*task.notes, *passes(config, task)):
         screen.note(note)
     try:
         summary, shown = train_and_evaluate(run)

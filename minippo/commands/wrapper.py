@@ -101,7 +101,7 @@ def is_out_of_memory(error: RuntimeError) -> bool:
 
 def _tell(line: str, status: int) -> int:
     """Write one line to stderr, if there is one; returns the status."""
-    from minippo.runs.screen import printable
+    from minippo.runs.text import printable
 
     if sys.stderr is not None:
         with suppress(OSError, ValueError):

@@ -17,6 +17,7 @@ from minippo.interchange.foreign_files import check_folder, load_weights, read_f
 from minippo.interchange.foreign_tokenizer import read_tokenizer
 from minippo.interchange.hugging_face import ALIKE, SIZES, turned
 from minippo.runs.read import first_words
+from minippo.runs.text import counted
 from minippo.tokenizer import Tokenizer
 
 # causal masks that older files carry along
@@ -123,7 +124,8 @@ def check_tensors(path: Path, tensors: Mapping[str, Tensor], sizes: Mapping[str,
     layers = {name.split(".")[1] for name in tensors if name.startswith("h.")}
     if layers != {str(layer) for layer in range(min(sizes["n_layer"], 1 + len(layers)))}:
         raise InputError(
-            f"{path}: wanted the {sizes['n_layer']} layers of config.json, got {len(layers)}"
+            f"{path}: wanted the {counted(sizes['n_layer'], 'layer')} of config.json, got "
+            f"{len(layers)}"
         )
     if not all(tensor.is_floating_point() for tensor in tensors.values()):
         raise InputError(f"{path}: holds whole numbers where weights should be")

@@ -17,6 +17,7 @@ from minippo.errors import InputError
 from minippo.interchange.foreign_files import read_foreign_json
 from minippo.interchange.hugging_face import OWN_TOKENIZER
 from minippo.runs.read import first_words
+from minippo.runs.text import counted
 from minippo.tokenizer import HFTokenizer, Tokenizer, read_library_tokenizer, tokenizer_from_dict
 
 KINDS = ("bos", "eos", "pad")
@@ -36,7 +37,7 @@ def read_tokenizer(folder: Path, config: Mapping[str, Any], rows: int) -> Tokeni
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path if own is None else settings}: {first_words(error)}") from error
     if not 0 <= tokenizer.vocab_size - rows <= (own is None):  # one more, for PAD
-        raise InputError(f"{path}: has {tokenizer.vocab_size} ids, the model {rows}")
+        raise InputError(f"{path}: has {counted(tokenizer.vocab_size, 'id')}, the model {rows}")
     return tokenizer
 
 

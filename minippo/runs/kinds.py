@@ -2,11 +2,9 @@
 
 import re
 
+POINTER = "is a git-lfs pointer and not the file itself; fetch it with: git lfs pull"
 KINDS = (  # how a file begins, what it is
-    (
-        rb"version https://git-lfs\.github\.com/spec/",
-        "is a git-lfs pointer and not the file itself; fetch it with: git lfs pull",
-    ),
+    (rb"version https://git-lfs\.github\.com/spec/", POINTER),
     (rb"\x1f\x8b", "is compressed with gzip; unpack it first, with gunzip"),
     (rb"BZh\d1AY&SY", "is compressed with bzip2; unpack it first, with bunzip2"),
     (rb"\xfd7zXZ\0", "is compressed with xz; unpack it first, with unxz"),

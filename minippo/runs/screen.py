@@ -8,10 +8,11 @@ colours, no escape codes, and whatever bytes a model writes are made harmless be
 import itertools
 import shutil
 import sys
-import textwrap
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TextIO
+
+from minippo.runs.text import counted, padded, printable, wrapped
 
 UPDATE_COLUMNS = (  # header, name in metrics.jsonl, width, decimals; 79 columns in all
     ("update", "update", 6, 0),
@@ -44,7 +45,8 @@ class Screen:
     def stage(self, name: str, text: str, seconds: float | None = None) -> None:
         """One line for a stage that is done: its name, its figure, how long it took."""
         took = "" if seconds is None else f"{seconds:8.1f} s"
-        self._line(f"{name:<14} {printable(text):<{max(0, self._width() - 26)}}{took}".rstrip())
+        shown = padded(printable(text), self._width() - 26)
+        self._line(f"{name:<14} {shown}{took}".rstrip())
 
     def note(self, text: str) -> None:
         """One line that is neither a stage nor an update: what was derived, what a diagnostic has
@@ -89,7 +91,7 @@ class Screen:
             self._line("-" * column + "-+-" + "-" * column)
             before, after = (self._wrap(_scored(row, when), column) for when in ("before", "after"))
             for left, right in itertools.zip_longest(before, after, fillvalue=""):
-                self._line(f"{left:<{column}} | {right}".rstrip())
+                self._line(f"{padded(left, column)} | {right}".rstrip())
 
     def table(
         self,
@@ -129,19 +131,11 @@ class Screen:
         return text.encode(encoding, errors="backslashreplace").decode(encoding)
 
     def _wrap(self, text, width):
-        return textwrap.wrap(self._encodable(printable(text)), width) or [""]
+        return wrapped(self._encodable(printable(text)), width)
 
     @staticmethod
     def _width():
         return min(160, max(40, shutil.get_terminal_size((100, 24)).columns))
-
-
-def printable(text: str) -> str:
-    r"""The text on one line; a character that could move the cursor or hide others becomes an
-    escape: \x1b."""
-    return "".join(
-        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text
-    )
 
 
 def _cell(value, width, decimals):
@@ -198,9 +192,11 @@ def _single_lines(summary):
     left out."""
     win, reward_model = summary["win_rate"], summary["reward_model"]
     if win["value"] is not None:
-        asked = f"{win['n']} prompts"
+        asked = counted(win["n"], "prompt")
         if win.get("different_prompts", win["n"]) != win["n"]:
-            asked = f"{win['n']} responses to {win['different_prompts']} prompts"
+            asked = (
+                f"{counted(win['n'], 'response')} to {counted(win['different_prompts'], 'prompt')}"
+            )
         yield (
             "win rate",
             (
@@ -214,7 +210,7 @@ def _single_lines(summary):
             "reward model",
             (
                 f"accuracy {_number(reward_model['heldout_accuracy'])} on "
-                f"{reward_model['heldout_pairs']} held-out pairs, annotator's ceiling "
+                f"{counted(reward_model['heldout_pairs'], 'held-out pair')}, annotator's ceiling "
                 f"{_number(reward_model['annotator_ceiling'])}, skill "
                 f"{_number(reward_model['skill'])}"
             ),
@@ -259,7 +255,7 @@ def _digest(summary):
 
 
 def _labelled(label, text):
-    return f"{printable(label):<22} {printable(text)}"
+    return f"{padded(printable(label), 22)} {printable(text)}"
 
 
 def _number(value, decimals=3):

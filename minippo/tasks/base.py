@@ -5,7 +5,7 @@ each with a flag: is this text to be learned, or only read? Pretraining and fine
 next-token loss over such documents.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from random import Random
 from typing import NamedTuple
 
@@ -42,6 +42,9 @@ class Task:
     gold_max: float | None = None  # the best possible mean gold score; None where there is no rule
     fingerprint: str | None = None  # of the files that it was made from; None where there are none
     notes: tuple[str, ...] = ()  # lines for the screen: what was derived, dropped or cut
+    # how much there is to train on, {"demonstration": 300, ...}; empty where the task makes as
+    # much as it is asked for
+    amounts: Mapping[str, int] = {}
 
     def pretraining_examples(self, n: int, *, step: int, rng: Random) -> list[Example]:
         """n documents for this step of the pretraining."""

@@ -316,7 +316,9 @@ def test_the_folder_of_texts(refusal, tmp_path):
     assert refusal("--task", "files").startswith("error: --data: ")
     for missing in ("nowhere", ""):
         line = refusal("--task", "files", "--data", missing)
-        assert line == f"error: --data {missing!r}: there is no such folder"
+        assert (
+            line == f"error: --data {missing!r}: there is no such folder, and nothing is downloaded"
+        )
     (tmp_path / "empty").mkdir()
     assert refusal("--task", "files", "--data", "empty").startswith(
         "error: --data 'empty': the folder is empty"

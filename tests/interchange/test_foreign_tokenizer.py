@@ -162,7 +162,7 @@ def test_a_text_that_holds_a_special_token_is_refused_by_its_name(made, descript
     tokenizer = made(description, bos_token_id=1, eos_token_id=2)
     assert tokenizer.decode(tokenizer.encode("say two")) == "say two"
     kind = "EOS" if "</s>" in text else "BOS"
-    with pytest.raises(InputError, match=f"a text holds '</?s>', which .* reads as its {kind}"):
+    with pytest.raises(InputError, match=f"the text holds '</?s>', which .* reads as its {kind}"):
         tokenizer.encode(text)
 
 
@@ -170,7 +170,7 @@ def test_an_unknown_word_that_becomes_eos_is_refused(made):
     description = words()
     description["model"]["unk_token"] = "</s>"
     tokenizer = made(description, bos_token_id=1, eos_token_id=2)
-    with pytest.raises(InputError, match="a text holds 'never', which .* reads as its EOS"):
+    with pytest.raises(InputError, match="the text holds 'never', which .* reads as its EOS"):
         tokenizer.encode("say never")
 
 

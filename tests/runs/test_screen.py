@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minippo.runs.screen import Screen, printable
+from minippo.runs.screen import Screen
+from minippo.runs.text import columns, is_harmless, printable
 
 SUMMARY = {
     "task": "tldr",
@@ -190,6 +191,13 @@ class TestSamples:
         left = " ".join(line.split(" | ")[0].strip() for line in lines[3:])
         assert left.split()[:60] == words and sum(line.count("x") for line in lines) == 300
 
+    @pytest.mark.parametrize("text", ["漢字" * 40, "e\u0301" * 90, "👨\u200d👩\u200d👧 한국 " * 20])
+    def test_the_two_columns_stay_apart_in_any_script(self, text):
+        sample = SAMPLE | {"before": text, "after": text}
+        lines = lines_of(lambda screen: screen.samples([sample]))[3:]
+        assert {columns(line.split(" | ")[0]) for line in lines} == {48}
+        assert max(map(columns, lines)) <= 100 and not any("\\u" in line for line in lines)
+
     @given(text=st.text())
     def test_nothing_a_model_writes_can_move_the_cursor(self, text):
         for line in lines_of(
@@ -197,7 +205,7 @@ class TestSamples:
                 [SAMPLE | {"prompt": text, "before": text, "after": text}]
             )
         ):
-            assert line.isprintable()
+            assert all(map(is_harmless, line)) and columns(line) <= 100
 
     def test_escapes_are_readable(self):
         assert printable("a\n\x1b[2J\x07\u202e\udc80é漢") == r"a\n\x1b[2J\x07\u202e\udc80" + "é漢"
@@ -241,6 +249,13 @@ class TestTable:
         summary["win_rate"]["different_prompts"] = 12
         text = "\n".join(lines_of(lambda screen: screen.table(summary)))
         assert "(512 responses to 12 prompts, judged by gold)" in text
+
+    def test_one_is_not_many(self):
+        summary = copy.deepcopy(SUMMARY)
+        summary["win_rate"] |= {"n": 1, "different_prompts": 1}
+        summary["reward_model"]["heldout_pairs"] = 1
+        text = "\n".join(lines_of(lambda screen: screen.table(summary)))
+        assert "(1 prompt, judged" in text and "on 1 held-out pair, annotator's" in text
 
     @pytest.mark.parametrize("size, doubt", [(49.9, True), (50.0, False), (None, True)])
     def test_an_estimate_that_rests_on_few_draws_says_so(self, size, doubt):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
-from minippo.runs.screen import printable
+from minippo.runs.text import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -6,9 +6,12 @@ Lengths are those of the tokenizer's tokens; `size` measures a text in them.
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from typing import NamedTuple
 
 from minippo.errors import InputError
+from minippo.runs.text import counted
+from minippo.tasks.files.messages import fault, shown
 from minippo.tasks.files.read import FIELDS, FolderData, Source, first_of_each, same_answer
 from minippo.tasks.files.split import keep
 
@@ -75,13 +78,21 @@ def find_long_texts(
     too_long = {}
     for name in ("preferences.jsonl", "demonstrations.jsonl", "prompts.jsonl"):
         sizes = (
-            LongText(source.line, field, size_of(text), rooms[field])
+            LongText(source.line, field, size_at(source, field, text, size_of), rooms[field])
             for source, texts in own_items(data, name)
             for field, text in zip(FIELDS[name], texts, strict=True)
         )
         if found := [text for text in sizes if text.size > text.room]:
             too_long[name] = found
     return too_long
+
+
+def size_at(source: Source, field: str, text: str, size_of: Callable[[str], int]) -> int:
+    """The size of a text. What its tokenizer refuses is said with the place of the text."""
+    try:
+        return size_of(text)
+    except InputError as error:
+        raise fault(source.file, source.line, field, str(error)) from error
 
 
 def own_items(data: FolderData, name: str) -> list[tuple[Source, tuple[str, ...]]]:
@@ -121,7 +132,8 @@ def describe_long_texts(
 
 def share(data: FolderData, name: str, texts: Sequence[LongText]) -> str:
     """'37 of 2682 texts'; every field of every line is a text."""
-    return f"{len(texts)} of {len(own_items(data, name)) * len(FIELDS[name])} texts"
+    number = len(own_items(data, name)) * len(FIELDS[name])
+    return f"{len(texts)} of {counted(number, 'text')}"
 
 
 def cut_texts(
@@ -142,16 +154,16 @@ def cut_texts(
     if equal == len(pairs):
         raise InputError(
             "preferences.jsonl: after --truncate chosen and rejected "
-            f"are equal in all {equal} pairs; "
+            f"are equal in {'the only pair' if equal == 1 else f'all {equal} pairs'}; "
             "raise --completion_length"
         )
     if equal:
         notes.append(
-            f"preferences.jsonl: {equal} of {len(pairs)} pairs dropped, "
+            f"preferences.jsonl: {equal} of {counted(len(pairs), 'pair')} dropped, "
             "their answers equal after the cut"
         )
     sources = data.sources | {"preferences": keep(data.sources["preferences"], different)}
-    prompts = [cut_front(prompt, rooms["prompt"], size) for prompt in data.prompts]
+    prompts = [cut(prompt, "prompt", rooms, size) for prompt in data.prompts]
     if data.sources["prompts"][0].file == "preferences.jsonl":  # derived, and so each one once
         prompts, sources["prompts"] = first_of_each(prompts, data.sources["prompts"], key=str.strip)
     return replace(
@@ -170,31 +182,43 @@ def cut_items(
     """Tuples of a prompt and one or two answers, each text cut to its room."""
     return [
         (
-            cut_front(prompt, rooms["prompt"], size),
-            *(cut_end(answer, rooms["completion"], size) for answer in answers),
+            cut(prompt, "prompt", rooms, size),
+            *(cut(answer, "completion", rooms, size) for answer in answers),
         )
         for prompt, *answers in items
     ]
 
 
+def cut(text: str, field: str, rooms: Mapping[str, int], size: Callable[[str], int]) -> str:
+    """A text cut to the room of its field. InputError where nothing of it fits."""
+    piece = (cut_front if field == "prompt" else cut_end)(text, rooms[field], size)
+    if not piece:
+        raise InputError(
+            f"{shown(text)}: not a single character of it fits into {rooms[field]} tokens; raise "
+            f"--{field}_length"
+        )
+    return piece
+
+
 def cut_end(text: str, room: int, size: Callable[[str], int] = size_in_bytes) -> str:
-    """The beginning of a text of at most the size `room`, up to a white space where there is
-    one."""
-    if size(text) <= room:
+    """The beginning of a text of at most the size `room`, up to a white space where there is one;
+    "" where nothing fits.
+
+    A piece is measured as it will be read: the tokens of a text are not those of its pieces, and a
+    shorter one can have more of them.
+    """
+    if size(text) <= room or size(text := text.strip()) <= room:
         return text
-    text = text.strip()
-    # characters that fit
-    end = bisect_right(range(1, len(text) + 1), room, key=lambda length: size(text[:length]))
-    if end == len(text):
-        return text
-    # text[end], the first character that is out, counts too: with a space there, nothing was cut in
-    # two.
-    end = next((i for i in range(end, 0, -1) if text[i].isspace() and size(text[:i]) <= room), end)
-    return text[:end].rstrip()
+    # about so many characters fit
+    most = bisect_right(range(1, len(text)), room, key=lambda length: size(text[:length]))
+    # text[most], the first character that is out, counts too: with a space there, nothing was cut
+    # in two.
+    ends = range(most, 0, -1)
+    pieces = (text[:end].rstrip() for end in chain(filter(lambda i: text[i].isspace(), ends), ends))
+    return next((piece for piece in pieces if size(piece) <= room), "")
 
 
 def cut_front(text: str, room: int, size: Callable[[str], int] = size_in_bytes) -> str:
-    """The end of a text of at most the size `room`, from a white space on where there is one."""
-    if size(text) <= room:
-        return text
-    return cut_end(text.strip()[::-1], room, lambda reversed_text: size(reversed_text[::-1]))[::-1]
+    """The end of a text of at most the size `room`, from a white space on where there is one; ""
+    where nothing fits."""
+    return cut_end(text[::-1], room, lambda reversed_text: size(reversed_text[::-1]))[::-1]

@@ -16,15 +16,18 @@ import json
 import os
 import stat
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from minippo.errors import InputError
+from minippo.runs.kinds import POINTER, known_kind
 from minippo.runs.read import reason
+from minippo.runs.text import counted
+from minippo.tasks.files.messages import fault, json_type, shown, shown_list, shown_path
 
 MAX_BYTES = 256 * 2**20
-MAX_SHOWN = 40  # characters of a user's content quoted in a message
 CORPUS_FILES = ("corpus.txt", "corpus.jsonl")
 FIELDS = {
     "corpus.jsonl": ("text",),
@@ -78,7 +81,9 @@ def list_folder(path: str | Path) -> list[str]:
     try:
         names = sorted(os.listdir(path))
     except FileNotFoundError:
-        raise InputError(f"--data {shown_path(path)}: there is no such folder") from None
+        raise InputError(
+            f"--data {shown_path(path)}: there is no such folder, and nothing is downloaded"
+        ) from None
     except NotADirectoryError:
         raise InputError(f"--data {shown_path(path)}: is not a folder") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
@@ -108,9 +113,9 @@ def amount(name: str, items: dict[str, list[Any]]) -> str:
     """How much was read from one file, in the file's own unit."""
     kind = name.split(".")[0]
     if name == "corpus.txt":
-        return f"{len(items[kind][0].encode())} bytes"
-    units = {"corpus": "documents", "preferences": "pairs"}
-    return f"{len(items[kind])} {units.get(kind, kind)}"
+        return counted(len(items[kind][0].encode()), "byte")
+    units = {"corpus": "document", "preferences": "pair"}
+    return counted(len(items[kind]), units.get(kind, kind.removesuffix("s")))
 
 
 def derive_missing(items: dict[str, list[Any]], sources: dict[str, list[Source]]) -> list[str]:
@@ -123,7 +128,7 @@ def derive_missing(items: dict[str, list[Any]], sources: dict[str, list[Source]]
         items["demonstrations"], sources["demonstrations"] = first_of_each(chosen, lines)
         notes.append(
             "no demonstrations.jsonl: fine-tuning uses the "
-            f"{len(items['demonstrations'])} chosen answers"
+            f"{counted(len(items['demonstrations']), 'chosen answer')}"
         )
     if "prompts" not in items:
         prompts = [prompt for prompt, _, _ in pairs]
@@ -137,16 +142,12 @@ def derive_missing(items: dict[str, list[Any]], sources: dict[str, list[Source]]
             f"{prompt}\n{completion}" for prompt, completion in items["demonstrations"]
         ]
         sources["corpus"] = list(sources["demonstrations"])
-        origin = (
-            "demonstrations"
-            if sources["corpus"][0].file == "demonstrations.jsonl"
-            else "chosen answers"
+        own = sources["corpus"][0].file == "demonstrations.jsonl"
+        one = "demonstration" if own else "chosen answer"
+        number = counted(
+            len(items["corpus"]), f"{one} with its prompt", f"{one}s with their prompts"
         )
-        number = len(items["corpus"])
-        notes.append(
-            "no corpus.txt or corpus.jsonl: pretraining reads the "
-            f"{number} {origin} with their prompts"
-        )
+        notes.append(f"no corpus.txt or corpus.jsonl: pretraining reads the {number}")
     return notes
 
 
@@ -177,7 +178,9 @@ def read_json_lines(path: str | Path, name: str) -> tuple[list[Any], list[Source
     items, sources = [], []
     # Not str.splitlines: a JSON string may hold U+2028 and its like, which are no ends of line
     # here.
-    for number, line in enumerate(read_text(path, name).split("\n"), start=1):
+    lines = read_text(path, name).split("\n")
+    check_layout(name, lines)
+    for number, line in enumerate(lines, start=1):
         if line.strip():
             items.append(parse_line(name, number, line))
             sources.append(Source(name, number))
@@ -186,9 +189,36 @@ def read_json_lines(path: str | Path, name: str) -> tuple[list[Any], list[Source
     return items, sources
 
 
+def check_layout(name: str, lines: Sequence[str]) -> None:
+    """Refuse one JSON value over several lines, in its own words: every line of it is broken
+    JSON."""
+    lines = [line for line in lines if line.strip()]
+    if len(lines) < 2 or begins_with_json(lines[0]):
+        return
+    start = lines[0].lstrip()[0]
+    if start == "[" or (start == "{" and begins_with_json("\n".join(lines))):
+        what = "one JSON array" if start == "[" else "a JSON object"
+        raise fault(
+            name,
+            what=f"begins with {what} over several lines; write each object on a line of its "
+            f"own, like {example(name)}",
+        )
+
+
+def begins_with_json(text: str) -> bool:
+    """Is there a whole JSON value, whatever follows it?"""
+    with suppress(ValueError, RecursionError):
+        json.JSONDecoder(parse_int=float).raw_decode(text.lstrip())
+        return True
+    return False
+
+
 def read_text(path: str | Path, name: str) -> str:
     """A file's text, its byte order mark taken off."""
     data = bytes_of(path, name)
+    kind = known_kind(data)
+    if kind and (name != "corpus.txt" or kind == POINTER):  # other words may begin a text
+        raise fault(name, what=kind)
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -224,6 +254,8 @@ def bytes_of(path: str | Path, name: str) -> bytes:
 
 def bad_byte(name: str, data: bytes, offset: int, what: str) -> InputError:
     """The fault for one byte that does not belong into a text."""
+    if kind := known_kind(data):
+        return fault(name, what=kind)
     line = data.count(b"\n", 0, offset) + 1
     return fault(
         name,
@@ -287,39 +319,6 @@ def same_answer(pair: Sequence[str]) -> bool:
     """Whether a pair's two answers differ by nothing, or by white space around them alone."""
     _, chosen, rejected = pair
     return chosen.strip() == rejected.strip()
-
-
-def fault(
-    name: str, line: int | None = None, field: str | None = None, what: str = ""
-) -> InputError:
-    """The InputError for a file, and where they are known its line and field."""
-    place = name + (f", line {line}" if line else "") + (f", field {field}" if field else "")
-    return InputError(f"{place}: {what}")
-
-
-def shown(text: str) -> str:
-    """A text quoted for a message: cut when long, and repr writes what is not printable as
-    escapes."""
-    return repr(text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + "...")
-
-
-def shown_path(path: str | Path) -> str:
-    """A path quoted for a message: never cut, as it is what the user has to look for."""
-    return repr(os.fspath(path))
-
-
-def shown_list(names: Iterable[str]) -> str:
-    """The first few of some names, quoted."""
-    names = list(names)
-    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return ", ".join(shown(name) for name in names[:5]) + more
-
-
-def json_type(value: object) -> str:
-    """A JSON value's type in JSON's words."""
-    if value is None or isinstance(value, bool):
-        return json.dumps(value)
-    return {dict: "an object", list: "a list", str: "a string", float: "a number"}[type(value)]
 
 
 def example(name: str) -> str:

@@ -8,6 +8,7 @@ demonstrations looks the same, so that the model has seen the format before it i
 
 import hashlib
 from bisect import bisect_right
+from collections.abc import Sequence
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
@@ -16,6 +17,7 @@ from random import Random
 import torch
 
 from minippo.errors import InputError
+from minippo.runs.text import counted
 from minippo.tasks.base import Example, Task
 from minippo.tasks.files.lengths import check_lengths
 from minippo.tasks.files.read import FolderData, read_folder
@@ -62,23 +64,27 @@ class Files(Task):
         self._line_break = self.tokenizer.encode("\n")
         self.prompt_length = 1 + prompt_length + len(self._line_break)
         self.document_length = self.prompt_length + completion_length
-        self.notes = (
-            *self.tokenizer.notes,
-            *data.notes,
-            f"{len(heldout)} pairs are held out; without their prompts {len(training)} pairs and "
-            f"{len(data.demonstrations)} demonstrations remain",
-        )
+        self.room = self.document_length - 1  # of a window of the corpus; one is for BOS
         self._preferences = (training, heldout)
-        self._demonstrations, self._prompts = data.demonstrations, data.prompts
+        self._demonstrations, self._corpus = data.demonstrations, data.corpus
         self._heldout_prompts = list(dict.fromkeys(prompt for prompt, _, _ in heldout))
-        unseen = {prompt.strip() for prompt in self._heldout_prompts}
-        self._training_prompts = [prompt for prompt in data.prompts if prompt.strip() not in unseen]
-        if not self._training_prompts:
-            raise InputError(
-                "prompts.jsonl: every prompt in it is one of the "
-                "held-out preference pairs; add others"
-            )
-        self._corpus = data.corpus
+        self._training_prompts = prompts_left(data.prompts, self._heldout_prompts)
+        self.amounts = {
+            "demonstration": len(self._demonstrations),
+            "pair": len(training),
+            "prompt": len(self._training_prompts),
+            "window": windows_of([len(text.encode()) for text in self._corpus], self.room),
+        }
+        self.notes = (*self.tokenizer.notes, *data.notes, self._what_remains(len(heldout)))
+
+    def _what_remains(self, heldout):
+        pairs, demonstrations = (
+            counted(self.amounts[name], name) for name in ("pair", "demonstration")
+        )
+        return (
+            f"{counted(heldout, 'pair is', 'pairs are')} held out; without their prompts {pairs} "
+            f"and {demonstrations} remain"
+        )
 
     @cached_property
     def _documents(self):
@@ -114,10 +120,9 @@ class Files(Task):
         """A piece of the corpus as long as the longest document, wherever in it; long documents are
         met more often."""
         text = self._documents[bisect_right(self._ends, rng.randrange(self._ends[-1]))]
-        room = self.document_length - 1  # one for BOS
-        start = rng.randrange(len(text) - room + 1) if len(text) > room else 0
-        tokens = [*text[start : start + room]]
-        if start + len(tokens) == len(text) and len(tokens) < room:
+        start = rng.randrange(len(text) - self.room + 1) if len(text) > self.room else 0
+        tokens = [*text[start : start + self.room]]
+        if start + len(tokens) == len(text) and len(tokens) < self.room:
             tokens.append(self.tokenizer.eos_id)
         return Example([self.tokenizer.bos_id, *tokens], [False] + [True] * len(tokens))
 
@@ -127,3 +132,21 @@ def digest_of(data: FolderData) -> str:
     began with."""
     texts = (data.corpus, data.demonstrations, data.preferences, data.prompts)
     return hashlib.sha256(repr(texts).encode()).hexdigest()
+
+
+def windows_of(lengths: Sequence[int], room: int) -> int:
+    """How many windows hold as much text as there is: a document is met in proportion to its
+    length, and its window is the whole document or as long as the room."""
+    met = sum(length * min(length, room) for length in lengths)
+    return max(1, round(sum(lengths) ** 2 / met))
+
+
+def prompts_left(prompts: Sequence[str], heldout: Sequence[str]) -> list[str]:
+    """The prompts that are none of the held-out ones, compared without the white space around
+    them."""
+    unseen = {prompt.strip() for prompt in heldout}
+    if left := [prompt for prompt in prompts if prompt.strip() not in unseen]:
+        return left
+    raise InputError(
+        "prompts.jsonl: every prompt in it is one of the held-out preference pairs; add others"
+    )

@@ -58,7 +58,7 @@ def test_each_file_with_long_texts_is_named(tmp_path):
     assert str(caught.value) == (
         "demonstrations.jsonl: 1 of 2 texts is longer than the context (longest: 99 bytes at line "
         "1, field completion; "
-        "room for 19 and the EOS); prompts.jsonl: 1 of 1 texts is longer than the context "
+        "room for 19 and the EOS); prompts.jsonl: 1 of 1 text is longer than the context "
         "(longest: 30 bytes at "
         "line 2, field prompt; room for 10); " + ADVICE
     )
@@ -108,6 +108,68 @@ def test_a_cut_keeps_whole_characters_and_whole_words(text, room):
         assert not fits or len(fits) > room or end == words[0]
 
 
+def words_of(text):
+    """A tokenizer of words that GPT-2's kind is made like: a word after a blank is one token, a
+    word at the beginning one for each of its letters."""
+    first, *others = text.split(" ")
+    return len(first) + len(others)
+
+
+def odd(text):
+    """A size that can shrink when a text grows: an even number of letters are read in twos."""
+    return len(text) // 2 if len(text) % 2 == 0 else len(text)
+
+
+@pytest.mark.parametrize(
+    "text, room, end, front",
+    [
+        ("I like tea and milk", 5, "I like tea and milk", "I like tea and milk"),
+        # " like tea and milk" has 4, but "like tea and milk" has 4 + 3 and "tea and milk" 3 + 2
+        ("I like tea and milk", 4, "I like tea and", "and milk"),
+        # "and milk" and "milk" have 4
+        ("I like tea and milk", 3, "I like tea", "a and milk"),
+        ("I like tea and milk", 2, "I like", "d milk"),
+        ("crocodile", 4, "croc", "dile"),
+    ],
+)
+def test_a_piece_is_measured_as_it_will_be_read(text, room, end, front):
+    assert cut_end(text, room, words_of) == end
+    assert cut_front(text, room, words_of) == front
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    text=st.text(st.sampled_from("ab ğ你😀\n\u3000"), max_size=40).filter(str.strip),
+    room=st.integers(0, 30),
+    size=st.sampled_from([len, words_of, odd, lambda text: 2 + len(text.encode())]),
+)
+def test_no_tokenizer_makes_a_piece_too_long(text, room, size):
+    for piece in (cut_end(text, room, size), cut_front(text, room, size)):
+        assert piece == "" or (size(piece) <= room and piece in text)
+    if size(text) <= room:
+        assert cut_end(text, room, size) == cut_front(text, room, size) == text
+
+
+def test_where_not_one_character_fits_the_flag_is_named(tmp_path):
+    data = read_folder(pairs_folder(tmp_path / "d", [("q" * 20, "a", "b"), ("r", "a", "b")]))
+    lengths = dict(prompt_length=10, completion_length=10, truncate=True)
+    message = "'q{20}': not a single character of it fits into 10 tokens; raise --prompt_length"
+    with pytest.raises(InputError, match=message):
+        check_lengths(data, **lengths, size=lambda text: 20 * (text[0] == "q"))
+
+
+def test_what_a_tokenizer_refuses_has_its_place(tmp_path):
+    def size(text):
+        if "</s>" in text:
+            raise InputError("the text holds '</s>'")
+        return len(text)
+
+    data = read_folder(pairs_folder(tmp_path / "d", [("p", "a", "b"), ("p", "a </s>", "b")]))
+    message = "preferences.jsonl, line 2, field chosen: the text holds '</s>'"
+    with pytest.raises(InputError, match=message):
+        check_lengths(data, prompt_length=9, completion_length=9, truncate=True, size=size)
+
+
 def test_truncation_cuts_prompts_in_front_and_answers_at_the_end(tmp_path):
     pairs = [
         ("please tell me now", "it is rather late", "go away"),
@@ -146,7 +208,7 @@ def test_length_refusals(tmp_path):
     path = pairs_folder(tmp_path / "d", [("q", "same words here", "same words there")])
     with pytest.raises(
         InputError,
-        match="after --truncate chosen and rejected are equal in all 1 pairs; raise --comp",
+        match="after --truncate chosen and rejected are equal in the only pair; raise --comp",
     ):
         lengths(path, truncate=True, completion_length=12)
     with pytest.raises(InputError, match="--prompt_length must be at least 4, got 3"):

@@ -1,6 +1,7 @@
 """minippo.tasks.files.read: good folders are read, bad ones refused in one line, and reading
 changes nothing."""
 
+import gzip
 import json
 import os
 import tempfile
@@ -122,7 +123,7 @@ def test_a_missing_corpus_comes_from_the_demonstrations_there_are(tmp_path):
     assert data.corpus == ["p\nc"]
     assert (
         data.notes[-1] == "no corpus.txt or corpus.jsonl: pretraining reads the "
-        "1 demonstrations with their prompts"
+        "1 demonstration with its prompt"
     )
 
 
@@ -160,7 +161,8 @@ def test_reading_changes_nothing_on_disk(tmp_path):
 
 def test_folder_refusals(tmp_path):
     missing = tmp_path / "nowhere"
-    assert refusal(missing) == f"--data '{missing}': there is no such folder"
+    wanted = f"--data '{missing}': there is no such folder, and nothing is downloaded"
+    assert refusal(missing) == wanted
     (tmp_path / "file").write_text("x")
     assert refusal(tmp_path / "file") == f"--data '{tmp_path / 'file'}': is not a folder"
     empty = folder(tmp_path / "empty")
@@ -260,8 +262,55 @@ def test_a_file_above_the_cap_is_refused_before_it_is_read(tmp_path):
         (
             "prompts.jsonl",
             '{"prompt": "x"}'.encode("utf-16"),
-            "prompts.jsonl, line 1: byte 0xff at byte offset 0 is "
-            "not UTF-8; save the file as UTF-8",
+            "prompts.jsonl: is UTF-16 text; save the file as UTF-8",
+        ),
+        (
+            "prompts.jsonl",
+            gzip.compress(b'{"prompt": "x"}'),
+            "prompts.jsonl: is compressed with gzip; unpack it first, with gunzip",
+        ),
+        (
+            "corpus.txt",
+            b"PAR1\x15\x04\x15\xff",
+            "corpus.txt: is a Parquet file; write it as text first, one JSON object a line",
+        ),
+        (
+            "prompts.jsonl",
+            b"PAR1\x15\x04\x15",
+            "prompts.jsonl: is a Parquet file; write it as text first, one JSON object a line",
+        ),
+        (
+            "corpus.txt",
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:12ab\nsize 5\n",
+            "corpus.txt: is a git-lfs pointer and not the file itself; fetch it with: git lfs pull",
+        ),
+        (
+            "prompts.jsonl",
+            b"<!doctype html><p>Sign in",
+            "prompts.jsonl: is a web page, so its download went wrong",
+        ),
+        (
+            "prompts.jsonl",
+            json.dumps([{"prompt": "x"}, {"prompt": "y"}], indent=1).encode(),
+            "prompts.jsonl: begins with one JSON array over several lines; write each object on a "
+            'line of its own, like {"prompt": "..."}',
+        ),
+        (
+            "prompts.jsonl",
+            b'[{"prompt": "x"},\n{"prompt": "y"}]',
+            "prompts.jsonl: begins with one JSON array over several lines; write each object on a "
+            'line of its own, like {"prompt": "..."}',
+        ),
+        (
+            "prompts.jsonl",
+            json.dumps({"prompt": "x"}, indent=1).encode() + b"\n{}",
+            "prompts.jsonl: begins with a JSON object over several lines; write each object on a "
+            'line of its own, like {"prompt": "..."}',
+        ),
+        (
+            "prompts.jsonl",
+            b'{"prompt": "x"},\n{"prompt": "y"}',
+            "prompts.jsonl, line 1: column 16: broken JSON (Extra data) at ','",
         ),
         (
             "demonstrations.jsonl",

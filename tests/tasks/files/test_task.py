@@ -9,6 +9,7 @@ import torch
 
 from minippo.errors import InputError
 from minippo.tasks.files import Files
+from minippo.tasks.files.task import windows_of
 
 PROMPTS = [f"prompt {i}?" for i in range(12)]
 PAIRS = [
@@ -106,6 +107,28 @@ def test_a_document_is_met_in_proportion_to_its_length(tmp_path):
     path = write_folder(tmp_path / "d", corpus_jsonl=[{"text": "a" * 10}, {"text": "b" * 30}])
     met = Counter(text_of(window)[:1] for window in windows(files_task(path), n=4000))
     assert 0.72 < met[b"b"] / 4000 < 0.78
+
+
+def test_it_says_how_much_there_is_to_train_on(task, tmp_path):
+    training, heldout = task.recorded_preferences()
+    assert task.amounts == {
+        "demonstration": len({pair[:2] for pair in training}),
+        "pair": len(training),
+        "prompt": len(PROMPTS) - len({pair[0] for pair in heldout}),
+        "window": round(len(CORPUS.encode()) / 51),
+    }
+    two = files_task(write_folder(tmp_path / "two", [("p", "a", "b"), ("q", "a", "b")]))
+    assert two.notes[-1] == (
+        "1 pair is held out; without their prompts 1 pair and 1 demonstration remain"
+    )
+
+
+def test_windows_of_one_pass_by_hand():
+    assert windows_of([1000], 50) == 20
+    assert windows_of([10, 10, 10], 50) == 3  # whole documents
+    # 30 of 40 bytes are in the longer: its window of 20 is met three times in four, 10 once; 17.5
+    assert windows_of([10, 30], 20) == round(40 / 17.5) == 2
+    assert windows_of([3], 50) == 1
 
 
 def test_recorded_preferences_are_split_by_prompt_and_none_is_lost(task):

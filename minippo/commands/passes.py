@@ -1,0 +1,31 @@
+"""How often a run sees data of which there is only so much: a small model learns by heart what it
+sees hundreds of times."""
+
+from minippo.commands.config import Config
+from minippo.runs.text import counted
+from minippo.tasks.base import Task
+
+
+def passes(config: Config, task: Task) -> tuple[str, ...]:
+    """A line for the screen, or none where the task makes as much data as it is asked for."""
+    if not task.amounts:
+        return ()
+    pretrain, sft, ppo = config.pretrain, config.sft, config.ppo
+    seen = {  # what of, how many of them in the whole run, the flag that decides
+        "window": (pretrain.pretrain_steps * pretrain.pretrain_batch_size, "pretrain_steps"),
+        "demonstration": (sft.sft_steps * sft.sft_batch_size, "sft_steps"),
+        "pair": (config.reward.reward_epochs * task.amounts["pair"], "reward_epochs"),
+        "prompt": (ppo.num_updates * ppo.batch_size, "num_updates"),
+    }
+    if config.run.start_from is not None:
+        del seen["window"]  # nothing is pretrained
+    parts = (
+        f"{_short(number / task.amounts[name])} over {counted(task.amounts[name], name)} (--{flag})"
+        for name, (number, flag) in seen.items()
+    )
+    return (f"passes over the data: {', '.join(parts)}",)
+
+
+def _short(number):
+    """373, 13, 2.5, 0.4."""
+    return f"{number:.0f}" if number >= 10 else f"{number:.1f}".removesuffix(".0")
