@@ -94,3 +94,10 @@ def test_the_algorithm_of_contributing_is_accepted_and_trains(monkeypatch):
     probe.train("sign")
     policy, reference = probe.probabilities([BOS])
     assert policy[4] > reference[4] + 0.1
+
+
+def test_the_pages_name_the_version_of_the_package():
+    version = re.escape(minippo.__version__)
+    assert re.search(rf"^version: {version}$", (ROOT / "CITATION.cff").read_text(), re.M)
+    newest = re.search(r"^## (\S+)$", (ROOT / "CHANGELOG.md").read_text(), re.M)
+    assert newest and newest[1] == minippo.__version__
