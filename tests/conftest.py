@@ -12,7 +12,7 @@ import torch
 from hypothesis import settings
 
 from minippo.commands.export import main
-from tests.tiny_runs import LANGUAGE_MODELS, TOKENIZERS, make_run, nothing_drawn
+from tests.tiny_runs import LANGUAGE_MODELS, TOKENIZERS, make_run, nothing_drawn, run
 
 os.environ["OMP_NUM_THREADS"] = "1"  # for the processes that tests start
 torch.set_num_threads(1)  # a worker has one core
@@ -30,15 +30,21 @@ def quick_endings():
         yield
 
 
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory):
+    """A tiny run that is over, for tests that only read it."""
+    return run(tmp_path_factory.mktemp("finished") / "run", "--quiet")
+
+
 @pytest.fixture(scope="session", params=sorted(TOKENIZERS))
 def exported(request, tmp_path_factory):
     """(kind of tokenizer, run, {stage: its folder in their files})."""
     root = tmp_path_factory.mktemp(request.param)
-    run = make_run(root / "run", request.param)
+    made = make_run(root / "run", request.param)
     folders = {stage: root / stage for stage in (*LANGUAGE_MODELS, "reward_model", "critic")}
     for stage, folder in folders.items():
-        assert main(["--run", str(run), "--stage", stage, "--to", "hf", str(folder)]) == 0
-    return request.param, run, folders
+        assert main(["--run", str(made), "--stage", stage, "--to", "hf", str(folder)]) == 0
+    return request.param, made, folders
 
 
 @pytest.fixture(scope="session")

@@ -5,13 +5,7 @@ import pytest
 from minippo.algorithms import REGISTRY
 from minippo.commands.profile_update import kind_of_operation, lines_of, main, timed_parts
 from minippo.stages import policy as trainer
-from tests.tiny_runs import run
 from tests.worlds import ragged
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return run(tmp_path_factory.mktemp("run") / "run", "--quiet")
 
 
 @pytest.mark.parametrize("algorithm", REGISTRY)
@@ -50,17 +44,21 @@ def test_a_table_of_shares_by_hand():
     ]
 
 
-def test_the_command_prints_both_tables(folder, capsys):
-    assert main(["--run", str(folder), "--updates", "1"]) == 0
+def test_the_command_prints_both_tables(finished, capsys):
+    assert main(["--run", str(finished), "--updates", "1"]) == 0
     out = capsys.readouterr().out
     assert "s per update, mean of 1" in out and "| part of an update | share |" in out
     for part in ("rollout: sampling and rescoring", "update: forward, backward, step"):
         assert f"| {part} |" in out
     assert "| matrix products and attention |" in out
+    for table in out.split("kind of operation"):
+        shares = [int(line.split("|")[2].split()[0]) for line in table.splitlines() if "%" in line]
+        assert 95 <= sum(shares) <= 105
 
 
-def test_what_it_refuses(folder, tmp_path, capsys):
-    assert main(["--run", str(folder), "--updates", "0"]) == 2
+def test_what_it_refuses(finished, tmp_path, capsys):
+    assert main(["--run", str(finished), "--updates", "0"]) == 2
     assert capsys.readouterr().err == "error: --updates: wanted at least 1, got 0\n"
     assert main(["--run", str(tmp_path / "none")]) == 2
-    assert capsys.readouterr().err.startswith("error: ")
+    missing = f"{tmp_path / 'none'}/config.json: No such file or directory"
+    assert capsys.readouterr().err.startswith(f"error: {missing}")

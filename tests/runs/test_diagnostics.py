@@ -137,8 +137,8 @@ def test_p006_the_critic_learns_the_opposite(monkeypatch):
 
 
 def test_p007_the_range_is_too_wide_for_steps_this_small():
-    assert codes(healthy(learning_rate=1e-9).train()[:19]) == []
-    assert codes(healthy(learning_rate=1e-9).train()) == ["P007"]
+    rows = healthy(learning_rate=1e-9).train()
+    assert codes(rows[:19]) == [] and codes(rows) == ["P007"]
 
 
 def test_p007_the_range_is_too_narrow():
@@ -158,7 +158,7 @@ def test_p008_the_policy_leaves_for_nothing():
     rows = healthy(
         score=lambda tokens, mask: torch.rand(len(tokens), generator=generator),
         kl_coef=1e-9,
-        num_updates=60,
+        num_updates=40,
         learning_rate=2e-2,
         response_length=6,
         cliprange=0.5,
