@@ -84,12 +84,14 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict]:
     return out, in_a_process(RUNS, PACKAGE.parent, str(out), *TINY)
 
 
+@pytest.mark.slow
 def test_whole_runs_break_no_rule(runs):
     found = runs[1]
     assert found["statuses"] == {"ppo": 0, "interrupted": 130, "resumed": 0, "trpo": 0}
     assert found["broken"] == []
 
 
+@pytest.mark.slow
 def test_a_resumed_run_ends_with_the_same_bits_on_a_device(runs):
     for model in ("policy", "critic"):
         whole, resumed = (
@@ -99,6 +101,7 @@ def test_a_resumed_run_ends_with_the_same_bits_on_a_device(runs):
         assert whole == resumed
 
 
+@pytest.mark.slow
 def test_a_minibatch_of_ppo_takes_few_looks_at_the_device(runs):
     looks = runs[1]["looks"][-12:]  # the three updates come last, of four steps each
     updates = [looks[i : i + 4] for i in range(0, 12, 4)]
@@ -198,6 +201,7 @@ def wrong_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list]:
     return folder, in_a_process(WRONG_RUN, folder, str(folder), *TINY)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MISTAKES)
 def test_a_mistake_is_seen_and_named(wrong_run, name):
     folder, broken = wrong_run

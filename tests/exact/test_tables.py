@@ -102,6 +102,7 @@ def check_png(path):
     assert imread(path).shape[:2] == (662, 1440)
 
 
+@pytest.mark.slow
 def test_the_command_from_outside(tmp_path):
     path, start = tmp_path / "new folder/ladder.png", time.perf_counter()
     done = subprocess.run(

@@ -304,6 +304,7 @@ def measure_hungry(folder):
             print(what, round(peak_memory_mib() - held), sep="\t")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     not os.path.exists("/proc/self/clear_refs"), reason="Linux counts anew when asked"
 )
