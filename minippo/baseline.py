@@ -77,8 +77,8 @@ def value_loss(*, values: Tensor, value_targets: Tensor, response_mask: Tensor) 
     Equation (3.2)  L = 1/2 mean_{True t} (V(s_t) - y_t)^2,  y_t = value_targets
     Source   Schulman et al. 2016, arXiv:1506.02438, section 5 (value function by regression).
     Shapes   values, value_targets [B,T] float; response_mask [B,T] bool -> scalar.
-    Gradient to values: (V - y) / (number of Trues); exactly 0 where masked. None to value_targets,
-    they are data.
+    Gradient to values: (V - y) / (number of real tokens); exactly 0 where masked. None to
+             value_targets, they are data.
     Limits   0 when the critic is right everywhere; the best constant is the mean of the targets.
     Raises   ValueError: shapes differ, value_targets requires grad, a bad mask.
     """

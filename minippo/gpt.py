@@ -7,7 +7,7 @@ that weights can travel. Nothing here knows about rewards or policies.
 Two things are worth a look before the code:
 
 - `mask` says which tokens are real. A pad is never attended to and takes no position: the first
-  real token of a row has position 0 wherever it stands, so a prompt gives the same numbers with 0
+  real token of a row has position 0 wherever it is, so a prompt gives the same numbers with 0
   or 5 pads to its left.
 - `cache` keeps the keys and values of the tokens already read. Sampling token t then costs one
   position, not t.
@@ -71,7 +71,7 @@ class KVCache:
         return k, v
 
     def repeat_rows(self, n: int) -> "KVCache":
-        """A cache in which every row stands n times in a row: n continuations that share one
+        """A cache in which every row is repeated n times: n continuations that share one
         reading of the prompt."""
         copy = KVCache(len(self.layers))
         if self.mask is not None:

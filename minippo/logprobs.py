@@ -75,8 +75,8 @@ def mean_weighted_ratio(
     Equation (0.18)  mean_{True t} w_t ratio_t, the ratio of (0.9)
     Source   none needed.
     Shapes   logprobs, old_logprobs, weights [B,T] float; response_mask [B,T] bool -> scalar.
-    Gradient to logprobs: w_t ratio_t / (number of Trues); exactly 0 where w_t is 0 or masked. None
-             to the rest, which is data.
+    Gradient to logprobs: w_t ratio_t / (number of real tokens); exactly 0 where w_t is 0 or
+             masked. None to the rest, which is data.
     Limits   never NaN. A ratio above e^88 is no float32, but its product with a small weight is,
              and so may be the sum of many: where the result fits the dtype, it is returned. Where
              it does not, it is inf or -inf.

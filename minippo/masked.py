@@ -1,4 +1,4 @@
-"""Sums and means over the tokens that count, whatever stands in the padding.
+"""Sums and means over the tokens that count, whatever is in the padding.
 
 Responses have different lengths, so a [B,T] tensor has slots that belong to nobody. Multiplying by
 a mask does not remove them (0 * NaN is NaN); selecting does, in the value and in the gradient.
@@ -49,7 +49,7 @@ def masked_mean(*, values: Tensor, mask: Tensor) -> Tensor:
     Equation (0.3)  sum_i m_i x_i / sum_i m_i
     Source   none needed.
     Shapes   values [...] float; mask, the same shape, bool -> scalar.
-    Gradient to values: 1 / (number of Trues) where the mask is True, exactly 0 elsewhere.
+    Gradient to values: 1 / (number of real tokens) where the mask is True, exactly 0 elsewhere.
     Limits   a mask of all True gives the plain mean. A long row weighs more than a short one. The
              sum may be too large for the dtype: then each value is divided first.
     Raises   ValueError: shapes differ, mask not bool, no True at all.

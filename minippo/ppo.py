@@ -19,7 +19,7 @@ One iteration:
        that one learning rate suits all scales of reward
     3. for a few passes (3 to 10), for each minibatch: one optimiser step on
        clipped_surrogate_loss + coefficient * clipped_value_loss
-    4. throw the batch away; the policy of now is the next pi_old
+    4. throw the batch away; the policy is then the next pi_old
 
 The clip, in four cases. An advantage above 0 wants the ratio to rise, one below 0 wants it to fall.
 
@@ -64,8 +64,8 @@ def unclipped_surrogate_loss(
     Equation (6.1)  L = -mean_{True t} ratio_t A_t,  ratio_t = exp(log pi - log pi_old)
     Source   Schulman et al. 2017, arXiv:1707.06347, equation 6 (L^CPI, there maximised).
     Shapes   logprobs, old_logprobs, advantages [B,T] float; response_mask [B,T] bool -> scalar.
-    Gradient to logprobs: -ratio_t A_t / (number of Trues), 0 where masked. The rest is data.
-    Limits   theta = theta_old: that of policy_gradient_loss, times B / (number of Trues).
+    Gradient to logprobs: -ratio_t A_t / (number of real tokens), 0 where masked. The rest is data.
+    Limits   theta = theta_old: that of policy_gradient_loss, times B / (number of real tokens).
     Raises   ValueError: shapes differ, old_logprobs or advantages require grad, a bad mask.
     """
     return surrogate_loss(
@@ -123,7 +123,7 @@ def kl_penalised_surrogate_loss(
     Source   Schulman et al. 2017, arXiv:1707.06347, equation 8 (L^KLPEN, there maximised, with the
              exact KL).
     Shapes   logprobs, old_logprobs, advantages [B,T] float; response_mask [B,T] bool -> scalar.
-    Gradient to logprobs: -(ratio_t A_t + kl_old_coef) / (number of Trues); exactly 0 where masked.
+    Gradient to logprobs: -(ratio_t A_t + kl_old_coef) / (number of real tokens); 0 where masked.
              The rest is data. The penalty raises every token that the old policy chose, which holds
              the policy near to it. The tokens are samples of the old policy, so with responses of
              one length the second part is on average kl_old_coef times the gradient of KL(old ||

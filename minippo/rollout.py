@@ -305,7 +305,7 @@ def make_rollout(
     """Sample responses and record a Rollout.
 
     `prompts` is (tokens [N,P], mask [N,P]); `score_function(tokens [B,P+T], mask)` gives a score
-    per response, [B]. The responses to one prompt stand in neighbouring rows, B = N *
+    per response, [B]. The responses to one prompt are in neighbouring rows, B = N *
     samples_per_prompt.
     """
     tokens, mask, sample_logprobs = continue_prompts(

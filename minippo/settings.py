@@ -68,7 +68,7 @@ def check_value(item: Field, value: Any) -> None:
 
 
 def kind_of(item: Field) -> type:
-    """int, float, bool or str: the type that stands in the annotation, without its "or None"."""
+    """int, float, bool or str: the type in the annotation, without its "or None"."""
     name = str(getattr(item.type, "__name__", item.type)).split(" ")[0]
     return next(kind for kind in KINDS if kind.__name__ == name)
 

@@ -72,8 +72,7 @@ def check_dtype(wanted: str, **tensors: Tensor) -> None:
 
 
 def check_mask(**masks: Tensor) -> None:
-    """Refuse a response mask unless every row is Trues from t=0 on, at least one, and then only
-    Falses.
+    """Refuse a response mask unless every row is one or more True from t=0 on, and then only False.
 
     A mask that has been found good is not read again: on a GPU each look waits for all that was
     started before.
@@ -95,7 +94,7 @@ def check_mask(**masks: Tensor) -> None:
         if len(late) > 0:
             row, slot = late[0].tolist()
             raise ValueError(
-                f"{name}: row {row} is True at t={slot + 1} after a False, wanted Trues from t=0 on"
+                f"{name}: row {row} is True at t={slot + 1} after a False, wanted True from t=0 on"
             )
 
 

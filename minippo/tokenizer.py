@@ -35,7 +35,7 @@ class Tokenizer(Protocol):
 
 
 class WordTokenizer:
-    """One id per word of a fixed list; words are what stands between spaces."""
+    """One id per word of a fixed list; words are what spaces separate."""
 
     PAD, BOS, EOS = "<pad>", "<bos>", "<eos>"
 
@@ -43,7 +43,7 @@ class WordTokenizer:
         if isinstance(words, str) or not all(isinstance(word, str) for word in words):
             raise ValueError("words: wanted a list of texts")
         if len(set(words)) != len(words):
-            raise ValueError("words: a word stands twice")
+            raise ValueError("words: a word is in the list twice")
         for word in words:
             if word.split() != [word] or word in (self.PAD, self.BOS, self.EOS):
                 raise ValueError(f"words: {word!r} is not one word, or the name of a special token")
@@ -164,7 +164,7 @@ class HFTokenizer:
         return self._library.decode([i for i in ids if i not in special], skip_special_tokens=False)
 
     def token_text(self, token_id: int) -> str:
-        """As it stands in a text; what a font may not have, as an escape. An unescaped $ would
+        """As it is in a text; what a font may not have, as an escape. An unescaped $ would
         begin a formula."""
         if token_id in (self.pad_id, self.bos_id, self.eos_id):
             return self._library.id_to_token(token_id)

@@ -83,8 +83,8 @@ def surrogate_loss(
     Equation (5.1)  L = -mean_{True t} ratio_t A_t,  ratio_t = exp(log pi - log pi_old)
     Source   Schulman et al. 2015, arXiv:1502.05477, section 5 (there maximised).
     Shapes   logprobs, old_logprobs, advantages [B,T] float; response_mask [B,T] bool -> scalar.
-    Gradient to logprobs: -ratio_t A_t / (number of Trues), 0 where masked. The rest is data.
-    Limits   theta = theta_old: that of policy_gradient_loss, times B / (number of Trues).
+    Gradient to logprobs: -ratio_t A_t / (number of real tokens), 0 where masked. The rest is data.
+    Limits   theta = theta_old: that of policy_gradient_loss, times B / (number of real tokens).
     Raises   ValueError: shapes differ, old_logprobs or advantages require grad, a bad mask.
     """
     check_batch(response_mask, data={"advantages": advantages}, logprobs=logprobs)
@@ -102,8 +102,8 @@ def mean_kl(*, logits: Tensor, old_logits: Tensor, response_mask: Tensor) -> Ten
     Equation (5.2)  mean_{True t} sum_v pi_old(v|s_t) log(pi_old(v|s_t) / pi(v|s_t)), 0 log 0 = 0
     Source   Schulman et al. 2015, arXiv:1502.05477, section 4 (average KL divergence).
     Shapes   logits, old_logits [B,T,V] float; response_mask [B,T] bool -> scalar.
-    Gradient to logits: (pi - pi_old) / (number of Trues), 0 at theta_old; its derivative there is
-             the Fisher matrix of the logits. None to old_logits.
+    Gradient to logits: (pi - pi_old) / (number of real tokens), 0 at theta_old; its derivative
+             there is the Fisher matrix of the logits. None to old_logits.
     Limits   0 when the two agree, never negative but for rounding. The old policy comes first:
              states and tokens are its own.
     Raises   ValueError: shapes differ, old_logits require grad, a bad mask.
@@ -130,7 +130,7 @@ def sampled_kl(*, logprobs: Tensor, old_logprobs: Tensor, response_mask: Tensor)
     Equation (5.3)  mean_{True t} (log pi_old(a_t|s_t) - log pi(a_t|s_t))
     Source   the definition of the KL, with its expectation replaced by samples of the old policy.
     Shapes   logprobs, old_logprobs [B,T] float; response_mask [B,T] bool -> scalar.
-    Gradient to logprobs: -1 / (number of Trues), 0 where masked. The rest is data.
+    Gradient to logprobs: -1 / (number of real tokens), 0 where masked. The rest is data.
     Limits   can be negative. On average it is (5.2) where all responses have one length.
     Raises   ValueError: shapes differ, old_logprobs require grad, a bad mask.
     """
@@ -285,7 +285,7 @@ def trpo_step(
     Equation (5.8)  theta <- theta + 0.5^k s; s: (5.6) with g = dL/dtheta and F of (5.4); k: (5.7)
     Source   Schulman et al. 2015, arXiv:1502.05477, appendix C.
     Shapes   loss, kl: functions of no arguments -> scalar with gradient to the parameters, kl twice
-             differentiable and 0 where the parameters stand now; parameters: tensors -> a number.
+             differentiable and 0 at the present parameters; parameters: tensors -> a number.
     Gradient none: the parameters are changed in place.
     Limits   KL(old || new) <= delta afterwards, and the surrogate is lower than before, or nothing
              has changed and it returns 0.0.

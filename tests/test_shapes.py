@@ -87,7 +87,7 @@ def test_one_tensor_may_be_empty():
     "rows, message",
     [
         ([[1, 1], [0, 0]], "^m: row 1 has no True, wanted at least one in every row$"),
-        ([[1, 0, 1]], "^m: row 0 is True at t=2 after a False, wanted Trues from t=0 on$"),
+        ([[1, 0, 1]], "^m: row 0 is True at t=2 after a False, wanted True from t=0 on$"),
         ([[1, 1], [0, 1]], "^m: row 1 is True at t=1 after a False"),
     ],
 )

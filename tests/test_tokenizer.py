@@ -109,7 +109,7 @@ def test_an_unknown_word_is_refused_by_name():
 
 
 def test_a_word_that_stands_twice_is_refused():
-    with pytest.raises(ValueError, match="words: a word stands twice"):
+    with pytest.raises(ValueError, match="words: a word is in the list twice"):
         WordTokenizer(["a", "baker", "a"])
 
 

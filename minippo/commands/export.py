@@ -8,7 +8,7 @@ The first writes what transformers loads with from_pretrained, tokenizer include
 the checkpoint DIR3/checkpoints/policy, which minippo.interchange.load reads; to train from such
 files there is train_toy --start_from.
 
-minippo.interchange.hugging_face says what stands in the files.
+minippo.interchange.hugging_face says what is in the files.
 """
 
 import contextlib

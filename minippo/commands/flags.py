@@ -1,4 +1,4 @@
-"""Flags to settings: one flag for every field of minippo.config, and one clear line for whatever is
+"""Flags to settings: one flag forevery field of minippo.config, and one clear line for whatever is
 wrong."""
 
 import argparse

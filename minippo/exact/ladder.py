@@ -42,7 +42,7 @@ WRONG_BY = 1.0  # standard deviation of what is added to the values of the wrong
 
 def reward_functions(seed: int) -> dict[str, Reward]:
     """{kind: reward(prompt, tokens)}: the same numbers for the same seed, wherever a response
-    stands in a list."""
+    is in a list."""
 
     def number(*key: object) -> float:
         return random.Random(f"{seed} {key}").gauss(1, 1)

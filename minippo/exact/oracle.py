@@ -18,7 +18,7 @@ def reach_probabilities(world: World, logits: Tensor) -> Tensor:
     reach = [world.prompt_probs]
     for level in world.levels()[:-1]:
         goes_on = world.next_state[level] >= 0
-        # children stand in the order of their parents
+        # children are in the order of their parents
         reach.append((reach[-1].unsqueeze(1) * pi[level])[goes_on])
     return torch.cat(reach)
 

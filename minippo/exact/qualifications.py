@@ -171,7 +171,7 @@ def ratios_after_clipping(
     cliprange: float = 0.2,
     learning_rate: float = 1e-2,
 ) -> dict[str, Any]:
-    """Where the ratios of a batch of 64 stand after Adam steps, clipped or not; a one-layer GPT,
+    """Where the ratios of a batch of 64 are after Adam steps, clipped or not; a one-layer GPT,
     exact advantages."""
     losses = {
         "clipped": functools.partial(clipped_surrogate_loss, cliprange=cliprange),

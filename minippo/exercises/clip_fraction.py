@@ -228,7 +228,7 @@ MISTAKES = (
     ),
     Mistake(
         "mask",
-        "the padding takes part: what stands there belongs to nobody, "
+        "the padding takes part: what is there belongs to nobody, "
         "use the mask in the sum and in the "
         "count",
         without_mask,

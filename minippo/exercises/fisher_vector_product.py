@@ -130,7 +130,7 @@ MISTAKES = (
     Mistake(
         "formula",
         "only the damping is left: the first derivative of the KL "
-        "is 0 where you stand, what is wanted "
+        "is 0 at the present parameters, what is wanted "
         "is its second derivative times the vector",
         first_derivative_only,
     ),

@@ -20,7 +20,7 @@ def reference(
 
 
 def cases() -> list[Case]:
-    """Two ragged batches with gamma and lam below 1; what stands in the padding is not 0."""
+    """Two ragged batches with gamma and lam below 1; what is in the padding is not 0."""
     generator = torch.Generator().manual_seed(7)
     made = []
     for lengths, gamma, lam in (((4, 2), 0.9, 0.8), ((1, 3, 4), 0.97, 0.6)):
@@ -39,7 +39,7 @@ def cases() -> list[Case]:
 
 
 def following(x: Tensor) -> Tensor:
-    """What stands in the next slot, and 0 in the last."""
+    """What is in the next slot, and 0 in the last."""
     return torch.nn.functional.pad(x[:, 1:], (0, 1))
 
 
@@ -207,7 +207,7 @@ MISTAKES = (
     ),
     Mistake(
         "discount",
-        "lam stands in the residual as well; there only gamma belongs to the next value",
+        "lam is in the residual as well; there only gamma belongs to the next value",
         of_masked(
             lambda r, v, mask, gamma, lam: discounted(
                 deltas_of(r, v, mask, gamma * lam), gamma * lam

@@ -182,7 +182,7 @@ MISTAKES = (
     Mistake(
         "mask",
         "slots after the end of a response are in the KL: what "
-        "stands there belongs to nobody, use the "
+        "is there belongs to nobody, use the "
         "mask",
         mistaken(without_mask),
     ),

@@ -172,7 +172,7 @@ MISTAKES = (
     ),
     Mistake(
         "log",
-        "a probability stands beside score / kl_coef; both have to be logarithms",
+        "a probability is used beside score / kl_coef; both have to be logarithms",
         probability_plus_score,
     ),
     Mistake(

@@ -138,7 +138,7 @@ MISTAKES = (
     ),
     Mistake(
         "mask",
-        "this looks for id 0 as if it were PAD: no pads stand in "
+        "this looks for id 0 as if it were PAD: there are no pads in "
         "these raw draws, and 0 may be a word",
         only_pads_hidden,
     ),

@@ -99,7 +99,7 @@ def sum_of_all(outputs: Tensor, mask: Tensor) -> Tensor:
 MISTAKES = (
     Mistake(
         "mask",
-        "your score is what stands in the last column; in a shorter text that is a pad, and the "
+        "your score is read in the last column; in a shorter text that is a pad, and the "
         "head's answer to a "
         "pad depends on how long the others are",
         with_scores(last_column),
@@ -113,13 +113,13 @@ MISTAKES = (
     ),
     Mistake(
         "off by one",
-        "your score stands one token before the last real one: the head has not seen the end of "
+        "your score is read one token before the last real one: the head has not seen the end of "
         "the text there",
         with_scores(one_too_early),
     ),
     Mistake(
         "wrong token",
-        "your score stands at the first real token, where the model has read next to nothing",
+        "your score is read at the first real token, where the model has read next to nothing",
         with_scores(first_real_token),
     ),
     Mistake(

@@ -29,7 +29,7 @@ def reference(
 
 
 def cases() -> list[Case]:
-    """Two ragged batches; what stands in the padding is not 0."""
+    """Two ragged batches; what is in the padding is not 0."""
     generator = torch.Generator().manual_seed(8)
     made = []
     for lengths, kl_coef in (((4, 2), 0.3), ((1, 3, 5), 0.05)):
@@ -169,7 +169,7 @@ SLIPS: tuple[tuple[str, str, dict[str, Any]], ...] = (  # name, message, {penalt
     ("scale", "kl_coef is missing", {"penalty": full_price}),
     (
         "sum for mean",
-        "the penalties of all tokens stand on the last one; each token pays for its own distance, "
+        "the penalties of all tokens are on the last one; each token pays for its own distance, "
         "so that blame falls on "
         "the tokens that earned it",
         {"penalty": penalty_at_the_end},

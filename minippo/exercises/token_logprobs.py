@@ -96,7 +96,7 @@ MISTAKES = (
     ),
     Mistake(
         "shift",
-        "the shift goes the other way: the logits stand one position "
+        "the shift goes the other way: the logits are one position "
         "BEFORE the token that they choose",
         shift_the_wrong_way,
     ),

@@ -29,7 +29,7 @@ def before_each_action(head_outputs: Tensor, response_mask: Tensor, prompt_lengt
 
 
 def cases() -> list[Case]:
-    """Two ragged batches, one with a prompt of a single token; what stands in the padding is not
+    """Two ragged batches, one with a prompt of a single token; what is in the padding is not
     0."""
     generator = torch.Generator().manual_seed(6)
     made = []

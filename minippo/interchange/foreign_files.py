@@ -155,7 +155,7 @@ def load_foreign_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def load_shards(index: Path) -> dict[str, Tensor]:
-    """The tensors of all the files that an index names: each stands in one of them, and where the
+    """The tensors of all the files that an index names: each is in one of them, and where the
     index says."""
     places = places_of(index)
     tensors: dict[str, Tensor] = {}

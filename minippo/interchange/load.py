@@ -20,7 +20,7 @@
     print([task.tokenizer.decode(row) for row in responses.tolist()])
 
 A prompt begins with BOS (in the task files it also ends with a line break): a model asked without
-it answers another question. response_length and temperature of a run stand in its config.json,
+it answers another question. response_length and temperature of a run are in its config.json,
 under "ppo".
 """
 

@@ -76,7 +76,7 @@ def plain(obj: Any) -> Any:
 def tensors_to_bytes(tensors: Mapping[str, Tensor]) -> bytes:
     """A dict of tensors in safetensors format.
 
-    The format refuses tensors that share memory. A tensor that stands under several names (a tied
+    The format refuses tensors that share memory. A tensor that has several names (a tied
     output layer) is written once, and the file's metadata says which names point to it.
     """
     from safetensors.torch import save

@@ -188,7 +188,7 @@ def _table_lines(summary):
 
 
 def _single_lines(summary):
-    """(label, text) of the numbers that stand alone; those that have no meaning for the task are
+    """(label, text) of the numbers that are alone; those that have no meaning for the task are
     left out."""
     win, reward_model = summary["win_rate"], summary["reward_model"]
     if win["value"] is not None:

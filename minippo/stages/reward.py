@@ -1,7 +1,7 @@
 """The reward model's training: Bradley-Terry on pairs, then a zero and a unit for its scores.
 
 A prompt is read once and its K responses go on from that reading (a key/value cache through which
-gradients flow), and each response is scored once for all the pairs in which it stands. Pairs say
+gradients flow), and each response is scored once for all the pairs that it is in. Pairs say
 only which score is higher, so the zero and the unit are chosen afterwards: 0 is the mean over the
 demonstrations, 1 the standard deviation over the fine-tuned model's own responses. Then kl_coef
 means the same in every run.

@@ -130,7 +130,7 @@ def check_numbers(numbers: Any, update: int, also: tuple[str, ...] = ()) -> None
 
 def _is_random_state(state):
     """The state of a random.Random as JSON has it. Words that are all 0 would give the same number
-    for ever."""
+    forever."""
     if not (
         isinstance(state, list) and len(state) == 3 and state[0] == 3 and isinstance(state[1], list)
     ):

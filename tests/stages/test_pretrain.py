@@ -49,7 +49,7 @@ def test_what_is_only_read_gets_no_loss_but_is_read():
 
 
 def two_word_world(step):
-    """After word 3 comes 4 three times out of four, else 5; the words before it cannot be foretold,
+    """After word 3 comes 4 three times out of four, else 5; the words before it cannot be guessed,
     and are not targets."""
     words = [4, 4, 4, 5]
     return [Example([1, 3, words[i % 4]], [False, False, True]) for i in range(16)]

@@ -2,7 +2,7 @@
 keeps any state.
 
 They are made to be read without colour: what differs in colour differs in line or marker too, and a
-name stands beside its line wherever there is room. A title says what the figure shows, with the
+name is beside its line wherever there is room. A title says what the figure shows, with the
 numbers in it.
 
 training.py   reward_and_kl, score_against_kl

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def clip_cases(ratios: Iterable[float], advantages: Iterable[float], cliprange: float) -> Figure:
     """The clipped objective of a token as a function of its ratio, and where the tokens of a
-    minibatch stand on it.
+    minibatch are on it.
 
     The objective is divided by |A|, so that every token with A > 0 lies on one curve and every one
     with A < 0 on the other. Counts are over all tokens, the points are at most 400 of them; tokens

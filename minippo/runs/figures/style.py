@@ -35,7 +35,7 @@ def new_figure(
 
 
 def set_title(figure: Figure, text: str) -> None:
-    """Over the whole figure: over the axes alone it would run into what stands to their right."""
+    """Over the whole figure: over the axes alone it would run into what is to their right."""
     figure.suptitle(text, fontsize="large")
 
 
@@ -75,7 +75,7 @@ def went(before: float, after: float, decimals: int = 2) -> str:
 
 
 def drawable(text: str) -> str:
-    """A token's text as the font can draw it; an empty square stands for a character that the font
+    """A token's text as the font can draw it, with an empty square for a character that the font
     lacks."""
     from matplotlib.font_manager import FontProperties, findfont, get_font
 

@@ -16,7 +16,7 @@ def reward_and_kl(updates: Sequence[Mapping[str, Any]]) -> Figure:
     """Score, reward after the KL penalty, gold score if there is one, and KL, over the updates of a
     run.
 
-    updates: rows of metrics.jsonl, with the names that stand there; null (None) leaves a gap.
+    updates: rows of metrics.jsonl, with the names used there; null (None) leaves a gap.
     """
     x = [row.get("update", number) for number, row in enumerate(updates, start=1)]
     has_gold = any(row.get("objective/gold") is not None for row in updates)

@@ -19,7 +19,7 @@ LONGEST_CHARACTER = 4  # bytes of UTF-8
 
 
 class LongText(NamedTuple):
-    """A text that has no room: where it stands, its size, and the size that there is room for."""
+    """A text that has no room: where it is, its size, and the size that there is room for."""
 
     line: int
     field: str
@@ -96,7 +96,7 @@ def size_at(source: Source, field: str, text: str, size_of: Callable[[str], int]
 
 
 def own_items(data: FolderData, name: str) -> list[tuple[Source, tuple[str, ...]]]:
-    """(source, texts) of the items that stand in the file itself; the derived ones have another
+    """(source, texts) of the items that are in the file itself; the derived ones have another
     file as source."""
     kind = name.split(".")[0]
     return [

@@ -39,7 +39,7 @@ READ_FILES = ("corpus.txt", *FIELDS)
 
 
 class Source(NamedTuple):
-    """Where an item stands, the first line being 1; for a derived item, where it was taken from."""
+    """Where an item is, the first line being 1; for a derived item, where it was taken from."""
 
     file: str
     line: int
@@ -235,7 +235,7 @@ def bytes_of(path: str | Path, name: str) -> bytes:
         status = os.stat(full)
         if stat.S_ISDIR(status.st_mode):
             raise fault(name, what="is a folder, a file is expected")
-        if not stat.S_ISREG(status.st_mode):  # a pipe would wait for ever
+        if not stat.S_ISREG(status.st_mode):  # a pipe would wait forever
             raise fault(name, what="is not a regular file")
         if status.st_size > MAX_BYTES:
             raise fault(

@@ -26,7 +26,7 @@ from minippo.tokenizer import ByteTokenizer, HFTokenizer
 
 
 class Files(Task):
-    """The files of one folder; see minippo.tasks.files.read for what may stand there.
+    """The files of one folder; see minippo.tasks.files.read for what may be there.
 
     prompt_length and completion_length are in tokens; the line break and BOS come on top of the
     first, EOS is part of the second. Without a tokenizer a token is a byte. Sampled responses have
