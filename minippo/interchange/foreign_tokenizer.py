@@ -47,7 +47,7 @@ def foreign_tokenizer(folder: Path, config: Mapping[str, Any], rows: int) -> HFT
     description = description_of(folder)
     library = read_library_tokenizer(json.dumps(description, ensure_ascii=False))
     size = max(rows, 1 + max(library.get_vocab(with_added_tokens=True).values(), default=-1))
-    ids = {kind: config.get(f"{kind}_token_id") for kind in KINDS}
+    ids: dict[str, Any] = {kind: config.get(f"{kind}_token_id") for kind in KINDS}
     for kind in ("bos", "eos"):
         check_id(folder, kind, ids[kind], library, size)
         if is_ordinary(description, token := library.id_to_token(ids[kind])):

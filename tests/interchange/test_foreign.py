@@ -392,6 +392,7 @@ def test_a_gpt2_gets_a_pad_of_its_own_and_is_the_same_otherwise(theirs, tmp_path
         n,
         n + 1,
     )
+    assert tokenizer.notes == ("PAD is '<pad>', a token of its own: config.json names none",)
     rows = [[0, *tokenizer.encode(text)] for text in ("say two", "here are three things")]
     tokens, mask = pad_left(rows, tokenizer.pad_id)
     logits = ours(tokens, mask)
