@@ -15,17 +15,17 @@ wait until a name is met.
                      runs/         a run's folder, figures, screen, diagnostics
                      interchange/  models out of a run and into one
                      commands/     what the commands do; train.py is the whole run
-    the wings        exact/        a world whose responses can all be listed, to check the
+    on top           exact/        a world whose responses can all be listed, to check the
                                    derivation against
                      exercises/    what the notebooks ask for; not to be read before
-    the doors        train_toy  measure  export  diagnostics  profile_update: python -m minippo.NAME
+    commands         train_toy  measure  export  diagnostics  profile_update: python -m minippo.NAME
 
 Equations are numbered by stage of the derivation: (1.x) in policy_gradient, (2.1) in reward_to_go,
 (3.x) in baseline, (4.x) in gae, (5.x) in trpo, (6.x) in ppo, (7.1) in shaped_reward; (0.x) are the
 tools and losses around them.
 
 The mathematics does not know that there is a transformer, the transformer does not know that there
-is reinforcement learning, and only the rooms of RLHF know both.
+is reinforcement learning, and only the modules of RLHF know both.
 """
 
 __version__ = "0.2.0"

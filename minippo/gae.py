@@ -15,7 +15,7 @@ The noise of later tokens is gone, and the error of the critic has come in. An e
 harmless, as in stage 3; one in V(s_{t+1}), which depends on a_t, is a bias. With the exact V the
 mean of delta_t, given s_t and a_t, is the advantage.
 
-Between them. n rewards and then the critic: the n-step estimate, one forevery n. It is sum_{l<n}
+Between them. n rewards and then the critic: the n-step estimate, one for every n. It is sum_{l<n}
 gamma^l delta_{t+l}: the values in between cancel. Rather than choose an n, mix them all with
 weights (1 - lam) lam^(n-1). delta_{t+l} occurs in every estimate with n > l, and the weights of
 those add up to lam^l. Hence A_t = sum_l (gamma lam)^l delta_{t+l}, one backward pass over the
@@ -88,7 +88,7 @@ def n_step_advantages(
 def gae_advantages(
     *, rewards: Tensor, values: Tensor, response_mask: Tensor, gamma: float, lam: float
 ) -> Tensor:
-    """Generalised advantage estimate forevery response token.
+    """Generalised advantage estimate for every response token.
 
     Equation (4.3)  A_t = delta_t + gamma lam A_{t+1},  A_end = 0
                         = sum_{l>=0} (gamma lam)^l delta_{t+l}

@@ -75,7 +75,7 @@ class TRPOUpdate:
         return Updated(metrics, tokens_after(self.policy, experience, config))
 
     def look_back(self, kl_old_to_policy: float) -> None:
-        """The trust region is as wide as ever."""
+        """Nothing changes: the trust region keeps its width."""
 
 
 TRPO = Algorithm(

@@ -1,7 +1,7 @@
 """What the metrics of finished runs say about their health: python -m minippo.diagnostics RUN [RUN
 ...]
 
-A line for each diagnostic that speaks; docs/diagnostics.md has a section for each.
+A line for each diagnostic that has something to say; docs/diagnostics.md has a section for each.
 """
 
 import math

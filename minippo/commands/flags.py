@@ -1,5 +1,5 @@
-"""Flags to settings: one flag forevery field of minippo.config, and one clear line for whatever is
-wrong."""
+"""Flags to settings: a flag for every field of commands/config.py, and one clear line for whatever
+is wrong."""
 
 import argparse
 import difflib

@@ -20,7 +20,7 @@ class Asked:
 
 @contextmanager
 def asked_to_stop(screen: Screen) -> Iterator[Asked]:
-    """Yields an Asked, true after a first Ctrl-C; a second one interrupts at once, as ever."""
+    """Yields an Asked, true after a first Ctrl-C; a second one interrupts at once."""
     asked = Asked()
 
     def handler(*_: Any) -> None:

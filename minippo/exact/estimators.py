@@ -43,7 +43,7 @@ def gradient_samples(
     values: Tensor | None = None,
     size: int = 1,
 ) -> tuple[Tensor, Tensor]:
-    """(probabilities [n], gradients [n,D]) of -grad loss(batch) forevery batch of `size`
+    """(probabilities [n], gradients [n,D]) of -grad loss(batch) for every batch of `size`
     responses.
 
     values: a critic's value of every state, [K]; zeros when None. The loss sees a Batch.

@@ -131,7 +131,7 @@ class World:
 
 
 class TabularPolicy(nn.Module):
-    """A logit forevery state and token: policy() -> [K,V]."""
+    """A logit for every state and token: policy() -> [K,V]."""
 
     def __init__(self, world: World, *, generator: torch.Generator, scale: float = 1.0) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The way of a model out of a run and into one.
+"""Models out of a run and into one.
 
 load.py                the models of a run folder
 hugging_face.py        a model to Hugging Face's files

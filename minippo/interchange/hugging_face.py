@@ -5,7 +5,7 @@ The parameters of minippo.gpt have GPT-2's names already. What differs in the fi
 - GPT-2 keeps the weights of a linear layer as [in, out], nn.Linear as [out, in];
 - the names of the trunk begin with "transformer."; the output layer is the token embedding and is
   not written twice;
-- a tokenizer is a description in JSON, which the package tokenizers carries out. Ours is written
+- a tokenizer is a description in JSON, which the package tokenizers runs. Ours is written
   without that package.
 
 A reward model becomes a GPT2ForSequenceClassification, whose head has no bias and no unit. The unit

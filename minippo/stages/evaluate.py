@@ -2,7 +2,7 @@
 evaluation prompts.
 
 One response each per prompt gives the gold score with its axes, the win rate, the lengths and the
-samples. Score, KL and objective come from the many draws of minippo.optimum, since small
+samples. Score, KL and objective come from the many draws of stages/optimum.py, since small
 differences count there.
 """
 

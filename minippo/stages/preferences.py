@@ -125,7 +125,7 @@ def sample_candidates(
 def annotate(
     gold: Tensor, *, temperature: float, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """The annotator's labels forevery pair of a prompt's responses, from their gold scores [N,K].
+    """The annotator's labels for every pair of a prompt's responses, from their gold scores [N,K].
 
     Equation (0.16) P(i preferred to j) = sigmoid((gold_i - gold_j) / temperature)
     Source   Bradley and Terry 1952.

@@ -15,7 +15,7 @@ fine-tuned model does too.
 The pretraining text has two kinds of documents. One restates a post's facts, all and truly ("facts
 :"): a small GPT learns from it where a fact is. The other asks whom things are true of
 ("questions : in rome me who loves tennis nobody"): this teaches to look a thing up in the post and
-to tell the writer from a trap, which is what a reward model has to do forevery clause of a
+to tell the writer from a trap, which is what a reward model has to do for every clause of a
 summary. No text of any stage says which summary is good.
 """
 
@@ -195,7 +195,7 @@ class Tldr(Task):
         accuracy   -2 for each of those that it gets wrong, once or more
         coherence  -1 unless it is nothing but clauses (fillers aside), each fact at most once, in
                    the order of FACTS
-        brevity    -0.25 forevery word that is not part of the first clause about a fact
+        brevity    -0.25 for every word that is not part of the first clause about a fact
         """
         facts, (told, is_well_formed) = facts_of(prompt), self._parse_summary(response)
         mentioned = [fact for fact in FACTS if any(fact == name for name, _ in told)]
