@@ -6,7 +6,7 @@ wait until a name is met.
     on one page      one_page     PPO for a language model, in half a minute
     ground           errors  shapes  masked  settings
     the derivation   logprobs  kl  policy_gradient  reward_to_go  baseline  gae  trpo  ppo
-                     shaped_reward
+                     ppo_statistics  shaped_reward
     the models       gpt  reward_head  critic_head  tokenizer
     RLHF             rollout
                      algorithms/   the stages of the derivation as ways to train: one record each
@@ -21,8 +21,8 @@ wait until a name is met.
     commands         train_toy  measure  export  diagnostics  profile_update: python -m minippo.NAME
 
 Equations are numbered by stage of the derivation: (1.x) in policy_gradient, (2.1) in reward_to_go,
-(3.x) in baseline, (4.x) in gae, (5.x) in trpo, (6.x) in ppo, (7.1) in shaped_reward; (0.x) are the
-tools and losses around them.
+(3.x) in baseline, (4.x) in gae, (5.x) in trpo, (6.x) in ppo and ppo_statistics, (7.1) in
+shaped_reward; (0.x) are the tools and losses around them.
 
 The mathematics does not know that there is a transformer, the transformer does not know that there
 is reinforcement learning, and only the modules of RLHF know both.

@@ -42,14 +42,14 @@ training.
 All losses are means over the True tokens of the minibatch, and all are minimised.
 
 What is still wrong. Nothing ensures that the policy stays near, and no theorem says that J rises:
-watch the ratios and the KL (ppo_diagnostics).
+watch the ratios and the KL (ppo_statistics).
 """
 
 import torch
 from torch import Tensor
 
 from minippo.logprobs import mean_weighted_ratio, token_ratios
-from minippo.masked import MINIMUM_STD, masked_mean, masked_variance, zero_padding
+from minippo.masked import masked_mean, zero_padding
 from minippo.shapes import check_batch, check_range
 from minippo.trpo import sampled_kl, surrogate_loss
 
@@ -97,9 +97,11 @@ def clipped_surrogate_loss(
     Raises   ValueError: shapes differ, old_logprobs or advantages require grad, a bad mask,
              cliprange <= 0.
     """
-    check_range("(0, inf]", cliprange=cliprange)
-    ratios = _ratios(logprobs, old_logprobs, advantages, response_mask).detach()
-    clipped_ratios = _clip(ratios, cliprange)
+    check_batch(response_mask, data={"advantages": advantages}, logprobs=logprobs)
+    ratios = token_ratios(
+        logprobs=logprobs, old_logprobs=old_logprobs, response_mask=response_mask
+    ).detach()
+    clipped_ratios = ratios_within(ratios=ratios, cliprange=cliprange)
     flat = clipped_ratios * advantages < ratios * advantages  # the minimum is a constant there
     return -mean_weighted_ratio(
         logprobs=torch.where(flat, old_logprobs, logprobs),  # a ratio of 1
@@ -107,6 +109,20 @@ def clipped_surrogate_loss(
         weights=torch.where(flat, clipped_ratios * advantages, advantages),
         response_mask=response_mask,
     )
+
+
+def ratios_within(*, ratios: Tensor, cliprange: float) -> Tensor:
+    """The ratios held within 1 - cliprange and 1 + cliprange: clip(ratio) in (6.2).
+
+    Shapes   ratios [B,T] float (or any shape) -> the same; elementwise, the caller masks.
+    Gradient to ratios: 1 within the range and on its borders, 0 outside.
+    Limits   a cliprange that the dtype cannot hold, inf among them: the ratios.
+    Raises   ValueError: cliprange <= 0.
+    """
+    check_range("(0, inf]", cliprange=cliprange)
+    if cliprange > torch.finfo(ratios.dtype).max:
+        return ratios
+    return torch.clamp(ratios, 1 - cliprange, 1 + cliprange)
 
 
 def kl_penalised_surrogate_loss(
@@ -186,159 +202,33 @@ def clipped_value_loss(
     Raises   ValueError: shapes differ, old_values or value_targets require grad, a bad mask,
              cliprange_value <= 0.
     """
-    errors, clipped_errors = _value_errors(
-        values, old_values, value_targets, response_mask, cliprange_value
-    )
-    return 0.5 * masked_mean(values=torch.maximum(errors**2, clipped_errors**2), mask=response_mask)
-
-
-@torch.no_grad()
-def ratio_statistics(
-    *,
-    logprobs: Tensor,
-    old_logprobs: Tensor,
-    advantages: Tensor,
-    response_mask: Tensor,
-    cliprange: float,
-) -> dict[str, Tensor]:
-    """What the ratios of a batch look like, as scalars that a log can read later.
-
-    Equation (6.6)  policy/approxkl_avg  = 1/2 mean (log ratio)^2
-                    policy/clipfrac_avg  = share of tokens with clip(ratio) A < ratio A
-                    val/ratio            = mean ratio;  val/ratio_var = mean (ratio - val/ratio)^2
-                    val/ratio_max_deviation_first  = max |ratio - 1|
-    Source   the names are Hugging Face TRL's, but for the last; here over True tokens only.
-    Shapes   logprobs, old_logprobs, advantages [B,T] float; response_mask [B,T] bool -> scalars.
-    Gradient none: it runs without a graph.
-    Limits   theta = theta_old: 0, 0, 1, 0, 0. A token with advantage 0 never counts as clipped.
-             approxkl is the KL to second order. The last belongs to the first minibatch.
-    Raises   ValueError: shapes differ, old_logprobs or advantages require grad, a bad mask,
-             cliprange <= 0.
-    """
-    check_range("(0, inf]", cliprange=cliprange)
-    ratios = _ratios(logprobs, old_logprobs, advantages, response_mask)
-    clipped = _clip(ratios, cliprange) * advantages < ratios * advantages
-    log_ratios = zero_padding(values=logprobs - old_logprobs, mask=response_mask)
-    deviations = zero_padding(values=(ratios - 1).abs(), mask=response_mask)
-    return {
-        "policy/approxkl_avg": 0.5 * masked_mean(values=log_ratios**2, mask=response_mask),
-        "policy/clipfrac_avg": masked_mean(values=clipped.to(ratios.dtype), mask=response_mask),
-        "val/ratio": masked_mean(values=ratios, mask=response_mask),
-        "val/ratio_var": masked_variance(values=ratios, mask=response_mask),
-        "val/ratio_max_deviation_first": deviations.max(),
-    }
-
-
-def ppo_diagnostics(
-    *,
-    logprobs: Tensor,
-    old_logprobs: Tensor,
-    advantages: Tensor,
-    response_mask: Tensor,
-    cliprange: float,
-) -> dict[str, float]:
-    """ratio_statistics, (6.6), as numbers read from the device.
-
-    Shapes   as there -> dict of floats; the maximum is called ratio_max_deviation, since any batch
-             may be looked at.
-    """
-    found = ratio_statistics(
-        logprobs=logprobs,
-        old_logprobs=old_logprobs,
-        advantages=advantages,
-        response_mask=response_mask,
-        cliprange=cliprange,
-    )
-    largest = found.pop("val/ratio_max_deviation_first")
-    numbers = {name: value.item() for name, value in found.items()}
-    return numbers | {"ratio_max_deviation": largest.item()}
-
-
-@torch.no_grad()
-def clipped_value_fraction(
-    *,
-    values: Tensor,
-    old_values: Tensor,
-    value_targets: Tensor,
-    response_mask: Tensor,
-    cliprange_value: float,
-) -> Tensor:
-    """The share of tokens at which the clipped error of the critic is the larger one.
-
-    Equation (6.8)  share of True tokens with (V_clip - y)^2 > (V - y)^2, V_clip as in (6.5)
-    Source   the code of OpenAI baselines and of Hugging Face TRL, there also over the padding.
-    Shapes   values, old_values, value_targets [B,T] float; response_mask [B,T] bool -> scalar.
-    Gradient none: it runs without a graph.
-    Limits   cliprange_value=inf, or values = old_values: 0.
-    Raises   ValueError: shapes differ, old_values or value_targets require grad, a bad mask,
-             cliprange_value <= 0.
-    """
-    errors, clipped_errors = _value_errors(
-        values, old_values, value_targets, response_mask, cliprange_value
-    )
-    clipped = (clipped_errors**2 > errors**2).to(errors.dtype)
-    return masked_mean(values=clipped, mask=response_mask)
-
-
-@torch.no_grad()
-def value_diagnostics(
-    *,
-    values: Tensor,
-    old_values: Tensor,
-    value_targets: Tensor,
-    response_mask: Tensor,
-    cliprange_value: float,
-) -> dict[str, float]:
-    """What the critic of a batch looks like, as numbers for a log.
-
-    Equation (6.7)  val/clipfrac_avg        = the share of (6.8)
-                    val/explained_variance  = 1 - Var(y - V) / Var(y)
-    Source   the first name is that of Hugging Face TRL; here over True tokens only.
-    Shapes   values, old_values, value_targets [B,T] float; response_mask [B,T] bool -> floats.
-    Gradient none: it runs without a graph.
-    Limits   a critic that is right, but for a constant: explained variance 1. A constant critic: 0.
-             Worse than that: below 0. Targets with a standard deviation below 1e-8 leave nothing to
-             explain: 0.0, not NaN.
-    Raises   ValueError: shapes differ, old_values or value_targets require grad, a bad mask,
-             cliprange_value <= 0.
-    """
-    fraction = clipped_value_fraction(
+    errors, clipped_errors = value_errors(
         values=values,
         old_values=old_values,
         value_targets=value_targets,
         response_mask=response_mask,
         cliprange_value=cliprange_value,
     )
-    errors = zero_padding(values=values - value_targets, mask=response_mask)
-    target_variance = masked_variance(values=value_targets, mask=response_mask).item()
-    error_variance = masked_variance(values=errors, mask=response_mask).item()
-    explained = 0.0 if target_variance < MINIMUM_STD**2 else 1 - error_variance / target_variance
-    return {"val/clipfrac_avg": fraction.item(), "val/explained_variance": explained}
+    return 0.5 * masked_mean(values=torch.maximum(errors**2, clipped_errors**2), mask=response_mask)
 
 
-def _ratios(
-    logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, response_mask: Tensor
-) -> Tensor:
-    """The ratios after a look at the advantages; 0 in the padding, and no gradient passes there."""
-    check_batch(response_mask, data={"advantages": advantages}, logprobs=logprobs)
-    return token_ratios(logprobs=logprobs, old_logprobs=old_logprobs, response_mask=response_mask)
-
-
-def _clip(ratios: Tensor, cliprange: float) -> Tensor:
-    """The ratios held within 1 - cliprange and 1 + cliprange."""
-    if cliprange > torch.finfo(ratios.dtype).max:
-        return ratios
-    return torch.clamp(ratios, 1 - cliprange, 1 + cliprange)
-
-
-def _value_errors(
+def value_errors(
+    *,
     values: Tensor,
     old_values: Tensor,
     value_targets: Tensor,
     response_mask: Tensor,
     cliprange_value: float,
 ) -> tuple[Tensor, Tensor]:
-    """V - y and V_clip - y, both 0 in the padding; y = value_targets."""
+    """What a critic is off by, plain and clipped: V - y and V_clip - y of (6.5).
+
+    Shapes   values, old_values, value_targets [B,T] float; response_mask [B,T] bool -> two [B,T].
+    Gradient to values: 1, and of V_clip - y 0 outside the range; exactly 0 where masked. The rest
+             is data.
+    Limits   cliprange_value=inf, or values = old_values: both the same. 0 where masked.
+    Raises   ValueError: shapes differ, old_values or value_targets require grad, a bad mask,
+             cliprange_value <= 0.
+    """
     check_range("(0, inf]", cliprange_value=cliprange_value)
     data = {"old_values": old_values, "value_targets": value_targets}
     check_batch(response_mask, data=data, values=values)

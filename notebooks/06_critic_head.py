@@ -24,7 +24,7 @@ from minippo.critic_head import Critic
 from minippo.exact.ladder import make_world, reward_functions
 from minippo.exact.oracle import response_probabilities
 from minippo.gpt import GPT, GPTConfig
-from minippo.ppo import value_diagnostics
+from minippo.ppo_statistics import explained_variance
 from minippo.reward_to_go import rewards_to_go
 from minippo.rollout import before_actions
 from minippo.runs.diagnostics import dead_critic
@@ -99,8 +99,7 @@ print("largest:", values.abs().max().item())
 # because $E[V - y] = 0$. The best $c$ is $V$, and what is left then is the variance of the targets.
 #
 # `train_critic` draws 128 responses for each update. It keeps the loss, the explained variance and
-# the change of the head. (`old_values` and `cliprange_value` serve another number of
-# `value_diagnostics`.)
+# the change of the head.
 
 
 # %%
@@ -117,9 +116,9 @@ def train_critic(critic, parameters=None, learning_rate=0.01, read=before_action
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        row = value_diagnostics(values=seen, old_values=seen, cliprange_value=0.2, **batch)
-        row["val/critic_head_change"] = (critic.head.weight - head).norm().item()
-        rows.append(row | {"loss": loss.item()})
+        change = (critic.head.weight - head).norm().item()
+        row = {"val/explained_variance": explained_variance(values=seen, **batch)}
+        rows.append(row | {"val/critic_head_change": change, "loss": loss.item()})
     return rows
 
 
@@ -289,8 +288,7 @@ def judge(name, values, scale=1.0):
         "value_targets": scale * returns[i],
         "response_mask": mask[i],
     }
-    found = value_diagnostics(**batch, old_values=batch["values"], cliprange_value=0.2)
-    explained, loss = found["val/explained_variance"], value_loss(**batch).item()
+    explained, loss = explained_variance(**batch), value_loss(**batch).item()
     print(f"{name:<22} explained variance {explained:.2f}, loss {loss:.2f}")
 
 
@@ -347,8 +345,9 @@ exercise.check(my_value_loss)
 # %% [markdown]
 # ## References
 #
-# - `minippo/critic_head.py`, `minippo/baseline.py` (the loss), `minippo/ppo.py` (explained
-#   variance, the clipped loss); docs/diagnostics.md, P006; docs/stage-3-baseline.md.
+# - `minippo/critic_head.py`, `minippo/baseline.py` (the loss), `minippo/ppo.py` (the
+#   clipped loss), `minippo/ppo_statistics.py` (explained variance); docs/diagnostics.md, P006;
+#   docs/stage-3-baseline.md.
 # - Schulman et al. 2016, *High-dimensional continuous control using generalized advantage
 #   estimation*, arXiv:1506.02438: the value function by regression.
 # - Engstrom et al. 2020, *Implementation matters in deep policy gradients*, arXiv:2005.12729: what

@@ -25,7 +25,8 @@ from minippo.exact.surrogates import exact_advantages, sampled_batch
 from minippo.exact.world import GPTPolicy, World
 from minippo.masked import whiten
 from minippo.policy_gradient import policy_gradient_loss
-from minippo.ppo import clipped_surrogate_loss, ppo_diagnostics, unclipped_surrogate_loss
+from minippo.ppo import clipped_surrogate_loss, unclipped_surrogate_loss
+from minippo.ppo_statistics import ppo_diagnostics
 
 FAST = bool(os.environ.get("MINIPPO_FAST"))
 CLIPPED = functools.partial(clipped_surrogate_loss, cliprange=0.2)

@@ -26,9 +26,16 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 AGAIN = "token_ratios looks at logprobs again"
 REASONS = {  # (function, its changed line): why it does all that the original promises
-    ("ppo._ratios", 'check_batch(response_mask, data={"advantages": advantages}, )'): AGAIN,
     (
-        "ppo._value_errors",
+        "ppo.clipped_surrogate_loss",
+        'check_batch(response_mask, data={"advantages": advantages}, )',
+    ): AGAIN,
+    (
+        "ppo_statistics.ratio_statistics",
+        'check_batch(response_mask, data={"advantages": advantages}, )',
+    ): AGAIN,
+    (
+        "ppo.value_errors",
         "check_batch(response_mask, data=data, )",
     ): "zero_padding refuses the same values: no float tensor, another shape than the mask",
     ("trpo.surrogate_loss", 'check_batch(response_mask, data={"advantages": advantages}, )'): AGAIN,

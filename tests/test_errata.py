@@ -19,6 +19,7 @@ from minippo.gpt import GPT, GPTConfig
 from minippo.logprobs import token_entropy, token_logprobs
 from minippo.masked import masked_mean, scale_to_unit_std, whiten
 from minippo.policy_gradient import policy_gradient_loss, trajectory_returns
+from minippo.ppo_statistics import ppo_diagnostics
 from minippo.reward_to_go import rewards_to_go
 from minippo.rollout import apply_eos_rule
 from minippo.shaped_reward import shaped_rewards
@@ -443,7 +444,7 @@ def test_a_mean_over_the_padding_is_diluted():
     mask = batch["response_mask"]
     filled = {name: batch[name].masked_fill(~mask, 1.0) for name in ("logprobs", "old_logprobs")}
     log_ratios = filled["logprobs"] - filled["old_logprobs"]
-    right = ppo.ppo_diagnostics(**batch, cliprange=0.2)
+    right = ppo_diagnostics(**batch, cliprange=0.2)
     # half of it here
     assert_close(
         (0.5 * log_ratios**2).mean(),
@@ -495,7 +496,7 @@ def test_an_old_policy_that_is_the_policy_of_now_clips_nothing():
             "advantages": batch["advantages"],
             "response_mask": batch["response_mask"],
         }
-        assert ppo.ppo_diagnostics(**terms, cliprange=0.2)["policy/clipfrac_avg"] == 0
+        assert ppo_diagnostics(**terms, cliprange=0.2)["policy/clipfrac_avg"] == 0
         (gradient,) = torch.autograd.grad(
             ppo.clipped_surrogate_loss(**terms, cliprange=0.2), logprobs
         )
@@ -512,7 +513,7 @@ def test_a_share_of_ratios_outside_is_not_the_share_that_is_clipped():
         mask_of_lengths([4]),
     )
     zeros = torch.zeros(1, 4, dtype=torch.float64)
-    ours = ppo.ppo_diagnostics(
+    ours = ppo_diagnostics(
         logprobs=ratios.log(),
         old_logprobs=zeros,
         advantages=advantages,

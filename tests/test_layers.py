@@ -20,6 +20,7 @@ DERIVATION = (
     "gae",
     "trpo",
     "ppo",
+    "ppo_statistics",
     "shaped_reward",
 )
 MODELS = ("gpt", "reward_head", "critic_head", "tokenizer")

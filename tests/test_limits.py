@@ -13,7 +13,9 @@ import minippo
 ROOT = Path(minippo.__file__).parent
 LINES_OF_A_FILE, LINES_OF_A_FUNCTION, COLUMNS = 350, 45, 100
 NESTING, PARAMETERS, PARAMETERS_OF_THE_DERIVATION = 3, 8, 6
-DERIVATION = "logprobs kl policy_gradient reward_to_go baseline gae trpo ppo shaped_reward".split()
+DERIVATION = (
+    "logprobs kl policy_gradient reward_to_go baseline gae trpo ppo ppo_statistics shaped_reward"
+).split()
 BLOCKS = (ast.If, ast.For, ast.While, ast.With, ast.Try)
 
 

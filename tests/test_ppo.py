@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minippo import baseline, kl, logprobs, ppo
+from minippo import baseline, kl, ppo
 from tests.helpers import (
     assert_close,
     batch_of,
@@ -40,18 +40,6 @@ LOSSES = {
     ),
     "clipped_value": (
         lambda **batch: ppo.clipped_value_loss(**batch, cliprange_value=0.2),
-        CRITIC,
-        ["old_values", "value_targets"],
-    ),
-}
-DIAGNOSTICS = {
-    "policy": (
-        lambda **batch: ppo.ppo_diagnostics(**batch, cliprange=0.2),
-        POLICY,
-        ["old_logprobs", "advantages"],
-    ),
-    "value": (
-        lambda **batch: ppo.value_diagnostics(**batch, cliprange_value=0.2),
         CRITIC,
         ["old_values", "value_targets"],
     ),
@@ -177,42 +165,17 @@ def test_clipped_value_loss_by_hand(value, target, loss, gradient):
     assert_close(gradients["values"], [[gradient]])
 
 
-def test_policy_diagnostics_by_hand():
-    # ratios 2, 1/2, 2, 1 with A = 1, 1, -1, 1: only the first is held by the clip
-    two, half = math.log(2), -math.log(2)
-    batch = {
-        "logprobs": f64([[two, half, NAN], [two, 0.0, NAN]]),
-        "old_logprobs": f64([[0.0, 0.0, NAN]] * 2),
-        "advantages": f64([[1.0, 1.0, NAN], [-1.0, 1.0, NAN]]),
-        "response_mask": mask_of_lengths([2, 2], 3),
-    }
-    wanted = {
-        "policy/approxkl_avg": 3 * two**2 / 8,  # half the mean of log(2)^2, three times, and 0
-        "policy/clipfrac_avg": 0.25,
-        "val/ratio": 1.375,  # (2 + .5 + 2 + 1) / 4
-        "val/ratio_var": (0.625**2 + 0.875**2 + 0.625**2 + 0.375**2) / 4,
-        "ratio_max_deviation": 1.0,
-    }
-    found = ppo.ppo_diagnostics(**batch, cliprange=0.2)
-    assert list(found) == list(wanted) and all(isinstance(x, float) for x in found.values())
-    for name in wanted:
-        assert_close(found[name], wanted[name])
-
-
-def test_value_diagnostics_by_hand():
-    # targets 0, 2, 4: variance 8/3; errors of the critic -1, 0, 1: variance 2/3; explained 1 - 1/4
-    # old values -1, 1, 3 and clip .2: clipped errors |-.8|, |-.8|, |-.8| against |1|, |0|, |-1|:
-    # larger only in the middle
+def test_value_errors_by_hand():
+    # targets 0, 2, 4; old values -1, 1, 3, so a clip of .2 holds the values at -.8, 1.2, 3
     batch = {
         "values": f64([[1.0, 2.0, 3.0]]),
         "old_values": f64([[-1.0, 1.0, 3.0]]),
         "value_targets": f64([[0.0, 2.0, 4.0]]),
         "response_mask": mask_of_lengths([3]),
     }
-    found = ppo.value_diagnostics(**batch, cliprange_value=0.2)
-    assert list(found) == ["val/clipfrac_avg", "val/explained_variance"]
-    assert_close(found["val/clipfrac_avg"], 1 / 3)
-    assert_close(found["val/explained_variance"], 0.75)
+    errors, clipped_errors = ppo.value_errors(**batch, cliprange_value=0.2)
+    assert_close(errors, [[1.0, 0.0, -1.0]])
+    assert_close(clipped_errors, [[-0.8, -0.8, -1.0]])
 
 
 # the theorems, by enumeration of the vocabulary
@@ -319,8 +282,6 @@ def test_at_the_old_policy_the_gradient_is_the_policy_gradient(batch):
         loss, gradients = value_and_gradients(LOSSES[name][0], batch, ["logprobs"])
         assert_close(gradients["logprobs"], wanted)
         assert_close(loss, -advantages[mask].mean())
-    found = ppo.ppo_diagnostics(**batch, cliprange=0.2)
-    assert list(found.values()) == [0, 0, 1, 0, 0]
 
 
 @given(ragged_batches(CRITIC))
@@ -331,39 +292,6 @@ def test_without_clip_it_is_the_plain_value_loss(batch):
     wanted, wanted_gradients = value_and_gradients(baseline.value_loss, plain, ["values"])
     assert_close(loss, wanted)
     assert_close(gradients["values"], wanted_gradients["values"])
-
-
-def test_explained_variance_at_its_ends():
-    targets, mask = f64([[1.0, 2.0, 4.0]]), mask_of_lengths([3])
-
-    def explained(values, targets):
-        return ppo.value_diagnostics(
-            values=values,
-            old_values=values,
-            value_targets=targets,
-            response_mask=mask,
-            cliprange_value=INF,
-        )["val/explained_variance"]
-
-    assert explained(targets, targets) == 1
-    assert_close(explained(torch.zeros_like(targets), targets), 0)
-    assert explained(-targets, targets) < 0
-    assert explained(targets, torch.full_like(targets, 1.1)) == 0  # nothing to explain
-    assert explained(targets.float(), torch.full((1, 3), 1.1)) == 0
-
-
-@pytest.mark.parametrize("std, wanted", [(1e-5, 1), (1e-8, 1), (1e-10, 0)])
-def test_targets_count_as_equal_when_their_std_is_below_1e_8(std, wanted):
-    # the critic says exactly this: it explains all, if there is something to explain
-    targets = f64([[std, -std]])
-    found = ppo.value_diagnostics(
-        values=targets,
-        old_values=targets,
-        value_targets=targets,
-        response_mask=mask_of_lengths([2]),
-        cliprange_value=INF,
-    )
-    assert found["val/explained_variance"] == wanted
 
 
 # gradient flow and padding
@@ -377,19 +305,6 @@ def test_padding_and_layout(name):
     check_layout_does_not_matter(function, batch, [names.split()[0]])
 
 
-@pytest.mark.parametrize("name", DIAGNOSTICS)
-def test_padding_and_layout_of_the_diagnostics(name):
-    function, names, _ = DIAGNOSTICS[name]
-    batch = batch_of(names, mask_of_lengths([3, 1, 4], 5), 0)
-    for key in function(**batch):
-
-        def one(**batch):
-            return torch.tensor(function(**batch)[key], dtype=torch.float64)
-
-        check_padding_is_never_read(one, batch)
-        check_layout_does_not_matter(one, batch)
-
-
 @pytest.mark.parametrize("name", LOSSES)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
 def test_the_dtype_is_kept(name, dtype):
@@ -401,23 +316,19 @@ def test_the_dtype_is_kept(name, dtype):
 # refusals
 
 
-@pytest.mark.parametrize("name", LOSSES | DIAGNOSTICS)
+@pytest.mark.parametrize("name", LOSSES)
 def test_refusals(name):
-    function, names, data = (LOSSES | DIAGNOSTICS)[name]
+    function, names, data = LOSSES[name]
     check_common_refusals(function, batch_of(names, mask_of_lengths([1]), 0), data=data)
 
 
 @pytest.mark.parametrize("bad", [0, -0.2, NAN])
 def test_refused_cliprange(bad):
     policy, critic = (batch_of(names, mask_of_lengths([2]), 0) for names in (POLICY, CRITIC))
-    for function in (ppo.clipped_surrogate_loss, ppo.ppo_diagnostics):
-        with pytest.raises(ValueError, match=r"cliprange: got .*, wanted a number in \(0, inf\]"):
-            function(**policy, cliprange=bad)
-    for function in (ppo.clipped_value_loss, ppo.value_diagnostics):
-        with pytest.raises(
-            ValueError, match=r"cliprange_value: got .*, wanted a number in \(0, inf\]"
-        ):
-            function(**critic, cliprange_value=bad)
+    with pytest.raises(ValueError, match=r"cliprange: got .*, wanted a number in \(0, inf\]"):
+        ppo.clipped_surrogate_loss(**policy, cliprange=bad)
+    with pytest.raises(ValueError, match=r"cliprange_value: got .*, wanted a number in \(0, inf\]"):
+        ppo.clipped_value_loss(**critic, cliprange_value=bad)
 
 
 @pytest.mark.parametrize("bad", [-0.1, INF, NAN])
@@ -454,7 +365,7 @@ def test_policy_losses_against_numpy(batch, cliprange, kl_old_coef):
     new, old, advantages, mask = (
         batch[name].numpy() for name in (*POLICY.split(), "response_mask")
     )
-    unclipped, clipped, penalty, held, ratios = [], [], [], [], []
+    unclipped, clipped, penalty = [], [], []
     gradient = np.zeros(mask.shape)
     for b, t in zip(*np.nonzero(mask), strict=True):
         ratio, a = np.exp(new[b, t]) / np.exp(old[b, t]), advantages[b, t]
@@ -462,9 +373,8 @@ def test_policy_losses_against_numpy(batch, cliprange, kl_old_coef):
         unclipped.append(-ratio * a)
         clipped.append(-min(ratio * a, bounded * a))
         penalty.append(kl_old_coef * (old[b, t] - new[b, t]))
-        held.append((a > 0 and ratio > 1 + cliprange) or (a < 0 and ratio < 1 - cliprange))
-        ratios.append(ratio)
-        gradient[b, t] = 0 if held[-1] else -ratio * a / mask.sum()
+        held = (a > 0 and ratio > 1 + cliprange) or (a < 0 and ratio < 1 - cliprange)
+        gradient[b, t] = 0 if held else -ratio * a / mask.sum()
     assert_close(ppo.unclipped_surrogate_loss(**batch), np.mean(unclipped))
     assert_close(
         ppo.kl_penalised_surrogate_loss(**batch, kl_old_coef=kl_old_coef),
@@ -477,16 +387,6 @@ def test_policy_losses_against_numpy(batch, cliprange, kl_old_coef):
     )
     assert_close(loss, np.mean(clipped))
     assert_close(gradients["logprobs"], gradient)
-    found = ppo.ppo_diagnostics(**batch, cliprange=cliprange)
-    log_ratios = np.log(ratios)
-    wanted = [
-        np.mean(log_ratios**2) / 2,
-        np.mean(held),
-        np.mean(ratios),
-        np.var(ratios),
-        np.max(np.abs(np.array(ratios) - 1)),
-    ]
-    assert_close(list(found.values()), wanted)
 
 
 @given(ragged_batches(CRITIC), st.floats(0.01, 1.5))
@@ -494,17 +394,16 @@ def test_value_loss_against_numpy(batch, cliprange_value):
     values, old_values, targets, mask = (
         batch[name].numpy() for name in (*CRITIC.split(), "response_mask")
     )
-    losses, held, gradient = [], [], np.zeros(mask.shape)
+    losses, gradient = [], np.zeros(mask.shape)
     for b, t in zip(*np.nonzero(mask), strict=True):
         v, target = values[b, t], targets[b, t]
         bounded = old_values[b, t] + min(
             max(v - old_values[b, t], -cliprange_value), cliprange_value
         )
         losses.append(max((v - target) ** 2, (bounded - target) ** 2) / 2)
-        held.append(
-            abs(v - old_values[b, t]) > cliprange_value and abs(bounded - target) > abs(v - target)
-        )
-        gradient[b, t] = 0 if held[-1] else (v - target) / mask.sum()
+        outside = abs(v - old_values[b, t]) > cliprange_value
+        held = outside and abs(bounded - target) > abs(v - target)
+        gradient[b, t] = 0 if held else (v - target) / mask.sum()
     loss, gradients = value_and_gradients(
         lambda **batch: ppo.clipped_value_loss(**batch, cliprange_value=cliprange_value),
         batch,
@@ -512,25 +411,6 @@ def test_value_loss_against_numpy(batch, cliprange_value):
     )
     assert_close(loss, np.mean(losses))
     assert_close(gradients["values"], gradient)
-    found = ppo.value_diagnostics(**batch, cliprange_value=cliprange_value)
-    kept = np.nonzero(mask)
-    assert_close(found["val/clipfrac_avg"], np.mean(held))
-    if mask.sum() > 1:
-        assert_close(
-            found["val/explained_variance"],
-            1 - np.var((targets - values)[kept]) / np.var(targets[kept]),
-        )
-
-
-def test_the_ratio_is_the_one_of_logprobs():
-    batch = batch_of(POLICY, mask_of_lengths([3, 2]), 0)
-    ratios = logprobs.token_ratios(
-        **{name: batch[name] for name in ("logprobs", "old_logprobs", "response_mask")}
-    )
-    assert_close(
-        ppo.ppo_diagnostics(**batch, cliprange=0.2)["val/ratio"],
-        ratios[batch["response_mask"]].mean(),
-    )
 
 
 # -- ratios that no float can hold
@@ -575,7 +455,6 @@ def test_a_cliprange_beyond_the_dtype_is_no_clip():
     }
     wanted = ppo.unclipped_surrogate_loss(**batch)
     assert ppo.clipped_surrogate_loss(**batch, cliprange=1e300) == wanted
-    assert ppo.ppo_diagnostics(**batch, cliprange=1e300)["policy/clipfrac_avg"] == 0
 
 
 def test_the_coefficient_stays_a_number_whatever_the_kl_has_been():

@@ -22,10 +22,13 @@ from torch.optim import Optimizer
 from minippo.gpt import GPT
 from minippo.logprobs import token_entropy, token_ratios
 from minippo.masked import masked_mean
-from minippo.ppo import ratio_statistics
+from minippo.ppo_statistics import ratio_statistics
 from minippo.rollout import Models, Rollout, response_logits, response_logprobs
 from minippo.settings import Checked, count, positive, setting
 from minippo.stages.optimise import named_weights
+
+# a statistic of a step that tells something at the first step of an update only -> its metric
+AT_THE_FIRST_STEP = {"ratio_max_deviation": "val/ratio_max_deviation_first"}
 
 
 @dataclass(frozen=True)
@@ -191,11 +194,17 @@ def step_statistics(
     }
 
 
-def mean_of_steps(steps: list[dict[str, Tensor]]) -> dict[str, float | None]:
-    """The mean of each number over the steps, read from the device once."""
+def metrics_of_steps(steps: list[dict[str, Tensor]]) -> dict[str, float | None]:
+    """The mean of each statistic over the steps, read from the device once; of what is watched at
+    the first step only, what it was there."""
     table = torch.stack([torch.stack([x.detach() for x in step.values()]) for step in steps])
-    columns = zip(*table.double().tolist(), strict=True)
-    return {name: sum(column) / len(steps) for name, column in zip(steps[0], columns, strict=True)}
+    columns = dict(zip(steps[0], zip(*table.double().tolist(), strict=True), strict=True))
+    return {
+        AT_THE_FIRST_STEP.get(name, name): column[0]
+        if name in AT_THE_FIRST_STEP
+        else sum(column) / len(steps)
+        for name, column in columns.items()
+    }
 
 
 @torch.no_grad()

@@ -25,7 +25,7 @@ from minippo.algorithms.base import (
     PPOConfig,
     Updated,
     adam,
-    mean_of_steps,
+    metrics_of_steps,
     minibatches,
     of_the_critic,
     step_statistics,
@@ -106,7 +106,7 @@ class CriticPasses:
                     max_grad_norm=config.max_grad_norm,
                 )
                 losses.append({"loss/value_avg": loss})
-        return mean_of_steps(losses) | {"val/clipfrac_avg": 0.0}
+        return metrics_of_steps(losses) | {"val/clipfrac_avg": 0.0}
 
 
 class PolicyGradientUpdate:
@@ -139,7 +139,7 @@ class PolicyGradientUpdate:
             where=where,
             max_grad_norm=self.config.max_grad_norm,
         )
-        metrics = mean_of_steps([statistics]) | {"policy/grad_norm": norm}
+        metrics = metrics_of_steps([statistics]) | {"policy/grad_norm": norm}
         metrics |= self.critic(experience, learning_rate=learning_rate, where=where)
         return Updated(metrics, tokens_after(self.policy, experience, self.config))
 

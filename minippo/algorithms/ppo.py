@@ -20,7 +20,7 @@ from minippo.algorithms.base import (
     PPOConfig,
     Updated,
     adam,
-    mean_of_steps,
+    metrics_of_steps,
     minibatches,
     ratios_and_advantages,
     step_statistics,
@@ -31,11 +31,11 @@ from minippo.masked import masked_mean
 from minippo.ppo import (
     adapt_kl_coef,
     clipped_surrogate_loss,
-    clipped_value_fraction,
     clipped_value_loss,
     kl_penalised_surrogate_loss,
     unclipped_surrogate_loss,
 )
+from minippo.ppo_statistics import clipped_value_fraction
 from minippo.rollout import Models, response_logits, response_logprobs, response_values
 from minippo.stages.optimise import take_step
 
@@ -126,8 +126,7 @@ class PPOUpdate:
                 norms.append(norm)
             if self.has_gone_too_far(steps[-1]):
                 break
-        metrics = mean_of_steps(steps) | {"policy/grad_norm": sum(norms) / len(norms)}
-        metrics["val/ratio_max_deviation_first"] = steps[0]["val/ratio_max_deviation_first"].item()
+        metrics = metrics_of_steps(steps) | {"policy/grad_norm": sum(norms) / len(norms)}
         metrics |= {f"objective/{name}": value for name, value in self.numbers.items()}
         return Updated(metrics, ratios_and_advantages(logprobs.detach(), batch))
 

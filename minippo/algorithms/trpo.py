@@ -13,7 +13,7 @@ from minippo.algorithms.base import (
     Experience,
     PPOConfig,
     Updated,
-    mean_of_steps,
+    metrics_of_steps,
     step_statistics,
     tokens_after,
 )
@@ -69,7 +69,7 @@ class TRPOUpdate:
             )
         except ValueError as error:
             raise TrainingError(f"{where}: {error}") from error
-        metrics = mean_of_steps([statistics])
+        metrics = metrics_of_steps([statistics])
         metrics |= {"policy/grad_norm": None, "policy/step_share": share}
         metrics |= self.critic(experience, learning_rate=learning_rate, where=where)
         return Updated(metrics, tokens_after(self.policy, experience, config))

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from minippo.exercises.engine import Case, Exercise, Mistake, mask_of_lengths
-from minippo.ppo import ppo_diagnostics
+from minippo.ppo_statistics import ppo_diagnostics
 
 
 def reference(

@@ -39,7 +39,7 @@ from minippo.gae import value_targets
 from minippo.gpt import GPT
 from minippo.kl import kl_k1
 from minippo.masked import masked_mean, masked_variance, scale_to_unit_std, whiten, zero_padding
-from minippo.ppo import value_diagnostics
+from minippo.ppo_statistics import explained_variance
 from minippo.rollout import Models, Rollout, ScoreFunction, make_rollout, response_logits
 from minippo.shaped_reward import shaped_rewards
 from minippo.stages.optimise import check_finite, named_parameters, named_weights
@@ -120,7 +120,7 @@ def policy_updates(
         row |= {"lr": learning_rate_of(update, config)}
         row |= rollout_metrics(rollout, rewards, config) | updated.metrics
         if models.critic is not None and targets is not None:
-            row |= critic_metrics(rollout, targets, config)
+            row |= critic_metrics(rollout, targets)
             row["val/critic_head_change"] = (head_of(models.critic) - head_before).norm().item()
         row["policy/without_gradient"] = without_gradient(update_on.optimizers)
         row["policy/kl_old_to_policy"] = kl_old_to_policy
@@ -283,14 +283,11 @@ def rollout_metrics(rollout: Rollout, rewards: Tensor, config: PPOConfig) -> Row
     }
 
 
-def critic_metrics(rollout: Rollout, targets: Tensor, config: PPOConfig) -> Row:
+def critic_metrics(rollout: Rollout, targets: Tensor) -> Row:
     """What it says about the critic before the critic has seen these targets."""
-    old_values = of_the_critic(rollout.old_values)
-    found = value_diagnostics(
-        values=old_values,
-        old_values=old_values,
+    explained = explained_variance(
+        values=of_the_critic(rollout.old_values),
         value_targets=targets,
         response_mask=rollout.response_mask,
-        cliprange_value=config.cliprange_value,
     )
-    return {"val/explained_variance": found["val/explained_variance"]}
+    return {"val/explained_variance": explained}
