@@ -76,6 +76,30 @@ def unclipped_surrogate_loss(
     )
 
 
+def clipped_surrogate_by_hand(
+    *,
+    logprobs: Tensor,
+    old_logprobs: Tensor,
+    advantages: Tensor,
+    response_mask: Tensor,
+    cliprange: float,
+) -> Tensor:
+    """PPO's policy loss as it is quoted everywhere, to be read; clipped_surrogate_loss below is the
+    same, and also right where a ratio overflows.
+
+    Equation the one of (6.2), line by line.
+    Source   Schulman et al. 2017, arXiv:1707.06347, equation 7 (L^CLIP, there maximised).
+    Shapes   as below; N True tokens.
+    Gradient to logprobs: as below.
+    Limits   NaN where a ratio that is not finite meets an advantage or a gradient of 0.
+    Raises   nothing: what comes in is not looked at.
+    """
+    ratios = (logprobs - old_logprobs)[response_mask].exp()  # [N]
+    clipped_ratios = ratios.clamp(1 - cliprange, 1 + cliprange)
+    advantages = advantages[response_mask]
+    return -torch.minimum(ratios * advantages, clipped_ratios * advantages).mean()
+
+
 def clipped_surrogate_loss(
     *,
     logprobs: Tensor,

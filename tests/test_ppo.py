@@ -255,6 +255,24 @@ def test_the_clipped_value_loss_is_never_smaller(batch, cliprange_value):
     assert ppo.clipped_value_loss(**batch, cliprange_value=cliprange_value) >= plain
 
 
+@given(ragged_batches(POLICY), st.floats(0.01, 2) | st.just(INF))
+def test_the_loss_by_hand_is_the_loss(batch, cliprange):
+    by_hand, product = (
+        value_and_gradients(
+            lambda **batch: function(**batch, cliprange=cliprange), batch, ["logprobs"]
+        )
+        for function in (ppo.clipped_surrogate_by_hand, ppo.clipped_surrogate_loss)
+    )
+    assert_close(by_hand[0], product[0])
+    assert_close(by_hand[1]["logprobs"], product[1]["logprobs"])
+
+
+def test_the_loss_by_hand_is_not_right_where_a_ratio_overflows():
+    batch = one_token(1.0, 0.0) | {"logprobs": f64([[800.0]])}
+    assert ppo.clipped_surrogate_by_hand(**batch, cliprange=0.2).isnan()
+    assert ppo.clipped_surrogate_loss(**batch, cliprange=0.2) == 0
+
+
 # reductions
 
 
