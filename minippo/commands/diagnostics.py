@@ -19,6 +19,7 @@ from minippo.runs.text import counted
 def findings(folder: str) -> tuple[int, list[Finding]]:
     """(updates, what is found in their metrics) of a run."""
     run = RunFolder(folder)
+    run.check_metrics()
     rows, config = run.metrics_until(math.inf), run.read_config()
     try:
         algorithm, epochs, minibatches = (

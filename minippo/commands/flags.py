@@ -17,6 +17,7 @@ from minippo.errors import InputError
 from minippo.runs.read import first_words, read_json
 from minippo.settings import kind_of, may_be_none
 
+MAY_CHANGE = ("threads", "save_every", "data", "start_from")  # when a run is taken up again
 OWN_FLAGS = {
     "out": "folder of the run; without it runs/<task>-<algorithm>-<preset>-<seed>",
     "resume": "go on with the run in --out, from its last checkpoint",
@@ -38,7 +39,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> Request:
     names the flag.
 
     With --resume the configuration is that of the run in --out, and a flag that says otherwise is
-    refused.
+    refused, but for those that MAY_CHANGE.
     """
     parser = _make_parser()
     values, unknown = parser.parse_known_args(
@@ -56,8 +57,8 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> Request:
 
 
 def config_of_run(out: str | None, settings: Mapping[str, Any]) -> Config:
-    """The Config of the run in the folder `out`. InputError when there is none, or when a setting
-    differs from it."""
+    """The Config of the run in the folder `out`, with what MAY_CHANGE as it is set now. InputError
+    when there is none, or when another setting differs from it."""
     if out is None:
         raise InputError("--resume: name the folder of the run with --out")
     path = Path(out) / "config.json"
@@ -65,19 +66,19 @@ def config_of_run(out: str | None, settings: Mapping[str, Any]) -> Config:
         raise InputError(f"--resume: {out} holds no run; leave --resume out to start one there")
     stored = read_json(path)
     try:
-        config = resolve(stored_settings(stored))
+        was = stored_settings(stored)
+        resolve(was)
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"{path}: not the configuration of a run of this version ({first_words(error)})"
         ) from error
     for name, value in settings.items():
-        was = getattr(getattr(config, FIELDS[name][0]), name)
-        if value != was:
+        if value != was[name] and (name not in MAY_CHANGE or None in (value, was[name])):
             raise InputError(
-                f"--{name}: the run in {out} was made with {was}, got "
+                f"--{name}: the run in {out} was made with {was[name]}, got "
                 f"{value}; --resume changes nothing"
             )
-    return config
+    return resolve(was | settings)
 
 
 def _make_parser() -> Parser:

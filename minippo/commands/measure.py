@@ -8,17 +8,31 @@ and in ROOT/table.md. The same command again goes on: a seed that is finished is
 one that was interrupted is resumed. A folder with other settings is refused.
 """
 
+import argparse
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from minippo.commands.config import Config, resolve, stored_settings
 from minippo.commands.flags import parse_arguments
+from minippo.commands.prepare import prepare
 from minippo.commands.wrapper import Parser, command
 from minippo.errors import InputError, Interrupted
 from minippo.runs.files import write_text_whole
 from minippo.runs.read import read_json
+from minippo.runs.seals import OWN_DIGEST, check_config
+from minippo.tasks import Files
+
+INSTEAD = {
+    "seed": "name the seeds with --seeds first-last",
+    "out": "name the folder for all of them with --root",
+    "resume": "the same command once more goes on",
+}
+PLACES = ("data", "start_from")
 
 # header, how to get it from a summary, which of two values is the worse one, decimals
 COLUMNS: tuple[tuple[str, Callable[[Any], Any], Callable[..., Any], int], ...] = (
@@ -73,16 +87,64 @@ def _right(summary, when):
 
 
 def has_settings(out: Path, arguments: Sequence[str]) -> bool:
-    """Was the run in this folder made with these arguments?"""
+    """Was the run in this folder made with these arguments, and from what they name?"""
+    wanted = parse_arguments(arguments).config
     try:
         found = read_json(out / "config.json")
-        wanted: dict[str, Any] = parse_arguments(arguments).config.to_dict()
-    except InputError:
+        if OWN_DIGEST in found:
+            check_config(found, out / "config.json")
+        was = resolve(stored_settings(found))
+    except (InputError, ValueError, KeyError, TypeError):
         return False
-    found.pop("versions", None)
-    if wanted["run"]["start_from"] is not None:
-        wanted["model"] = found.get("model")  # the size is that of the model to start from
-    return found == wanted
+    if wanted.run.start_from is not None:
+        wanted = replace(wanted, model=was.model)  # the size is that of the model to start from
+    return without_places(was) == without_places(wanted) and has_inputs(found, was, wanted)
+
+
+def without_places(config: Config) -> Config:
+    """The same run wherever its data and its model are."""
+    return replace(config, run=replace(config.run, **dict.fromkeys(PLACES)))
+
+
+def places(config: Config) -> dict[str, str | None]:
+    """{flag: the folder that it names}."""
+    named = {name: getattr(config.run, name) for name in PLACES}
+    return {name: folder and os.path.abspath(folder) for name, folder in named.items()}
+
+
+def has_inputs(found: Mapping[str, Any], was: Config, wanted: Config) -> bool:
+    """Are data and model still those that the run began with? Where they are gone, their place has
+    to do."""
+    if wanted.run.task != Files.name:
+        return places(was) == places(wanted)
+    try:
+        _, task, start = prepare(wanted)
+    except InputError:
+        return places(was) == places(wanted)
+    data = found.get("versions", {}).get("data")
+    return task.fingerprint == data and (start and start._asdict()) == found.get("start")
+
+
+def resuming(out: Path, arguments: Sequence[str]) -> list[str]:
+    """What train_toy is told to go on with the run in this folder: also where its data or its
+    model is now."""
+    now, was = (
+        places(config)
+        for config in (
+            parse_arguments(arguments).config,
+            resolve(stored_settings(read_json(out / "config.json"))),
+        )
+    )
+    moved = {name: folder for name, folder in now.items() if folder and folder != was[name]}
+    return ["--resume", *(word for name in moved for word in (f"--{name}", str(moved[name])))]
+
+
+def summary_of(out: Path) -> dict[str, Any] | None:
+    """The summary of a finished run; None where there is none that can be read."""
+    try:
+        return read_json(out / "summary.json")
+    except InputError:
+        return None
 
 
 def run_once(out: Path, arguments: Sequence[str]) -> int:
@@ -91,9 +153,9 @@ def run_once(out: Path, arguments: Sequence[str]) -> int:
     begun = (out / "config.json").exists()
     if begun and not has_settings(out, arguments):
         raise InputError(f"--root: {out} holds a run with other settings; name another --root")
-    if (out / "summary.json").exists():
+    if summary_of(out) is not None:
         return 0
-    own = ["--resume"] if begun else [*arguments]
+    own = resuming(out, arguments) if begun else [*arguments]
     program = [sys.executable, "-m", "minippo.train_toy", *own, "--out", str(out), "--quiet"]
     process = subprocess.Popen(program)
     try:
@@ -122,7 +184,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--root", default="runs/measure", type=Path, help="where the run folders and the table go"
     )
+    for name in INSTEAD:
+        parser.add_argument(f"--{name}", nargs="?", const="", help=argparse.SUPPRESS)
     own, passed_on = parser.parse_known_args(arguments)
+    for name, instead in INSTEAD.items():
+        if getattr(own, name) is not None:
+            raise InputError(f"--{name}: measure says that to each run itself; {instead}")
     summaries = []
     for seed in seeds_of(own.seeds):
         out = own.root / f"seed-{seed}"

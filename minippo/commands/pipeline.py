@@ -19,12 +19,13 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, tensor
 
-from minippo.commands.run import Run, context_needed
+from minippo.commands.prepare import read_start
+from minippo.commands.recipe import context_needed
+from minippo.commands.run import Run
 from minippo.commands.stopping import Asked, asked_to_stop
 from minippo.critic_head import Critic
 from minippo.errors import Interrupted, TrainingError
 from minippo.gpt import GPT, GPTConfig
-from minippo.interchange.foreign import read_gpt2
 from minippo.reward_head import RewardModel
 from minippo.rollout import Models, Rollout
 from minippo.runs.stats import mean
@@ -80,7 +81,7 @@ def take_over(run: Run, folder: str) -> GPT:
     """The model that --start_from names. The stages that follow find it in the checkpoint of the
     pretraining."""
     with run.stage("pretrain") as report:
-        model = read_gpt2(folder)[0].to(run.device)
+        model = read_start(folder, wanted=run.model)[0].to(run.device)
         size = counted(sum(p.numel() for p in model.parameters()), "parameter")
         report.say(f"none: {size} from {folder}")
         report.keep("pretrain", model)
@@ -296,7 +297,9 @@ class PolicyProgress:
                 "minibatch": self.tokens,
                 "stage_seconds": self.seconds_before + time.perf_counter() - self.begin,
             }
-            self.run.folder.save_state(changing["update"], tensors, changing | own)
+            self.run.folder.save_state(
+                changing["update"], tensors, changing | own, self.run.origin("policy")
+            )
 
 
 def as_tuples(state: Sequence[Any]) -> tuple[Any, ...]:

@@ -1,25 +1,39 @@
 """From settings to a world: the task of a run, and the model that it starts from."""
 
+import hashlib
+import os
 from contextlib import suppress
-from dataclasses import replace
-from typing import Any
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 
 from minippo.commands.config import Config, ModelConfig
-from minippo.commands.run import context_needed, stage_seed
+from minippo.commands.recipe import context_needed, stage_seed
 from minippo.errors import InputError
 from minippo.gpt import GPT
 from minippo.interchange.foreign import read_gpt2
 from minippo.interchange.load import load_tokenizer
+from minippo.runs.files import tensors_to_bytes
+from minippo.runs.read import read_json
+from minippo.runs.seals import digest_of
 from minippo.tasks import TASKS, Files, Tldr
 from minippo.tasks.base import Task
+from minippo.tokenizer import Tokenizer
 
 
-def prepare(config: Config, resumed: Any = None) -> tuple[Config, Task]:
-    """(config, task); the size and the tokenizer of a model to start from are its own, and a
-    resumed run has kept them."""
-    model, tokenizer = starting_point(config, resumed)
+class Start(NamedTuple):
+    """Digests of the model that a run starts from, as config.json keeps them."""
+
+    model: str
+    tokenizer: str
+
+
+def prepare(config: Config, resumed: Any = None) -> tuple[Config, Task, Start | None]:
+    """(config, task, digests of the model to start from); the size and the tokenizer are those of
+    that model, and a resumed run has kept them."""
+    model, tokenizer, start = starting_point(config, resumed)
     if model is not None:
         config = replace(config, model=size_of(model, config))
     generator = torch.Generator().manual_seed(stage_seed(config.run.seed, "split"))
@@ -31,7 +45,14 @@ def prepare(config: Config, resumed: Any = None) -> tuple[Config, Task]:
             f"tokens, this run needs {needed}; lower --prompt_length, --completion_length or "
             "--response_length"
         )
-    return config, task
+    return whole_paths(config), task, start
+
+
+def whole_paths(config: Config) -> Config:
+    """With folders that are named from the root on: a run can be taken up again from anywhere."""
+    named = {name: getattr(config.run, name) for name in ("data", "start_from")}
+    found = {name: os.path.abspath(folder) for name, folder in named.items() if folder}
+    return replace(config, run=replace(config.run, **found))
 
 
 def size_of(model: GPT, config: Config) -> ModelConfig:
@@ -43,15 +64,46 @@ def size_of(model: GPT, config: Config) -> ModelConfig:
         raise InputError(f"--start_from {config.run.start_from}: {error}") from error
 
 
-def starting_point(config: Config, resumed: Any) -> tuple[GPT | None, Any]:
-    """(model, tokenizer) of --start_from; (None, tokenizer) for a run that has taken over the model
-    already."""
-    if config.run.start_from is None or config.run.task != Files.name:
-        return None, None
-    if resumed is not None:
-        with suppress(InputError):  # no checkpoint yet, or a damaged one: it is taken over again
-            return None, load_tokenizer(resumed, "pretrain")
-    return read_gpt2(config.run.start_from)
+def starting_point(config: Config, resumed: Any) -> tuple[GPT | None, Any, Start | None]:
+    """(model, tokenizer, their digests) of --start_from; without the model for a run that has taken
+    it over already."""
+    folder = config.run.start_from
+    if folder is None or config.run.task != Files.name:
+        return None, None, None
+    if resumed is None:
+        return read_start(folder)
+    start, was_in = recorded_start(resumed)
+    with suppress(InputError):  # no checkpoint yet, or a damaged one: it is taken over again
+        tokenizer = load_tokenizer(resumed, "pretrain")
+        if was_in == os.path.abspath(folder) and digest_of(tokenizer.to_dict()) == start.tokenizer:
+            return None, tokenizer, start
+    model, tokenizer, _ = read_start(folder, wanted=start.model)
+    return model, tokenizer, start
+
+
+def read_start(folder: str, wanted: str | None = None) -> tuple[GPT, Tokenizer, Start]:
+    """(model, tokenizer, their digests) of a folder. InputError when it is not the model that is
+    wanted."""
+    model, tokenizer = read_gpt2(folder)
+    of_tokenizer = digest_of(tokenizer.to_dict())
+    weights = hashlib.sha256(tensors_to_bytes(model.state_dict())).hexdigest()
+    found = digest_of([asdict(model.config), weights, of_tokenizer])
+    if wanted not in (None, found):
+        raise InputError(
+            f"--start_from {folder}: is not the model that the run began with; name the folder "
+            "where that is now"
+        )
+    return model, tokenizer, Start(found, of_tokenizer)
+
+
+def recorded_start(run: str | Path) -> tuple[Start, str | None]:
+    """(digests of the model that a run began with, the folder that it was in)."""
+    path = Path(run) / "config.json"
+    config = read_json(path)
+    try:
+        return Start(**config["start"]), config["run"]["start_from"]
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{path}, field start: wanted two digests") from error
 
 
 def make_task(config: Config, *, generator: torch.Generator, tokenizer: Any = None) -> Task:

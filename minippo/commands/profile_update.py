@@ -28,6 +28,7 @@ from minippo.errors import InputError
 from minippo.interchange.load import load_gpt, load_reward_model, load_tokenizer
 from minippo.rollout import Models
 from minippo.runs.read import read_json
+from minippo.runs.seals import OWN_DIGEST, check_config
 from minippo.stages import policy as trainer
 
 KINDS = {  # kind -> what the names of its operators contain; the first that fits counts
@@ -94,6 +95,8 @@ def run_config(run: str, updates: int) -> Config:
     """The configuration of a run, with another number of updates."""
     path = Path(run) / "config.json"
     sections = read_json(path)
+    if OWN_DIGEST in sections:
+        check_config(sections, path)
     try:
         return resolve(stored_settings(sections) | {"num_updates": updates})
     except (ValueError, KeyError, TypeError) as error:

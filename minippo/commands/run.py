@@ -2,7 +2,6 @@
 
 import random
 import time
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -14,26 +13,17 @@ from torch import Tensor, nn
 from minippo.algorithms import REGISTRY
 from minippo.algorithms.base import Algorithm
 from minippo.commands.config import Config
+from minippo.commands.recipe import BEFORE, context_needed, recipes, stage_seed
 from minippo.errors import InputError
 from minippo.runs.diagnostics import Finding, diagnose, never_asked
 from minippo.runs.folder import RunFolder
 from minippo.runs.screen import Screen
+from minippo.runs.seals import Origin, check_origin, seal_of
 from minippo.stages.policy import Row, State
 from minippo.stages.training_state import check_numbers
 from minippo.tasks.base import Task
 
 Model = TypeVar("Model", bound=nn.Module)
-
-
-def stage_seed(seed: int, name: str) -> int:
-    """A number for each (seed, stage): no stage's randomness depends on how much of it another one
-    used."""
-    return zlib.crc32(f"{seed} {name}".encode())
-
-
-def context_needed(config: Config, task: Task) -> int:
-    """Tokens of the longest sequence that any stage will read."""
-    return max(task.document_length, task.prompt_length + config.ppo.response_length)
 
 
 class Report:
@@ -63,9 +53,13 @@ class Run:
         folder: RunFolder,
         screen: Screen,
         resume: bool = False,
+        model: str | None = None,
     ):
+        """`model`: the digest of the model that the run starts from, if it starts from one."""
         self.config, self.task, self.device = config, task, device
         self.folder, self.screen, self.resume = folder, screen, resume
+        self.model, self.depends_on = model, recipes(config, task, model)
+        self.seals: dict[str, str] = {}  # of the stages that are there
         self.seconds: dict[str, float] = {}
         self.findings: list[Finding] = []
         self.seconds_of_writing = 0.0  # checkpoints, states and metrics
@@ -118,23 +112,30 @@ class Run:
         """Write the checkpoint of a stage."""
         trunk: Any = getattr(model, "trunk", model)
         with self.writing():
-            self.folder.save_checkpoint(
+            path = self.folder.save_checkpoint(
                 stage,
                 model,
                 model_config=asdict(trunk.config),
                 tokenizer=self.task.tokenizer.to_dict(),
                 info={"seconds": self.seconds, **info},
+                origin=self.origin(stage),
             )
+            self.seals[stage] = seal_of(path)
+
+    def origin(self, stage: str) -> Origin:
+        """What a stage of this run is made from."""
+        return Origin(self.depends_on[stage], self.seals.get(BEFORE.get(stage, "")))
 
     def saved(self, stage: str, load: Callable[[Any], Model]) -> Model | None:
         """The model of a stage that a resumed run had finished; None when it had not, or when its
-        files are damaged."""
+        files are damaged or another run's."""
         if not self.resume:
             return None
         try:
             path, info = self.folder.whole_checkpoint(stage)
             if path is None or info is None:
                 return None
+            check_origin(path, self.origin(stage))
             model = load(self.folder.path).to(self.device)
             size: Any = getattr(model, "trunk", model).config
             if (
@@ -145,13 +146,16 @@ class Run:
         except InputError as error:
             self.screen.note(f"{error}; the stage {stage} is done again")
             return None
+        self.seals[stage] = seal_of(path)
         self.seconds |= info["seconds"]
         self.screen.note(f"{stage}: as it was saved")
         return model
 
     def saved_state(self) -> State | None:
-        """The newest state of the policy's training that is whole."""
-        for update, read in self.folder.states() if self.resume else ():
+        """The newest state of this policy's training that is whole."""
+        origin = self.origin("policy")
+        states = self.folder.states(lambda path: check_origin(path, origin))
+        for update, read in states if self.resume else ():
             try:
                 state = read()
                 check_numbers(state[1], update, also=self.algorithm.numbers)

@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 
-from minippo.commands.config import Config
+from minippo.commands.config import FIELDS, Config
 from minippo.commands.flags import parse_arguments
 from minippo.commands.passes import passes
 from minippo.commands.pipeline import (
@@ -32,7 +32,7 @@ from minippo.commands.pipeline import (
     optimise_policy,
     pretrain,
 )
-from minippo.commands.prepare import prepare
+from minippo.commands.prepare import Start, prepare
 from minippo.commands.run import Run
 from minippo.commands.summary import evaluate, more_lines
 from minippo.commands.wrapper import command
@@ -40,10 +40,11 @@ from minippo.errors import InputError, Interrupted, TrainingError
 from minippo.interchange.load import load_gpt, load_report, load_reward_model
 from minippo.runs.folder import RunFolder
 from minippo.runs.screen import Screen
+from minippo.runs.seals import OWN_DIGEST, check_config, sealed_config
 from minippo.runs.tensorboard import summary_writer
 from minippo.tasks.base import Task
 
-FORMAT = 3  # of the checkpoints and metrics; another number is refused by --resume
+FORMAT = 4  # of the checkpoints and metrics; another number is refused by --resume
 
 
 @command
@@ -51,23 +52,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit status."""
     request = parse_arguments(arguments)
     device = find_device(request.config.run.device)
-    config, task = prepare(request.config, request.out if request.resume else None)
-    run = config.run
+    config, task, start = prepare(request.config, request.out if request.resume else None)
+    run, screen = config.run, Screen(quiet=request.quiet)
     folder = RunFolder.create(
         request.out,
         default_name=f"{run.task}-{run.algorithm}-{run.preset}-{run.seed}",
         resume=request.resume,
+        note=screen.note if request.resume else None,
     )
-    screen = Screen(quiet=request.quiet)
-    with folder.lock():
+    with folder.lock() as is_locked:
+        if not is_locked:
+            screen.note(f"{folder.path}: no locks here, so nothing keeps a second process away")
         if request.resume:
             folder.remove_leftovers()
             check_versions(folder, device, task)
             if folder.is_finished():
+                check_finished(folder)
                 screen.note(f"{folder.path}: this run is finished; there is nothing to go on with")
                 return 0
         try:
-            run_all(config, task=task, folder=folder, screen=screen, resume=request.resume)
+            run_all(
+                config, task=task, folder=folder, screen=screen, resume=request.resume, start=start
+            )
         except KeyboardInterrupt:
             raise Interrupted(
                 f"interrupted; to go on: python -m minippo.train_toy --resume --out {folder.path}"
@@ -76,7 +82,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run_all(
-    config: Config, *, task: Task, folder: RunFolder, screen: Screen, resume: bool = False
+    config: Config,
+    *,
+    task: Task,
+    folder: RunFolder,
+    screen: Screen,
+    resume: bool = False,
+    start: Start | None = None,
 ) -> dict[str, Any]:
     """The whole run, from config.json to summary.json; returns the summary. TrainingError says what
     had been reached."""
@@ -84,9 +96,12 @@ def run_all(
     device = find_device(config.run.device)
     if config.run.tensorboard:
         summary_writer()  # a missing package is told now, not after the other stages
-    run = Run(config, task, device, folder, screen, resume)
-    if not resume:
-        folder.save_config(config.to_dict() | {"versions": versions(device, task)})
+    run = Run(config, task, device, folder, screen, resume, start and start.model)
+    if resume:
+        change_config(config, folder, screen)
+    else:
+        about = {"versions": versions(device, task), "start": start and start._asdict()}
+        folder.save_config(sealed_config(config.to_dict() | about))
     for note in (*task.notes, *passes(config, task)):
         screen.note(note)
     try:
@@ -144,10 +159,35 @@ def versions(device: torch.device, task: Task) -> dict[str, Any]:
     }
 
 
+def change_config(config: Config, folder: RunFolder, screen: Screen) -> None:
+    """Keep, and tell, what a run that is taken up again has been given anew."""
+    stored = folder.read_config()
+    changed = stored | config.to_dict()
+    for name, (section, _) in FIELDS.items():
+        was, now = stored[section][name], changed[section][name]
+        if was != now:
+            doubt = "; the last bits of what is still to come may differ" * (name == "threads")
+            screen.note(f"--{name}: {now} from here on, before {was}{doubt}")
+    if changed != stored:
+        folder.save_config(sealed_config({k: v for k, v in changed.items() if k != OWN_DIGEST}))
+
+
+def check_finished(folder: RunFolder) -> None:
+    """InputError when something of a finished run is not as it was written."""
+    try:
+        folder.check_whole()
+    except InputError as error:
+        raise InputError(
+            f"{error}; the run is finished; remove its summary.json, and --resume makes again what "
+            "is not whole"
+        ) from error
+
+
 def check_versions(folder: RunFolder, device: torch.device, task: Task) -> None:
     """Refuse to go on where the same bits cannot be had: another format of checkpoints, torch,
-    device, or other texts."""
-    was, now = folder.read_config().get("versions", {}), versions(device, task)
+    device, other texts, or a configuration that somebody has changed."""
+    config, now = folder.stored_config(), versions(device, task)
+    was = config.get("versions", {})
     if was.get("data") != now["data"]:
         raise InputError(
             f"--resume: the files of the run in {folder.path} have changed since it began; put "
@@ -159,3 +199,4 @@ def check_versions(folder: RunFolder, device: torch.device, task: Task) -> None:
                 f"--resume: the run in {folder.path} was made with {name} {was.get(name)}, this is "
                 f"{now[name]}; start a new run, or go on with the version that made it"
             )
+    check_config(config, folder.path / "config.json")

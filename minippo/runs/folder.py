@@ -12,8 +12,8 @@ TrainingError. Either is one line.
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
-import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -27,22 +27,18 @@ from minippo.runs.checkpoints import (
     updates_below,
     whole_folder,
 )
-from minippo.runs.files import (
-    temporary_beside,
-    tensors_to_bytes,
-    write_bytes_whole,
-    write_json,
-    write_jsonl,
-)
+from minippo.runs.files import tensors_to_bytes, write_bytes_whole, write_json, write_jsonl
+from minippo.runs.place import check_writable, named_folder, new_folder
 from minippo.runs.read import (
     LARGEST_NUMBERS,
     is_number,
     load_tensors,
+    read_good_rows,
     read_json,
     read_rows,
     reason,
-    refuse_links,
 )
+from minippo.runs.seals import OWN_DIGEST, Origin, check_config, digest_of, write_origin
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -50,9 +46,9 @@ if TYPE_CHECKING:
 
     StateReader = Callable[[], tuple[dict[str, Tensor], dict[str, Any]]]
 
-MARKS_OF_A_RUN = ("config.json", "summary.json", "metrics.jsonl", "checkpoints")
 OF_A_CHECKPOINT = ("model.safetensors", "config.json", "tokenizer.json", "info.json")
 OF_A_STATE = ("tensors.safetensors", "numbers.json")
+TAKEN = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)  # by whoever holds the lock
 STATES_KEPT = 2  # the newest, and the one before in case the newest is damaged
 DRAWN = ("objective/scores", "objective/kl")  # no figure can be made of a row without them
 
@@ -60,10 +56,18 @@ DRAWN = ("objective/scores", "objective/kl")  # no figure can be made of a row w
 class RunFolder:
     """Where a run keeps what it makes. Get one from `RunFolder.create`."""
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, note: Callable[[str], None] | None = None) -> None:
+        """With `note`, a row of metrics that is broken is told there, and it and those after it are
+        left out; without, it is an InputError."""
         self.path = Path(path)
         # empty, unless a run is taken up again
-        self._metrics = read_rows(self.path / "metrics.jsonl")
+        metrics = self.path / "metrics.jsonl"
+        if note is None:
+            self._metrics = read_rows(metrics)
+            return
+        self._metrics, trouble = read_good_rows(metrics)
+        if trouble is not None:
+            note(f"{trouble}; what it held from there on is made again")
 
     @classmethod
     def create(
@@ -73,15 +77,16 @@ class RunFolder:
         default_name: str,
         root: str | Path = "runs",
         resume: bool = False,
+        note: Callable[[str], None] | None = None,
     ) -> RunFolder:
         """The folder `out`; without one, root/default_name, with -2, -3 ... when that is taken.
 
         Raises InputError when a folder that was named holds anything (a run may be held with
-        `resume`), is a file, or cannot be made or written to.
+        `resume`), is a file, or cannot be made or written to. `note`: see RunFolder.
         """
-        path = _new_folder(Path(root), default_name) if out is None else _named_folder(out, resume)
-        _check_writable(path, "--out" if out is not None else "the run folder")
-        return cls(path)
+        path = new_folder(Path(root), default_name) if out is None else named_folder(out, resume)
+        check_writable(path, "--out" if out is not None else "the run folder")
+        return cls(path, note)
 
     def remove_leftovers(self) -> None:
         """Temporary files that a kill has left, and states that it did not let be removed."""
@@ -89,7 +94,14 @@ class RunFolder:
         self._remove_old_states()
 
     def read_config(self) -> dict[str, Any]:
-        """config.json as it was saved. InputError when it cannot be read."""
+        """config.json as it was saved. InputError when it cannot be read, or was changed."""
+        config = self.stored_config()
+        if OWN_DIGEST in config:
+            check_config(config, self.path / "config.json")
+        return config
+
+    def stored_config(self) -> dict[str, Any]:
+        """config.json, whoever wrote it. InputError when it cannot be read."""
         path = self.path / "config.json"
         config = read_json(path)
         versions = config.get("versions", {})
@@ -101,7 +113,18 @@ class RunFolder:
 
     def is_finished(self) -> bool:
         """Has the run written its summary, which comes last?"""
-        return (self.path / "summary.json").exists()
+        try:
+            return bool(read_json(self.path / "summary.json"))
+        except InputError:  # not there, or damaged: it is made again
+            return False
+
+    def check_whole(self) -> None:
+        """InputError for the first checkpoint, or row of metrics, that is not as it was written."""
+        checkpoints = self.path / "checkpoints"
+        for stage in sorted(os.listdir(checkpoints) if checkpoints.is_dir() else ()):
+            check_seal(checkpoints / stage)
+        for _, read in self.states():
+            read()
 
     def save_config(self, config: Mapping[str, Any]) -> None:
         """config.json, one object."""
@@ -109,30 +132,35 @@ class RunFolder:
             write_json(path, config)
 
     @contextlib.contextmanager
-    def lock(self) -> Iterator[None]:
+    def lock(self) -> Iterator[bool]:
         """While it is open no other process can work in this folder. InputError when one does
-        already."""
+        already; False where the system, or the file system, has no locks."""
         try:
             import fcntl
         except ImportError:  # not on this system
-            yield
+            yield False
             return
         descriptor = os.open(self.path, os.O_RDONLY)
         try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise InputError(
-                    f"--out {self.path}: another process is at work in this folder"
-                ) from error
-            yield
+            yield self._lock(lambda: fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB))
         finally:
             os.close(descriptor)
+
+    def _lock(self, take: Callable[[], None]) -> bool:
+        try:
+            take()
+        except OSError as error:
+            if error.errno not in TAKEN:
+                return False
+            raise InputError(
+                f"--out {self.path}: another process is at work in this folder"
+            ) from error
+        return True
 
     def metrics_until(self, update: float) -> list[dict[str, Any]]:
         """The rows of metrics.jsonl up to this update; later ones are dropped, they will be made
         again."""
-        self._metrics = [row for row in self._metrics if row.get("update", 0) <= update]
+        self._metrics = self._rows_until(update)
         return list(self._metrics)
 
     def append_metrics(self, row: Mapping[str, Any]) -> None:
@@ -169,12 +197,13 @@ class RunFolder:
         model_config: Mapping[str, Any],
         tokenizer: Mapping[str, Any],
         info: Mapping[str, Any] | None = None,
+        origin: Origin | None = None,
     ) -> Path:
         """checkpoints/<stage>/ with model.safetensors, config.json, tokenizer.json; returns its
         path.
 
         `info` goes to info.json beside them: what a run that is taken up again needs to know of the
-        stage.
+        stage; `origin` to seal.json: what the stage was made from.
         """
         with _one_line(self.path / "checkpoints" / stage) as path:
             path.parent.mkdir(exist_ok=True)
@@ -186,6 +215,8 @@ class RunFolder:
                 write_json(temporary / "tokenizer.json", tokenizer)
                 if info is not None:
                     write_json(temporary / "info.json", info)
+                if origin is not None:
+                    write_origin(temporary, origin)
         return path
 
     def whole_checkpoint(self, stage: str) -> tuple[Path, dict[str, Any]] | tuple[None, None]:
@@ -202,15 +233,22 @@ class RunFolder:
         return path, info
 
     def save_state(
-        self, update: int, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]
+        self,
+        update: int,
+        tensors: Mapping[str, Tensor],
+        numbers: Mapping[str, Any],
+        origin: Origin | None = None,
     ) -> None:
-        """checkpoints/update-<number>/ with the state of the policy's training; all but the last
-        two are removed."""
+        """checkpoints/update-<number>/ with the state of the policy's training, and a digest of the
+        metrics so far; all but the last two are removed."""
         with _one_line(self.path / "checkpoints" / f"update-{update:07}") as path:
             path.parent.mkdir(exist_ok=True)
             with whole_folder(path) as temporary:
                 write_bytes_whole(temporary / "tensors.safetensors", tensors_to_bytes(tensors))
-                write_json(temporary / "numbers.json", numbers)
+                digest = digest_of(self._rows_until(update))
+                write_json(temporary / "numbers.json", {**numbers, "metrics": digest})
+                if origin is not None:
+                    write_origin(temporary, origin)
         for newer, path in updates_below(self.path / "checkpoints"):
             # of a training that went on from a damaged state, and is being made again
             if newer > update:
@@ -221,20 +259,22 @@ class RunFolder:
         for _, old in updates_below(self.path / "checkpoints")[STATES_KEPT:]:
             remove(old)
 
-    def states(self) -> list[tuple[int, StateReader]]:
+    def states(self, check: Callable[[Path], None] | None = None) -> list[tuple[int, StateReader]]:
         """The states of the policy's training, the newest first: (update, function that reads it).
 
         The function returns (tensors, numbers), or raises InputError when a file of that state is
-        damaged, or when the metrics of the updates before it are not all there.
+        damaged, when `check` refuses its folder, or when the metrics of the updates before it are
+        not those that were written.
         """
 
         def reader(update: int, path: Path) -> StateReader:
             def read() -> tuple[dict[str, Tensor], dict[str, Any]]:
                 check_seal(path, *OF_A_STATE)
-                self._check_metrics(update)
-                return load_tensors(path / "tensors.safetensors"), read_json(
-                    path / "numbers.json", LARGEST_NUMBERS
-                )
+                if check is not None:
+                    check(path)
+                numbers = read_json(path / "numbers.json", LARGEST_NUMBERS)
+                self._check_metrics(update, numbers.pop("metrics", None))
+                return load_tensors(path / "tensors.safetensors"), numbers
 
             return read
 
@@ -243,87 +283,26 @@ class RunFolder:
             for update, path in updates_below(self.path / "checkpoints")
         ]
 
-    def _check_metrics(self, update):
-        rows = [row for row in self._metrics if row["update"] <= update]
+    def check_metrics(self) -> None:
+        """InputError when the rows up to the newest state are not those that were written."""
+        for update, path in updates_below(self.path / "checkpoints")[:1]:
+            numbers = read_json(path / "numbers.json", LARGEST_NUMBERS)
+            if "metrics" in numbers:
+                self._check_metrics(update, numbers["metrics"])
+
+    def _rows_until(self, update: float) -> list[dict[str, Any]]:
+        return [row for row in self._metrics if row.get("update", 0) <= update]
+
+    def _check_metrics(self, update, digest):
+        path, rows = self.path / "metrics.jsonl", self._rows_until(update)
         if [row["update"] for row in rows] != list(range(1, update + 1)):
-            raise InputError(
-                f"{self.path / 'metrics.jsonl'}: has not one row for each update up to {update}"
-            )
+            raise InputError(f"{path}: has not one row for each update up to {update}")
         for row in rows:
             for name in DRAWN:
                 if not is_number(row.get(name)):
-                    raise InputError(
-                        f"{self.path / 'metrics.jsonl'}: no number {name} of update {row['update']}"
-                    )
-
-
-def _new_folder(root: Path, name: str) -> Path:
-    """Make root/name, or the first of name-2, name-3 ... that is free.
-
-    mkdir itself says whether a name is taken: two runs that start at once get two folders.
-    """
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        paths = itertools.chain((root / name,), (root / f"{name}-{n}" for n in itertools.count(2)))
-        return next(path for path in paths if _made(path))
-    except OSError as error:
-        raise InputError(
-            f"no run folder can be made in {root}: {reason(error)}; name a place with --out"
-        ) from error
-
-
-def _made(path: Path) -> bool:
-    """Make a folder; False where the name is taken."""
-    try:
-        path.mkdir()
-    except FileExistsError:
-        return False
-    return True
-
-
-def _named_folder(out: str | Path, resume: bool) -> Path:
-    """Make the folder that the user named, or take it when it is empty, or when its run is to be
-    resumed."""
-    if not str(out):
-        raise InputError("--out: the name of the folder is empty")
-    path = Path(out)
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        names = [
-            name
-            for name in os.listdir(path)
-            if not (name.startswith(".") and name.endswith(".tmp"))
-        ]
-    except FileExistsError as error:
-        raise InputError(f"--out {path}: exists and is not a folder") from error
-    except OSError as error:
-        raise InputError(f"--out {path}: cannot be used: {reason(error)}") from error
-    holds_a_run = any(mark in names for mark in MARKS_OF_A_RUN)
-    if holds_a_run and not resume:
-        raise InputError(
-            f"--out {path}: holds a run already; name another folder, nothing was written over"
-        )
-    if names and not holds_a_run:
-        raise InputError(
-            f"--out {path}: is not empty; name another folder, nothing was written over"
-        )
-    if resume and not holds_a_run:
-        raise InputError(f"--resume: {path} holds no run; leave --resume out to start one there")
-    refuse_links(path / "checkpoints", path / "figures")
-    return path
-
-
-def _check_writable(path, what):
-    """Find out now, not after minutes of training. Only a real write can tell: rights, quotas,
-    read-only disks."""
-    probe = temporary_beside(path / "probe")
-    try:
-        probe.write_bytes(b"can this be written?")
-        probe.unlink()
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            probe.unlink(missing_ok=True)
-        raise InputError(f"{what} {path}: cannot be written: {reason(error)}") from error
+                    raise InputError(f"{path}: no number {name} of update {row['update']}")
+        if digest != digest_of(rows):
+            raise InputError(f"{path}: the rows up to update {update} are not as they were written")
 
 
 @contextlib.contextmanager

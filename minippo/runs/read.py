@@ -89,6 +89,18 @@ def read_rows(path: str | Path) -> list[dict[str, Any]]:
     return parse_rows(read_bytes(path, LARGEST_METRICS), path) if os.path.lexists(path) else []
 
 
+def read_good_rows(path: str | Path) -> tuple[list[dict[str, Any]], InputError | None]:
+    """The rows before the first one that is broken, and what is wrong with that one."""
+    rows: list[dict[str, Any]] = []
+    data = read_bytes(path, LARGEST_METRICS) if os.path.lexists(path) else b""
+    try:
+        for row in each_row(data, path):
+            rows.append(row)  # noqa: PERF402 - those before a broken one are kept
+    except InputError as error:
+        return rows, error
+    return rows, None
+
+
 # -- what the bytes hold
 
 
@@ -113,15 +125,19 @@ def parse_object(data: bytes, where: str | Path) -> dict[str, Any]:
 def parse_rows(data: bytes, where: str | Path) -> list[dict[str, Any]]:
     """Objects line by line, each with the number of its update and beside it numbers, texts and
     nulls only."""
-    rows = []
+    return list(each_row(data, where))
+
+
+def each_row(data: bytes, where: str | Path) -> Iterator[dict[str, Any]]:
+    """The same one after the other, up to the InputError for one that is broken."""
     for number, line in enumerate(data.split(b"\n") if data else (), start=1):
         place = f"{where}, line {number}"
         if len(line) > LARGEST_LINE:
             raise InputError(f"{place}: has more than {LARGEST_LINE} bytes")
         if line.strip():
-            rows.append(parse_object(line, place))
-            _check_row(rows[-1], place)
-    return rows
+            row = parse_object(line, place)
+            _check_row(row, place)
+            yield row
 
 
 def _check_row(row, place):

@@ -2,8 +2,10 @@
 
 import itertools
 
+import pytest
+
 from minippo.commands.diagnostics import main as diagnose_runs
-from tests.tiny_runs import TINY
+from tests.tiny_runs import TINY, run
 
 
 def test_a_run_that_is_over_can_be_asked_again(tmp_path, capsys):
@@ -18,3 +20,14 @@ def test_a_run_that_is_over_can_be_asked_again(tmp_path, capsys):
     assert capsys.readouterr().err.startswith("error: ") and not list(
         itertools.islice(tmp_path.glob("*.tmp"), 1)
     )
+
+
+@pytest.mark.parametrize("name, was", [("metrics.jsonl", '"val/'), ("config.json", '"seed": 0')])
+def test_a_run_that_was_changed_is_not_asked(name, was, tmp_path, capsys):
+    path = run(tmp_path / "run", "--quiet") / name
+    digit = path.read_text().index(was) + len(was)
+    digit += next(i for i, c in enumerate(path.read_text()[digit - 1 :]) if c.isdigit()) - 1
+    text = path.read_text()
+    path.write_text(text[:digit] + ("4" if text[digit] != "4" else "3") + text[digit + 1 :])
+    assert diagnose_runs([str(tmp_path / "run")]) == 2
+    assert f"{name}: " in capsys.readouterr().err

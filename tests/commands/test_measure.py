@@ -1,12 +1,19 @@
 """The table over seeds."""
 
 import json
+import shutil
 
 import pytest
 
 from minippo.commands.config import resolve
+from minippo.commands.export import main as export
 from minippo.commands.flags import parse_arguments
-from minippo.commands.measure import has_settings, main, table
+from minippo.commands.measure import has_settings, main, resuming, table
+from minippo.commands.prepare import prepare
+from minippo.runs.folder import RunFolder
+from minippo.runs.seals import sealed_config
+from tests.tasks.files.test_task import write_folder
+from tests.tiny_runs import make_run
 
 
 def summary(seed, seconds=100.0, gold=2.7, answers=None):
@@ -114,3 +121,89 @@ def test_a_run_that_fails_ends_the_measurement_with_its_status(tmp_path):
 @pytest.mark.parametrize("seeds", ["a-b", "9-0", "0-3-9", ""])
 def test_seeds_that_are_no_range_are_refused(seeds, tmp_path):
     assert main(["--seeds", seeds, "--root", str(tmp_path)]) == 2
+
+
+@pytest.mark.parametrize(
+    "flags, words",
+    [
+        (["--seed", "5"], "--seed: measure says that to each run itself; name the seeds with --s"),
+        (["--out", "x"], "--out: measure says that to each run itself; name the folder for all "),
+        (["--resume"], "--resume: measure says that to each run itself; the same command once "),
+    ],
+)
+def test_what_measure_says_itself_is_refused(flags, words, tmp_path, capsys):
+    assert main(["--seeds", "0", "--root", str(tmp_path), *flags]) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_an_unknown_flag_is_refused_as_that_and_not_as_another_setting(tmp_path, capsys):
+    folder = RunFolder.create(tmp_path / "seed-0", default_name="x")
+    folder.save_config(sealed_config(resolve({}).to_dict()))
+    assert main(["--seeds", "0", "--root", str(tmp_path), "--sed", "5"]) == 2
+    assert capsys.readouterr().err == "error: --sed: unknown flag; did you mean --seed?\n"
+
+
+def test_a_configuration_that_was_edited_is_another_one(tmp_path):
+    config = sealed_config(resolve({"seed": 3}).to_dict())
+    config["run"]["seed"] = 4
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert not has_settings(tmp_path, ["--seed", "3"])
+    assert not has_settings(tmp_path, ["--seed", "4"])
+
+
+# -- texts, and a model to start from
+
+
+def begun(out, *arguments):
+    """The configuration of a run that has begun with these arguments."""
+    config, task, start = prepare(parse_arguments(arguments).config)
+    about = {"versions": {"data": task.fingerprint}, "start": start and start._asdict()}
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "config.json").write_text(json.dumps(sealed_config(config.to_dict() | about)))
+
+
+@pytest.fixture
+def texts(tmp_path):
+    """The flags of a run on texts of one's own."""
+    return ["--task", "files", "--data", str(write_folder(tmp_path / "texts"))]
+
+
+def test_a_run_knows_its_texts_wherever_they_are(texts, tmp_path, monkeypatch):
+    begun(tmp_path / "run", *texts)
+    assert has_settings(tmp_path / "run", texts)
+    monkeypatch.chdir(tmp_path)
+    relative = [*texts[:-1], "texts"]
+    assert has_settings(tmp_path / "run", relative)
+    assert resuming(tmp_path / "run", relative) == ["--resume"]
+    moved = [*texts[:-1], str(shutil.move(tmp_path / "texts", tmp_path / "moved"))]
+    assert has_settings(tmp_path / "run", moved)
+    assert resuming(tmp_path / "run", moved) == ["--resume", *moved[-2:]]
+    assert has_settings(tmp_path / "run", texts)  # gone: the place has to do
+
+
+def test_a_run_on_texts_that_have_changed_is_another_one(texts, tmp_path):
+    begun(tmp_path / "run", *texts)
+    path = tmp_path / "texts/preferences.jsonl"
+    path.write_text(path.read_text().replace("yes", "yea"))
+    assert not has_settings(tmp_path / "run", texts)
+
+
+def test_a_run_knows_the_model_that_it_started_from(texts, tmp_path):
+    models = [make_run(tmp_path / f"model-{n}", "byte") for n in (1, 2)]
+    for n, run in enumerate(models):
+        stage = ("sft", "policy")[n]
+        assert export(["--run", str(run), "--stage", stage, "--to", "hf", str(run / "hf")]) == 0
+    lengths = ["--prompt_length", "30", "--completion_length", "40", "--response_length", "20"]
+    one, other = ([*texts, *lengths, "--start_from", str(run / "hf")] for run in models)
+    begun(tmp_path / "run", *one)
+    assert has_settings(tmp_path / "run", one) and not has_settings(tmp_path / "run", other)
+    copy = [*one[:-1], str(shutil.copytree(one[-1], tmp_path / "copy"))]
+    assert has_settings(tmp_path / "run", copy)
+
+
+def test_a_summary_that_is_not_whole_is_no_summary(tmp_path, monkeypatch):
+    begun(tmp_path / "seed-0")
+    (tmp_path / "seed-0/summary.json").write_text('{"task"')
+    monkeypatch.setattr("minippo.commands.measure.subprocess.Popen", RuntimeError)
+    with pytest.raises(AttributeError, match="RuntimeError"):  # a process is started
+        main(["--seeds", "0", "--root", str(tmp_path)])

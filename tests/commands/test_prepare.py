@@ -1,16 +1,20 @@
-"""Which task a configuration makes, with which sizes, and what is refused."""
+"""Which task a configuration makes, with which sizes, and what is refused; and from where a run is
+taken up again."""
 
 import random
+import shutil
 
 import pytest
 import torch
 
 from minippo.commands.config import FIELDS, PRESETS, resolve
 from minippo.commands.prepare import make_task
+from minippo.commands.train import main as train
 from minippo.errors import InputError
 from minippo.tasks import TASKS
 from minippo.tasks.capitals import Capitals
 from tests.tasks.files.test_task import write_folder
+from tests.tiny_runs import FILES_RUN, read_json
 
 
 def made(**settings):
@@ -53,3 +57,83 @@ def test_make_task_passes_the_lengths_and_the_notes_on(tmp_path):
     )
     assert task.document_length == 30 + 2 + 40
     assert any("preferences.jsonl" in note for note in task.notes)
+
+
+# -- a run goes on from moved texts and a moved model
+
+
+@pytest.fixture(scope="module")
+def stopped_start(bytes_folder, tmp_path_factory):
+    """A run on texts and from a model, both named from the folder where it began, as if stopped
+    after the first stage; and the weights that it would end with."""
+    place = tmp_path_factory.mktemp("place")
+    shutil.copytree(bytes_folder, place / "model")
+    write_folder(place / "texts")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        assert train([*FILES_RUN, "--data", "texts", "--start_from", "model", "--out", "run"]) == 0
+    policy = (place / "run/checkpoints/policy/model.safetensors").read_bytes()
+    for name in ("sft", "reward_model", "policy", "critic", "update-0000002"):
+        shutil.rmtree(place / "run/checkpoints" / name)
+    (place / "run/summary.json").unlink()
+    return place, policy
+
+
+@pytest.fixture
+def place(stopped_start, tmp_path):
+    """A copy of it, elsewhere: nothing is where it was when the run began."""
+    for name in ("run", "model", "texts"):
+        shutil.copytree(stopped_start[0] / name, tmp_path / name)
+    return tmp_path
+
+
+def goes_on(place, *flags):
+    return train(["--resume", "--quiet", "--out", str(place / "run"), *flags])
+
+
+def test_a_run_goes_on_from_another_folder_than_it_began_in(stopped_start, place, monkeypatch):
+    monkeypatch.chdir("/")
+    assert goes_on(place) == 0
+    assert (place / "run/checkpoints/policy/model.safetensors").read_bytes() == stopped_start[1]
+
+
+@pytest.mark.parametrize("pretrain_is_there", [True, False])
+def test_moved_texts_and_a_moved_model_can_be_named(
+    pretrain_is_there, stopped_start, place, monkeypatch
+):
+    if not pretrain_is_there:
+        shutil.rmtree(place / "run/checkpoints/pretrain")
+    monkeypatch.chdir(place)
+    assert goes_on(place, "--data", "texts", "--start_from", "model") == 0
+    assert (place / "run/checkpoints/policy/model.safetensors").read_bytes() == stopped_start[1]
+    run = read_json(place / "run/config.json")["run"]
+    assert (run["data"], run["start_from"]) == (str(place / "texts"), str(place / "model"))
+    (place / "run/summary.json").unlink()
+    assert goes_on(place) == 0
+
+
+def test_other_texts_are_not_taken_for_moved_ones(place, capsys):
+    pairs = place / "texts/preferences.jsonl"
+    pairs.write_text(pairs.read_text().replace("yes", "yea"))
+    assert goes_on(place, "--data", str(place / "texts")) == 2
+    assert "the files of the run in" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("pretrain_is_there", [True, False])
+def test_another_model_is_not_taken_for_a_moved_one(pretrain_is_there, place, capsys):
+    from safetensors.torch import load_file, save_file
+
+    path = place / "model/model.safetensors"
+    tensors = load_file(path)
+    save_file({name: tensor + 1 for name, tensor in tensors.items()}, path, {"format": "pt"})
+    if not pretrain_is_there:
+        shutil.rmtree(place / "run/checkpoints/pretrain")
+    assert goes_on(place, "--start_from", str(place / "model")) == 2
+    assert "model: is not the model that the run began with" in capsys.readouterr().err
+
+
+def test_a_damaged_model_is_taken_over_again_and_a_missing_one_is_named(place, capsys):
+    (place / "run/checkpoints/pretrain/tokenizer.json").write_text("{}")
+    assert goes_on(place, "--start_from", str(place / "none")) == 2
+    assert str(place / "none") in capsys.readouterr().err
+    assert goes_on(place, "--start_from", str(place / "model")) == 0

@@ -1,5 +1,7 @@
 """Where the seconds go: a share for each part, and what was timed is put back."""
 
+import json
+
 import pytest
 
 from minippo.algorithms import REGISTRY
@@ -54,6 +56,14 @@ def test_the_command_prints_both_tables(finished, capsys):
     for table in out.split("kind of operation"):
         shares = [int(line.split("|")[2].split()[0]) for line in table.splitlines() if "%" in line]
         assert 95 <= sum(shares) <= 105
+
+
+def test_a_configuration_that_was_edited_is_refused(finished, tmp_path, capsys):
+    config = json.loads((finished / "config.json").read_text())
+    config["ppo"]["gamma"] = 0.5
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert main(["--run", str(tmp_path)]) == 2
+    assert "config.json: is not as the run wrote it" in capsys.readouterr().err
 
 
 def test_what_it_refuses(finished, tmp_path, capsys):

@@ -1,7 +1,9 @@
 """The run folder: which folders are taken and refused, and what is in them when something fails."""
 
+import errno
 import json
 import os
+import sys
 
 import pytest
 import torch
@@ -9,7 +11,7 @@ from torch import nn
 
 from minippo.errors import InputError, TrainingError
 from minippo.gpt import GPT, GPTConfig
-from minippo.runs import files, folder
+from minippo.runs import files
 from minippo.runs.folder import RunFolder
 from tests.helpers import load_checkpoint
 
@@ -22,86 +24,6 @@ def fail(*_, **__):
 
 def create(out=None, **options):
     return RunFolder.create(out, default_name="tldr-ppo-quick-0", **options)
-
-
-class TestWhichFolder:
-    def test_default_names_count_up(self, tmp_path):
-        names = [create(root=tmp_path / "runs").path.name for _ in range(3)]
-        assert names == ["tldr-ppo-quick-0", "tldr-ppo-quick-0-2", "tldr-ppo-quick-0-3"]
-
-    def test_a_name_taken_by_another_run_at_the_last_moment_is_stepped_over(
-        self, tmp_path, monkeypatch
-    ):
-        mkdir, stolen = folder.Path.mkdir, []
-
-        def steal_first(path, *args, **kwargs):
-            if path.name.startswith("tldr") and not stolen:
-                stolen.append(path)
-                mkdir(path)
-            mkdir(path, *args, **kwargs)
-
-        monkeypatch.setattr(folder.Path, "mkdir", steal_first)
-        assert create(root=tmp_path).path.name == "tldr-ppo-quick-0-2"
-
-    def test_a_named_folder_is_made_with_its_parents(self, tmp_path):
-        assert create(tmp_path / "a" / "b").path == tmp_path / "a" / "b"
-        assert os.listdir(tmp_path / "a" / "b") == []  # the test for writing leaves nothing
-
-    def test_an_empty_folder_is_taken(self, tmp_path):
-        assert create(str(tmp_path)).path == tmp_path
-
-    @pytest.mark.parametrize(
-        "mark", ["config.json", "summary.json", "metrics.jsonl", "checkpoints"]
-    )
-    def test_a_folder_that_holds_a_run_is_refused_unless_resumed(self, tmp_path, mark):
-        (tmp_path / mark).mkdir() if mark == "checkpoints" else (tmp_path / mark).write_text("")
-        with pytest.raises(InputError, match="--out .* holds a run already"):
-            create(tmp_path)
-        assert create(tmp_path, resume=True).path == tmp_path
-
-    def test_an_empty_folder_cannot_be_resumed_and_leftovers_of_a_kill_do_not_count(self, tmp_path):
-        (tmp_path / ".config.json.0123.tmp").write_text("half")
-        assert create(tmp_path).path == tmp_path
-        with pytest.raises(InputError, match="--resume: .* holds no run"):
-            create(tmp_path, resume=True)
-
-    @pytest.mark.parametrize("resume", [False, True])
-    def test_a_folder_of_other_things_is_refused_and_left_alone(self, tmp_path, resume):
-        (tmp_path / "thesis.txt").write_text("all of it")
-        with pytest.raises(InputError, match="--out .* is not empty"):
-            create(tmp_path, resume=resume)
-        assert (
-            os.listdir(tmp_path) == ["thesis.txt"]
-            and (tmp_path / "thesis.txt").read_text() == "all of it"
-        )
-
-    def test_a_file_is_refused(self, tmp_path):
-        (tmp_path / "file").write_text("x")
-        with pytest.raises(InputError, match="--out .* is not a folder"):
-            create(tmp_path / "file")
-        with pytest.raises(InputError, match="--out .* cannot be used: Not a directory"):
-            create(tmp_path / "file" / "below")
-        with pytest.raises(InputError, match="no run folder can be made in .*--out"):
-            create(root=tmp_path / "file")
-
-    def test_an_empty_name_is_refused(self):
-        with pytest.raises(InputError, match="--out: the name of the folder is empty"):
-            create("")
-
-    def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_trained(
-        self, tmp_path, monkeypatch
-    ):
-        monkeypatch.setattr(folder.Path, "write_bytes", fail)
-        with pytest.raises(InputError, match="--out .* cannot be written: No space left on device"):
-            create(tmp_path)
-        with pytest.raises(InputError, match="the run folder .* cannot be written"):
-            create(root=tmp_path / "runs")
-
-    def test_every_refusal_is_one_line(self, tmp_path):
-        (tmp_path / "config.json").write_text("{}")
-        with pytest.raises(InputError) as caught:
-            create(tmp_path)
-        assert "\n" not in str(caught.value)
 
 
 class TestRecords:
@@ -349,3 +271,30 @@ class TestStates:
 
     def test_no_states_where_there_are_none(self, tmp_path):
         assert create(tmp_path).states() == []
+
+
+class TestLock:
+    def test_a_second_lock_is_refused_and_goes_with_its_holder(self, tmp_path):
+        with create(tmp_path).lock() as is_locked:
+            assert is_locked
+            with (
+                pytest.raises(InputError, match="another process is at work in this folder"),
+                create(tmp_path).lock(),
+            ):
+                pass
+        with create(tmp_path).lock() as is_locked:
+            assert is_locked
+
+    @pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EIO])
+    def test_a_file_system_without_locks_does_without(self, tmp_path, monkeypatch, number):
+        def flock(*_):
+            raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr("fcntl.flock", flock)
+        with create(tmp_path).lock() as is_locked:
+            assert not is_locked
+
+    def test_a_system_without_locks_does_without(self, tmp_path, monkeypatch):
+        monkeypatch.setitem(sys.modules, "fcntl", None)
+        with create(tmp_path).lock() as is_locked:
+            assert not is_locked

@@ -1,0 +1,85 @@
+"""What each stage of a run depends on, and nothing else: the contents of its seal.
+
+Not the threads, the device, the folders, save_every or what is printed: a run may be moved, and
+may go on with other threads. What the machine has to be is checked by commands.train.
+"""
+
+import zlib
+from dataclasses import asdict
+from typing import Any
+
+from minippo.algorithms import readers_of
+from minippo.commands.config import Config
+from minippo.runs.seals import digest_of
+from minippo.tasks import Files, Tldr
+from minippo.tasks.base import Task
+
+BEFORE = {
+    "sft": "pretrain",
+    "reward_model": "sft",
+    "policy": "reward_model",
+    "critic": "reward_model",
+}
+SAMPLING = ("response_length", "temperature")
+
+
+def stage_seed(seed: int, name: str) -> int:
+    """A number for each (seed, stage): no stage's randomness depends on how much of it another one
+    used."""
+    return zlib.crc32(f"{seed} {name}".encode())
+
+
+def context_needed(config: Config, task: Task) -> int:
+    """Tokens of the longest sequence that any stage will read."""
+    return max(task.document_length, task.prompt_length + config.ppo.response_length)
+
+
+def recipes(config: Config, task: Task, model: str | None = None) -> dict[str, str]:
+    """{stage: digest of what it and the stages before it depend on}; `model` is the digest of the
+    model to start from."""
+    read = settings_read(config, task, model)
+    found: dict[str, str] = {}
+    for stage, settings in read.items():
+        found[stage] = digest_of([settings, found.get(BEFORE.get(stage, ""))])
+    return found
+
+
+def settings_read(config: Config, task: Task, model: str | None = None) -> dict[str, Any]:
+    """{stage: what it reads beside the stage before}, in the order of the stages."""
+    policy = {"algorithm": config.run.algorithm} | {
+        name: value
+        for name, value in asdict(config.ppo).items()
+        if config.run.algorithm in (readers_of(name) or [config.run.algorithm])
+    }
+    sampling = {name: getattr(config.ppo, name) for name in SAMPLING}
+    simulated = asdict(config.preference) if task.recorded_preferences() is None else {}
+    return {
+        "pretrain": world_read(config, task) | model_read(config, task, model),
+        "sft": asdict(config.sft),
+        "reward_model": asdict(config.reward) | simulated | sampling,
+        "policy": policy,
+        "critic": policy,
+    }
+
+
+def world_read(config: Config, task: Task) -> dict[str, Any]:
+    """The seed, and what the task is made from."""
+    world = {"task": task.name, "seed": config.run.seed, "texts": task.fingerprint}
+    if task.name == Tldr.name:
+        return world | {"tldr_values": config.task.tldr_values}
+    if task.name != Files.name:
+        return world
+    return world | {
+        "prompt_length": config.task.prompt_length,
+        "completion_length": config.task.completion_length,
+        "truncate": config.run.truncate,
+        "preference_heldout": config.preference.preference_heldout,
+    }
+
+
+def model_read(config: Config, task: Task, model: str | None) -> dict[str, Any]:
+    """What the pretraining begins with: a size, or the model of somebody else."""
+    if model is not None:
+        return {"model": model}
+    size = asdict(config.model) | {"context_length": context_needed(config, task)}
+    return size | asdict(config.pretrain)

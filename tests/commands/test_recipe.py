@@ -1,0 +1,175 @@
+"""What each stage depends on: the settings that it reads, and no others."""
+
+import json
+
+import pytest
+import torch
+
+from minippo.algorithms import DEFAULT, readers_of
+from minippo.commands.config import FIELDS, resolve
+from minippo.commands.prepare import make_task
+from minippo.commands.recipe import recipes
+from minippo.settings import kind_of
+from tests.tiny_runs import STAGES, TINY, nothing_drawn, run
+
+FIRST_STAGE = {  # that reads the settings of a section
+    "model": "pretrain",
+    "pretrain": "pretrain",
+    "sft": "sft",
+    "preference": "reward_model",
+    "reward": "reward_model",
+    "ppo": "policy",
+} | {  # or a setting, where the section does not say
+    "task": "pretrain",
+    "seed": "pretrain",
+    "tldr_values": "pretrain",
+    "prompt_length": None,  # of files
+    "completion_length": None,
+    "response_length": "reward_model",  # of the responses that are compared
+    "temperature": "reward_model",
+    "algorithm": "policy",
+}
+OTHER = {
+    "task": "capitals",
+    "algorithm": "ppo_kl",
+    "preset": "quick",
+    "device": "cpu",
+    "data": "DIR",
+    "start_from": "DIR",
+    "no_eos_score": -4.0,
+    "target_kl": 0.25,
+    "n_head": 8,
+    "n_embd": 32,
+    "tldr_values": 4,
+}
+
+
+def other_value(name):
+    """A value that the setting has not by default."""
+    item = FIELDS[name][1]
+    if name in OTHER:
+        return OTHER[name]
+    if kind_of(item) is bool:
+        return not item.default
+    return item.default + 1 if kind_of(item) is int else item.default / 4 + 0.1
+
+
+def recipes_of(**settings):
+    """The recipes of a task that needs no files."""
+    config = resolve(settings)
+    world = resolve({name: settings[name] for name in ("task", "tldr_values") if name in settings})
+    return recipes(config, make_task(world, generator=torch.Generator().manual_seed(0)))
+
+
+def stages_that_differ(one, other):
+    return tuple(stage for stage in STAGES if one[stage] != other[stage])
+
+
+def stages_that_read(name):
+    """The stages that read a setting of the default algorithm, or come after one that does."""
+    first = FIRST_STAGE.get(name, FIRST_STAGE.get(FIELDS[name][0]))
+    readers = readers_of(name)
+    if first is None or (readers and DEFAULT not in readers):
+        return ()
+    return STAGES[STAGES.index(first) :]
+
+
+@pytest.mark.parametrize("name", [name for name in FIELDS if name != "preset"])
+def test_a_setting_belongs_to_the_first_stage_that_reads_it_and_to_those_after(name):
+    found = stages_that_differ(recipes_of(), recipes_of(**{name: other_value(name)}))
+    assert found == stages_that_read(name)
+
+
+def test_a_setting_of_another_algorithm_belongs_to_that():
+    own = {"algorithm": "trpo"}
+    assert stages_that_differ(recipes_of(**own), recipes_of(**own, max_kl=0.5)) == (
+        "policy",
+        "critic",
+    )
+
+
+def test_responses_that_need_a_larger_context_count_from_the_beginning():
+    assert stages_that_differ(recipes_of(), recipes_of(response_length=400)) == STAGES
+
+
+def test_nothing_is_drawn_by_chance():
+    assert recipes_of() == recipes_of()
+
+
+# -- texts of one's own
+
+
+def recipes_of_texts(folder, text="the sea is wide", model=None, **settings):
+    folder.mkdir(exist_ok=True)
+    (folder / "corpus.txt").write_text(text * 40)
+    pairs = [{"prompt": f"say {i}", "chosen": f"here are {i}", "rejected": "no"} for i in range(12)]
+    (folder / "preferences.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
+    settings = {"task": "files", "data": str(folder), "preference_heldout": 4} | settings
+    config = resolve(settings)
+    task = make_task(config, generator=torch.Generator().manual_seed(0))
+    return recipes(config, task, model)
+
+
+def test_the_texts_count_and_the_folder_does_not(tmp_path):
+    own = recipes_of_texts(tmp_path / "one")
+    assert recipes_of_texts(tmp_path / "two") == own
+    assert stages_that_differ(own, recipes_of_texts(tmp_path / "one", "the sea is low")) == STAGES
+
+
+@pytest.mark.parametrize("name, value", [("preference_heldout", 5), ("prompt_length", 100)])
+def test_how_texts_are_split_and_cut_counts_from_the_beginning(name, value, tmp_path):
+    own, other = recipes_of_texts(tmp_path), recipes_of_texts(tmp_path, **{name: value})
+    assert stages_that_differ(own, other) == STAGES
+
+
+def test_recorded_pairs_need_no_annotator(tmp_path):
+    own, other = recipes_of_texts(tmp_path), recipes_of_texts(tmp_path, annotator_temperature=0.75)
+    assert stages_that_differ(own, other) == ()
+
+
+def test_a_model_to_start_from_takes_the_place_of_the_pretraining(tmp_path):
+    own = recipes_of_texts(tmp_path, model="a digest")
+    assert stages_that_differ(own, recipes_of_texts(tmp_path, model="another")) == STAGES
+    assert stages_that_differ(own, recipes_of_texts(tmp_path, model="a digest", n_layer=5)) == ()
+
+
+# -- against runs
+
+
+@pytest.mark.slow
+def test_stages_with_equal_recipes_have_equal_weights(tmp_path):
+    """Each setting is changed in a tiny run: no stage changes whose recipe does not know it."""
+
+    def weights(folder):
+        return {
+            stage: (folder / f"checkpoints/{stage}/model.safetensors").read_bytes()
+            for stage in STAGES
+            if (folder / f"checkpoints/{stage}").exists()
+        }
+
+    # other threads may change the last bits, and are not seals' business
+    not_here = (
+        "task",
+        "preset",
+        "device",
+        "threads",
+        "data",
+        "start_from",
+        "tensorboard",
+        "truncate",
+    )
+    small = dict(zip(TINY[::2], TINY[1::2], strict=True))
+    with nothing_drawn():
+        own = weights(run(tmp_path / "own", "--quiet"))
+        for name in FIELDS:
+            if name in not_here or (readers_of(name) and DEFAULT not in readers_of(name)):
+                continue
+            value = other_value(name)
+            flag = [f"--{name}", str(value)]
+            if isinstance(value, bool):
+                flag = [f"--{'' if value else 'no-'}{name}"]
+            elif f"--{name}" in small:
+                flag[1] = str(int(small[f"--{name}"]) * 2)
+            other = weights(run(tmp_path / name, "--quiet", *flag))
+            changed = {stage for stage in own.keys() & other.keys() if own[stage] != other[stage]}
+            assert changed <= set(stages_that_read(name)), name
