@@ -78,7 +78,7 @@ def config_of_run(out: str | None, settings: Mapping[str, Any]) -> Config:
                 f"--{name}: the run in {out} was made with {was[name]}, got "
                 f"{value}; --resume changes nothing"
             )
-    return resolve(was | settings)
+    return resolve({**was, **settings})
 
 
 def _make_parser() -> Parser:
