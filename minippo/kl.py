@@ -85,6 +85,26 @@ def exact_kl(*, logits: Tensor, ref_logits: Tensor) -> Tensor:
     return (pi * d).sum(dim=-1)  # [B,T,V] -> [B,T]
 
 
+@torch.no_grad()
+def k1_variance(*, logits: Tensor, ref_logits: Tensor) -> Tensor:
+    """The variance of k1 over the token, at every position: how far one sample may be from the KL.
+
+    Equation (0.19)  Var_t = sum_v pi_v (d_v - KL_t)^2,  d_v = log pi_v - log pi_ref_v, KL_t (0.13)
+    Source   the definition of a variance; k1 as in (0.10).
+    Shapes   logits, ref_logits [B,T,V] float -> [B,T]; elementwise, the caller masks.
+    Gradient none: it runs without a graph.
+    Limits   0 when the two agree. Tokens that the policy cannot choose do not count; +inf when it
+             can choose what the reference cannot.
+    Raises   ValueError: shapes differ, ref_logits requires grad.
+    """
+    check_shapes(logits=(logits, "B T V"), ref_logits=(ref_logits, "B T V"))
+    check_data(ref_logits=ref_logits)
+    pi = logits.softmax(dim=-1)
+    d = torch.where(pi > 0, logits.log_softmax(dim=-1) - ref_logits.log_softmax(dim=-1), 0.0)
+    kl = (pi * d).sum(dim=-1, keepdim=True)
+    return torch.where(kl.isinf(), torch.inf, pi * (d - kl) ** 2).sum(dim=-1)
+
+
 def _differences(logprobs: Tensor, ref_logprobs: Tensor) -> Tensor:
     check_shapes(logprobs=(logprobs, "..."), ref_logprobs=(ref_logprobs, "..."))
     check_data(ref_logprobs=ref_logprobs)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from minippo.critic_head import Critic
 from minippo.errors import TrainingError
 from minippo.gpt import GPT, KVCache
-from minippo.kl import exact_kl
+from minippo.kl import exact_kl, k1_variance
 from minippo.logprobs import token_logprobs
 from minippo.masked import zero_padding
 from minippo.shapes import check_mask, rows_are_as_good
@@ -337,14 +337,7 @@ def make_rollout(
         scores=scores,
         old_logits=logits,
         exact_kl=zero_padding(values=exact_kl(logits=logits, ref_logits=ref_logits), mask=mask),
-        k1_variance=zero_padding(values=k1_variance(logits, ref_logits), mask=mask),
+        k1_variance=zero_padding(
+            values=k1_variance(logits=logits, ref_logits=ref_logits), mask=mask
+        ),
     )
-
-
-def k1_variance(logits: Tensor, ref_logits: Tensor) -> Tensor:
-    """sum_v pi_v (d_v - KL)^2 with d = log pi - log pi_ref, [B,T,V] -> [B,T]; tokens without
-    probability do not count, and one that the reference forbids makes it inf."""
-    pi = logits.softmax(dim=-1)
-    d = torch.where(pi > 0, logits.log_softmax(dim=-1) - ref_logits.log_softmax(dim=-1), 0.0)
-    kl = (pi * d).sum(dim=-1, keepdim=True)
-    return torch.where(kl.isinf(), torch.inf, pi * (d - kl) ** 2).sum(dim=-1)

@@ -61,6 +61,17 @@ def test_exact_kl_by_hand_and_its_direction():
     )
 
 
+def test_the_variance_of_k1_by_hand():
+    # pi = (1/2, 1/2), ref = (1/5, 4/5): d = (log 5/2, log 5/8), so the variance is
+    # ((log 5/2 - log 5/8) / 2)^2 = (log 2)^2
+    even, ref_logits = f64([[[0.0, 0.0]]]), f64([[[1.0, 4.0]]]).log()
+    assert_close(kl.k1_variance(logits=even, ref_logits=ref_logits), [[math.log(2) ** 2]])
+    first = f64([[[0.0, -math.inf]]])  # the other token is forbidden
+    assert kl.k1_variance(logits=first, ref_logits=first).item() == 0.0
+    assert kl.k1_variance(logits=first, ref_logits=even).item() == 0.0
+    assert kl.k1_variance(logits=even, ref_logits=first).item() == math.inf
+
+
 # the theorem, by enumeration of the vocabulary
 
 
@@ -203,19 +214,21 @@ def test_refused_logprobs(name):
         function(logprobs=one.long(), ref_logprobs=one)
 
 
-def test_refused_logits():
+@pytest.mark.parametrize("name", ["exact_kl", "k1_variance"])
+def test_refused_logits(name):
+    function = getattr(kl, name)
     logits = torch.zeros(2, 3, 4)
     with pytest.raises(
         ValueError,
         match=r"ref_logits: got shape \[2, 3, 1\], wanted \[B, T, V\] with .*V = 4 as in logits",
     ):
-        kl.exact_kl(logits=logits, ref_logits=logits[..., :1])
+        function(logits=logits, ref_logits=logits[..., :1])
     with pytest.raises(
         ValueError, match="ref_logits: got a tensor that requires grad, wanted data"
     ):
-        kl.exact_kl(logits=logits, ref_logits=logits.clone().requires_grad_())
+        function(logits=logits, ref_logits=logits.clone().requires_grad_())
     with pytest.raises(ValueError, match=r"logits: got shape \[2, 3\], wanted \[B, T, V\]"):
-        kl.exact_kl(logits=logits[..., 0], ref_logits=logits)
+        function(logits=logits[..., 0], ref_logits=logits)
 
 
 # an independent transcription
@@ -225,7 +238,7 @@ def test_refused_logits():
 def test_against_numpy(seed):
     generator = torch.Generator().manual_seed(seed)
     logits, ref_logits = torch.randn(2, 2, 3, 4, generator=generator, dtype=torch.float64)
-    exact, k1, k2, k3 = np.zeros((2, 3)), np.zeros((2, 3)), np.zeros((2, 3)), np.zeros((2, 3))
+    exact, variance, k1, k2, k3 = (np.zeros((2, 3)) for _ in range(5))
     for b in range(2):
         for t in range(3):
             p, q = (
@@ -235,7 +248,9 @@ def test_against_numpy(seed):
             exact[b, t] = sum(p[v] * np.log(p[v] / q[v]) for v in range(4))
             r = q[0] / p[0]  # token 0 was sampled everywhere
             k1[b, t], k2[b, t], k3[b, t] = -np.log(r), np.log(r) ** 2 / 2, (r - 1) - np.log(r)
+            variance[b, t] = sum(p[v] * (np.log(p[v] / q[v]) - exact[b, t]) ** 2 for v in range(4))
     assert_close(kl.exact_kl(logits=logits, ref_logits=ref_logits), exact)
+    assert_close(kl.k1_variance(logits=logits, ref_logits=ref_logits), variance)
     pair = {
         "logprobs": logits.log_softmax(-1)[..., 0],
         "ref_logprobs": ref_logits.log_softmax(-1)[..., 0],

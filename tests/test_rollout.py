@@ -1,7 +1,5 @@
 """Sampling and the record of a rollout."""
 
-import math
-
 import pytest
 import torch
 from hypothesis import given, settings
@@ -17,7 +15,6 @@ from minippo.rollout import (
     before_actions,
     continue_prompts,
     join,
-    k1_variance,
     make_rollout,
     read_prompts,
     response_logits,
@@ -288,14 +285,3 @@ def test_responses_to_one_prompt_are_neighbouring_rows_of_a_rollout():
     alone = Responses(*(getattr(record, x)[4:5] for x in vars(Responses(*[None] * 4))))
     wanted = response_logprobs(response_logits(reference, alone, 1.0), alone)
     assert_close(record.ref_logprobs[4:5], wanted.detach())
-
-
-def test_the_variance_of_k1_by_hand():
-    """pi = (1/2, 1/2), ref = (1/5, 4/5): d = (log 5/2, log 5/8), so the variance is ((log 5/2 - log
-    5/8) / 2)^2 = (log 2)^2."""
-    logits, ref_logits = (torch.zeros(1, 1, 2, dtype=torch.float64), f64([[[1.0, 4.0]]]).log())
-    assert_close(k1_variance(logits, ref_logits), f64([[math.log(2) ** 2]]))
-    certain = f64([[[0.0, -math.inf]]])
-    assert k1_variance(certain, certain).item() == 0.0
-    forbidden = f64([[[0.0, -math.inf]]])  # the reference can't say what the policy may
-    assert k1_variance(f64([[[0.0, 0.0]]]), forbidden).item() == math.inf

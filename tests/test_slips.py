@@ -949,9 +949,10 @@ SLIPS = [
     (
         "the reference carries gradient",
         kl,
-        "    check_data(ref_logits=ref_logits)\n",
-        "",
+        "check_data(ref_logits=ref_logits)\n    log_pi,",
+        "log_pi,",
         test_kl.test_refused_logits,
+        "exact_kl",
     ),
     # KL direction
     (

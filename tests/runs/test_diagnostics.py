@@ -1,6 +1,5 @@
 """Each diagnostic of the trainer: provoked by a planted cause, and silent where there is none."""
 
-import math
 import re
 from pathlib import Path
 
@@ -363,17 +362,3 @@ def test_what_fired_before_a_stop_is_not_said_again_and_stands_in_the_summary(
         read_json(tmp_path / name / "summary.json")["diagnostics"] for name in ("whole", "stopped")
     )
     assert [finding["code"] for finding in whole] == ["P009"] and whole == stopped
-
-
-def test_the_variance_of_k1_by_hand():
-    """pi = (1/2, 1/2), ref = (1/5, 4/5): d = (log 5/2, log 5/8), so the variance is ((log 5/2 - log
-    5/8) / 2)^2 = (log 2)^2."""
-    logits, ref_logits = (
-        torch.zeros(1, 1, 2, dtype=torch.float64),
-        torch.tensor([[[1.0, 4.0]]], dtype=torch.float64).log(),
-    )
-    assert rollout.k1_variance(logits, ref_logits).item() == pytest.approx(
-        math.log(2) ** 2, abs=1e-12
-    )
-    certain = torch.tensor([[[0.0, -float("inf")]]], dtype=torch.float64)
-    assert rollout.k1_variance(certain, certain).item() == 0.0
