@@ -24,7 +24,7 @@ def zipped() -> bytes:
 
 MADE = {
     "git-lfs pointer": b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n",
-    "gzip": gzip.compress(TEXT),
+    "gzip": gzip.compress(TEXT, mtime=0),
     "bzip2": bz2.compress(TEXT),
     "with xz": lzma.compress(TEXT),
     "zip archive": zipped(),

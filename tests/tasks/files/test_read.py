@@ -266,7 +266,7 @@ def test_a_file_above_the_cap_is_refused_before_it_is_read(tmp_path):
         ),
         (
             "prompts.jsonl",
-            gzip.compress(b'{"prompt": "x"}'),
+            gzip.compress(b'{"prompt": "x"}', mtime=0),
             "prompts.jsonl: is compressed with gzip; unpack it first, with gunzip",
         ),
         (
