@@ -70,7 +70,7 @@ def nothing_drawn() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         names = dict.fromkeys(figures.__all__, NotDrawn)
         patch.setattr(summary, "figures", SimpleNamespace(**names))
-        patch.setattr(summary, "matmul_loop_seconds", lambda: 1.0)
+        patch.setattr(summary, "matmul_loop_seconds", lambda device: 1.0)
         yield
 
 

@@ -13,7 +13,7 @@ from minippo.gpt import GPT
 from minippo.reward_head import RewardModel
 from minippo.rollout import Responses, make_rollout, response_logits, response_logprobs
 from minippo.runs import figures
-from minippo.runs.stats import matmul_loop_seconds, mean, peak_memory_mib
+from minippo.runs.stats import matmul_loop_seconds, mean, peak_memory_of
 from minippo.runs.text import counted
 from minippo.stages.evaluate import Answers, answer, gold_report, win_rate
 from minippo.stages.optimum import (
@@ -91,7 +91,7 @@ def add_costs(run: Run, summary: Summary) -> None:
     summary["seconds"] = seconds
     summary["seconds_of_writing"] = run.seconds_of_writing
     summary["seconds_in_matmul_loops"] = seconds["total"] / summary["matmul_loop_seconds"]
-    summary["peak_memory_mib"] = peak_memory_mib()
+    summary["peak_memory_mib"] = peak_memory_of(run.device)
 
 
 def make_summary(
@@ -118,7 +118,7 @@ def make_summary(
         "parameters": sum(parameter.numel() for parameter in policy.parameters()),
         "peak_memory_mib": None,
         "seconds": None,
-        "matmul_loop_seconds": matmul_loop_seconds(),
+        "matmul_loop_seconds": matmul_loop_seconds(run.device),
         "seconds_in_matmul_loops": None,
         "seconds_of_writing": None,
         "reward_model": None,

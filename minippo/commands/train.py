@@ -38,9 +38,11 @@ from minippo.commands.summary import evaluate, more_lines
 from minippo.commands.wrapper import command
 from minippo.errors import InputError, Interrupted, TrainingError
 from minippo.interchange.load import load_gpt, load_report, load_reward_model
+from minippo.runs.figures.style import check_drawing
 from minippo.runs.folder import RunFolder
 from minippo.runs.screen import Screen
 from minippo.runs.seals import OWN_DIGEST, check_config, sealed_config
+from minippo.runs.stats import busy
 from minippo.runs.tensorboard import summary_writer
 from minippo.tasks.base import Task
 
@@ -52,6 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit status."""
     request = parse_arguments(arguments)
     device = find_device(request.config.run.device)
+    check_drawing()  # what would fail after the last stage is told before the first
     config, task, start = prepare(request.config, request.out if request.resume else None)
     run, screen = config.run, Screen(quiet=request.quiet)
     folder = RunFolder.create(
@@ -104,6 +107,8 @@ def run_all(
         folder.save_config(sealed_config(config.to_dict() | about))
     for note in (*task.notes, *passes(config, task)):
         screen.note(note)
+    if device.type == "cpu" and (note := busy(config.run.threads)):
+        screen.note(note)
     try:
         summary, shown = train_and_evaluate(run)
         folder.save_summary(summary)
@@ -139,22 +144,33 @@ def find_device(name: str) -> torch.device:
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
+def own_commit(file: str) -> str | None:
+    """The commit that this file of the package belongs to; None where it is in no repository of its
+    own, as in site-packages, whatever repository is around that."""
+    folder, name = os.path.split(os.path.abspath(file))
+    environment = {key: text for key, text in os.environ.items() if not key.startswith("GIT_")}
+
+    def git(*words: str) -> list[str]:
+        program, options = ["git", "-C", folder, *words], {"text": True, "timeout": 5}
+        done = subprocess.run(program, env=environment, capture_output=True, check=True, **options)
+        return done.stdout.split()
+
+    try:
+        git("ls-files", "--error-unmatch", name)
+        prefix, commit = git("rev-parse", "--show-prefix", "HEAD")
+    except (OSError, subprocess.SubprocessError, ValueError):
+        return None
+    return commit if prefix == "minippo/commands/" else None
+
+
 def versions(device: torch.device, task: Task) -> dict[str, Any]:
     """What the numbers may depend on besides the seed."""
-    where = os.path.dirname(os.path.abspath(__file__))
-    try:
-        found = subprocess.run(
-            ["git", "-C", where, "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5
-        )
-        commit = found.stdout.strip() or None
-    except (OSError, subprocess.SubprocessError):
-        commit = None
     return {
         "format": FORMAT,
         "python": platform.python_version(),
         "torch": torch.__version__,
         "device": device.type,
-        "commit": commit,
+        "commit": own_commit(__file__),
         "data": task.fingerprint,
     }
 

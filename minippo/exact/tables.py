@@ -11,6 +11,7 @@ from minippo.commands.wrapper import Parser, command
 from minippo.errors import InputError
 from minippo.exact.figure import ladder_figure
 from minippo.exact.ladder import advantage_table, gradient_table
+from minippo.runs.figures.style import check_drawing
 from minippo.runs.files import write_bytes_whole
 
 
@@ -111,6 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         raise InputError(f"--seed: wanted a whole number from 0 to {2**31 - 1}, got {options.seed}")
     path = place_for(options.out)
     torch.set_num_threads(1)  # tensors of a few numbers: more threads only wait for each other
+    check_drawing()
     gradients, sizes = gradient_table(options.seed)
     print_gradients(gradients, sizes)
     print()

@@ -2,6 +2,7 @@
 machine is just now."""
 
 import math
+import os
 import sys
 import time
 from collections.abc import Iterable
@@ -36,6 +37,31 @@ def wilson_interval(wins: float, n: float, z: float = 1.959964) -> tuple[float, 
     return (0.0 if wins == 0 else max(0.0, low)), (1.0 if wins == n else min(1.0, high))
 
 
+def busy(threads: int) -> str | None:
+    """A warning where other work leaves fewer processors than threads; None where all is well.
+
+    Threads wait for each other: when one of two has to wait for a processor, both do.
+    """
+    try:
+        load, processors = os.getloadavg()[0], len(os.sched_getaffinity(0))
+    except (AttributeError, OSError):  # not on this system
+        return None
+    if threads <= max(1, math.ceil(processors - load)):
+        return None
+    return (
+        f"this machine is busy (load {load:.1f}, {processors} processors): --threads {threads} may "
+        "take several times as long as --threads 1"
+    )
+
+
+def peak_memory_of(device: torch.device) -> float | None:
+    """The most memory that this run has held where it computes, in MiB: on a GPU that of its
+    tensors."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    return peak_memory_mib()
+
+
 def peak_memory_mib() -> float | None:
     """The most main memory that this process has held, in MiB; None where the system does not
     say."""
@@ -63,11 +89,14 @@ def _peak_from_getrusage():
     return peak / 2**20 if sys.platform == "darwin" else peak / 1024
 
 
-def matmul_loop_seconds() -> float:
+def matmul_loop_seconds(device: torch.device | str = "cpu") -> float:
     """Seconds for a fixed loop of matrix products, 200 of 512 x 512: the unit in which runs on two
     machines compare."""
-    a = torch.full((512, 512), 1e-3)
+    a = torch.full((512, 512), 1e-3, device=device)
+    if a.device.type != "cpu":  # the first product waits for the library
+        (a @ a).sum().item()
     begin = time.perf_counter()
     for _ in range(200):
         a = (a @ a).clamp(1e-3, 1e-3)
+    a[0, 0].item()  # a GPU is asked for a number when it is to be waited for
     return time.perf_counter() - begin

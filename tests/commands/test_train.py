@@ -1,12 +1,19 @@
 """The whole run, in a configuration so small that it learns nothing: every file, every key, and the
 same bits twice."""
 
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 
+import minippo
 from minippo.algorithms import DEFAULT, REGISTRY
 from minippo.commands import summary
-from minippo.commands.train import main
+from minippo.commands.train import main, own_commit
 from minippo.runs import figures
 from minippo.runs.folder import RunFolder
 from minippo.runs.stats import matmul_loop_seconds
@@ -371,3 +378,82 @@ def test_a_resumed_run_must_find_the_texts_that_it_began_with(data, tmp_path, mo
 def test_a_run_on_cuda_makes_the_same_files(algorithm, tmp_path):
     folder = run(tmp_path / "run", "--device", "cuda", "--algorithm", algorithm)
     assert read_json(folder / "summary.json")["device"].startswith("cuda")
+
+
+@pytest.mark.parametrize("command", [["minippo.train_toy"], ["minippo.exact"]])
+def test_that_no_figure_can_be_drawn_is_told_before_the_work(command, tmp_path):
+    environment = os.environ | {
+        "MPLBACKEND": "nonsense",
+        "PYTHONPATH": str(Path(minippo.__file__).parent.parent),
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", *command],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
+    assert done.stderr.startswith("error: MPLBACKEND=nonsense: matplotlib cannot be imported")
+    assert not list(tmp_path.rglob("*.json*"))
+
+
+# -- the commit
+
+
+def git(folder, *words):
+    name = ["-c", "user.name=x", "-c", "user.email=x@y"]
+    subprocess.run(["git", "-C", str(folder), *name, *words], check=True, capture_output=True)
+
+
+@pytest.fixture
+def repository(tmp_path):
+    """A repository with a package in it, and its commit."""
+    if shutil.which("git") is None:
+        pytest.skip("no git here")
+    file = tmp_path / "minippo/commands/train.py"
+    file.parent.mkdir(parents=True)
+    file.write_text("")
+    (tmp_path / ".gitignore").write_text("venv\n")
+    git(tmp_path, "init")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "-m", "all")
+    done = subprocess.run(
+        ["git", "-C", str(tmp_path), "rev-parse", "HEAD"], capture_output=True, text=True
+    )
+    return file, done.stdout.strip()
+
+
+def test_the_commit_is_that_of_the_package(repository):
+    file, commit = repository
+    assert own_commit(str(file)) == commit and len(commit) == 40
+
+
+@pytest.mark.parametrize("place", ["venv/site-packages", "site-packages"])
+def test_the_repository_around_site_packages_is_not_meant(place, repository, tmp_path):
+    installed = tmp_path / place / "minippo/commands/train.py"
+    installed.parent.mkdir(parents=True)
+    installed.write_text("")
+    assert own_commit(str(installed)) is None
+    if place == "site-packages":  # somebody keeps it in a repository of theirs
+        git(tmp_path, "add", ".")
+        git(tmp_path, "commit", "-m", "more")
+        assert own_commit(str(installed)) is None
+
+
+def test_git_is_not_told_of_another_repository_by_the_environment(
+    repository, tmp_path, monkeypatch
+):
+    other = tmp_path / "other"
+    other.mkdir()
+    git(other, "init")
+    git(other, "commit", "--allow-empty", "-m", "other")
+    monkeypatch.setenv("GIT_DIR", str(other / ".git"))
+    file, commit = repository
+    assert own_commit(str(file)) == commit
+
+
+def test_without_git_there_is_no_commit(repository, monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    assert own_commit(str(repository[0])) is None

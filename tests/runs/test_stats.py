@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -90,3 +91,41 @@ def test_the_units_of_both_sources(tmp_path, monkeypatch):
     assert stats._peak_from_getrusage() == 3 * 2**10
     monkeypatch.setattr(stats.sys, "platform", "darwin")
     assert stats._peak_from_getrusage() == 3.0
+
+
+@pytest.mark.parametrize(
+    "load, processors, threads, is_busy",
+    [
+        (0.0, 2, 2, False),
+        (0.9, 2, 2, False),  # not one processor is taken
+        (1.0, 2, 2, True),
+        (9.0, 2, 2, True),
+        (9.0, 2, 1, False),  # one thread waits for nobody
+        (0.0, 1, 2, True),
+        (3.0, 8, 5, False),
+        (3.5, 8, 6, True),
+    ],
+)
+def test_more_threads_than_free_processors_are_told(
+    load, processors, threads, is_busy, monkeypatch
+):
+    monkeypatch.setattr(stats.os, "getloadavg", lambda: (load, 0.0, 0.0))
+    monkeypatch.setattr(stats.os, "sched_getaffinity", lambda _: set(range(processors)))
+    line = stats.busy(threads)
+    assert (line is not None) == is_busy
+    assert line is None or f"(load {load:.1f}, {processors} processors)" in line
+
+
+def test_a_system_that_does_not_know_its_load_is_not_busy(monkeypatch):
+    def unknown():
+        raise OSError
+
+    monkeypatch.setattr(stats.os, "getloadavg", unknown)
+    assert stats.busy(64) is None
+
+
+def test_the_loop_and_the_memory_are_those_of_the_device(monkeypatch):
+    assert 0 < stats.matmul_loop_seconds("cpu") < 600
+    assert stats.peak_memory_of(torch.device("cpu")) == pytest.approx(peak_memory_mib(), rel=0.2)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 3 * 2**20)
+    assert stats.peak_memory_of(torch.device("cuda")) == 3.0

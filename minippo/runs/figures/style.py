@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
+from minippo.errors import InputError
+from minippo.runs.read import first_words
 from minippo.runs.text import printable
 
 if TYPE_CHECKING:
@@ -15,6 +18,20 @@ if TYPE_CHECKING:
 DARK, BLUE, ORANGE, PALE = "#1a1a1a", "#2a5d9c", "#d9822b", "#d9d9d9"
 DPI = 144
 MOST_POINTS = 400
+
+
+def check_drawing() -> None:
+    """InputError, with the reason, where no figure could be drawn: before the work whose end it
+    would be."""
+    try:
+        from matplotlib.backends import backend_agg  # noqa: F401
+    except ModuleNotFoundError:
+        raise  # the command says what to install
+    except (ImportError, OSError, RuntimeError, ValueError) as error:
+        cause = f"MPLBACKEND={os.environ['MPLBACKEND']}: " if "MPLBACKEND" in os.environ else ""
+        raise InputError(
+            f"{cause}matplotlib cannot be imported, and no figure drawn ({first_words(error)})"
+        ) from error
 
 
 def new_figure(
