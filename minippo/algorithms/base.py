@@ -13,7 +13,7 @@ whether there is a critic, which settings are read, which diagnostics have no me
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -27,6 +27,7 @@ from minippo.rollout import Models, Rollout, response_logits, response_logprobs
 from minippo.settings import Checked, count, positive, setting
 from minippo.stages.optimise import named_weights
 
+Given = TypeVar("Given")
 # a statistic of a step that tells something at the first step of an update only -> its metric
 AT_THE_FIRST_STEP = {"ratio_max_deviation": "val/ratio_max_deviation_first"}
 
@@ -149,11 +150,11 @@ class Algorithm:
 # -- what several updates are made of
 
 
-def of_the_critic(tensor: Tensor | None) -> Tensor:
-    """What a critic has said, for an algorithm that has one."""
-    if tensor is None:
-        raise ValueError("the algorithm needs a critic, and this rollout was made without one")
-    return tensor
+def of_the_critic(given: Given | None) -> Given:
+    """The critic or what it has said, for an algorithm that has one."""
+    if given is None:
+        raise ValueError("the algorithm needs a critic, and there is none")
+    return given
 
 
 def adam(config: PPOConfig, **models: torch.nn.Module) -> Optimizer:

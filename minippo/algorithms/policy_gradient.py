@@ -46,19 +46,21 @@ CRITIC_FIELDS = ("value_epochs", "num_mini_batches")  # what CriticPasses reads
 # -- the weights
 
 
-def whole_returns(
+def whole_return_weights(
     rewards: Tensor, values: Tensor | None, mask: Tensor, config: PPOConfig
 ) -> Tensor:
     return trajectory_returns(rewards=rewards, response_mask=mask, gamma=config.gamma)
 
 
-def returns_to_go(
+def reward_to_go_weights(
     rewards: Tensor, values: Tensor | None, mask: Tensor, config: PPOConfig
 ) -> Tensor:
     return rewards_to_go(rewards=rewards, response_mask=mask, gamma=config.gamma)
 
 
-def minus_values(rewards: Tensor, values: Tensor | None, mask: Tensor, config: PPOConfig) -> Tensor:
+def baseline_weights(
+    rewards: Tensor, values: Tensor | None, mask: Tensor, config: PPOConfig
+) -> Tensor:
     return baseline_advantages(
         rewards=rewards, values=of_the_critic(values), response_mask=mask, gamma=config.gamma
     )
@@ -150,7 +152,7 @@ class PolicyGradientUpdate:
 PG = Algorithm(
     name="pg",
     summary="vanilla policy gradient, weighted with the whole return",
-    weights=whole_returns,
+    weights=whole_return_weights,
     update=PolicyGradientUpdate,
     has_critic=False,
     settings=SETTINGS,
@@ -159,7 +161,7 @@ PG = Algorithm(
 RTG = Algorithm(
     name="rtg",
     summary="policy gradient, weighted with the reward-to-go",
-    weights=returns_to_go,
+    weights=reward_to_go_weights,
     update=PolicyGradientUpdate,
     has_critic=False,
     settings=SETTINGS,
@@ -168,7 +170,7 @@ RTG = Algorithm(
 BASELINE = Algorithm(
     name="baseline",
     summary="policy gradient, weighted with the reward-to-go minus the critic's value",
-    weights=minus_values,
+    weights=baseline_weights,
     update=PolicyGradientUpdate,
     settings=SETTINGS,
     fields=CRITIC_FIELDS,

@@ -22,6 +22,7 @@ from minippo.algorithms.base import (
     adam,
     metrics_of_steps,
     minibatches,
+    of_the_critic,
     ratios_and_advantages,
     step_statistics,
 )
@@ -46,16 +47,16 @@ Surrogate = Callable[[dict[str, Tensor], PPOConfig, Numbers], Tensor]
 # -- the surrogates, the numbers that they start from, and what one learns from an update
 
 
-def clipped(terms: dict[str, Tensor], config: PPOConfig, numbers: Numbers) -> Tensor:
-    return clipped_surrogate_loss(**terms, cliprange=config.cliprange)
+def clipped(for_policy: dict[str, Tensor], config: PPOConfig, numbers: Numbers) -> Tensor:
+    return clipped_surrogate_loss(**for_policy, cliprange=config.cliprange)
 
 
-def unclipped(terms: dict[str, Tensor], config: PPOConfig, numbers: Numbers) -> Tensor:
-    return unclipped_surrogate_loss(**terms)
+def unclipped(for_policy: dict[str, Tensor], config: PPOConfig, numbers: Numbers) -> Tensor:
+    return unclipped_surrogate_loss(**for_policy)
 
 
-def kl_penalised(terms: dict[str, Tensor], config: PPOConfig, numbers: Numbers) -> Tensor:
-    return kl_penalised_surrogate_loss(**terms, kl_old_coef=numbers["kl_old_coef"])
+def kl_penalised(for_policy: dict[str, Tensor], config: PPOConfig, numbers: Numbers) -> Tensor:
+    return kl_penalised_surrogate_loss(**for_policy, kl_old_coef=numbers["kl_old_coef"])
 
 
 def nothing(config: PPOConfig) -> Numbers:
@@ -66,7 +67,7 @@ def price(config: PPOConfig) -> Numbers:
     return {"kl_old_coef": config.kl_old_coef}
 
 
-def keep(numbers: Numbers, kl_old_to_policy: float, config: PPOConfig) -> Numbers:
+def unchanged(numbers: Numbers, kl_old_to_policy: float, config: PPOConfig) -> Numbers:
     return numbers
 
 
@@ -94,25 +95,24 @@ class PPOUpdate:
         *,
         surrogate: Surrogate = clipped,
         start: Callable[[PPOConfig], Numbers] = nothing,
-        learn: Callable[[Numbers, float, PPOConfig], Numbers] = keep,
+        learn: Callable[[Numbers, float, PPOConfig], Numbers] = unchanged,
     ):
-        policy, _, critic = models
-        assert critic is not None
-        self.policy, self.critic, self.config, self.generator = policy, critic, config, generator
+        self.policy, self.critic = models.policy, of_the_critic(models.critic)
+        self.config, self.generator = config, generator
         self.surrogate, self.learn = surrogate, learn
         self.numbers: Numbers = start(config)
-        self.optimizer = adam(config, policy=policy, critic=critic)
+        self.optimizer = adam(config, policy=self.policy, critic=self.critic)
         self.optimizers = [self.optimizer]
 
     def __call__(self, experience: Experience, *, learning_rate: float, where: str) -> Updated:
         config, steps, norms = self.config, [], []
         for _ in range(config.num_ppo_epochs):
             for batch in minibatches(experience, config, self.generator):
-                terms, logprobs, statistics = self.terms(batch)
+                parts, logprobs, statistics = self.parts_of_the_loss(batch)
                 loss = (
-                    terms["policy_loss"]
-                    + config.vf_coef * terms["value_loss"]
-                    - config.ent_coef * terms["entropy"]
+                    parts["policy_loss"]
+                    + config.vf_coef * parts["value_loss"]
+                    - config.ent_coef * parts["entropy"]
                 )
                 norm = take_step(
                     self.optimizer,
@@ -120,7 +120,7 @@ class PPOUpdate:
                     learning_rate,
                     where=where,
                     max_grad_norm=config.max_grad_norm,
-                    parts=terms,
+                    parts=parts,
                 )
                 steps.append(statistics)
                 norms.append(norm)
@@ -130,8 +130,10 @@ class PPOUpdate:
         metrics |= {f"objective/{name}": value for name, value in self.numbers.items()}
         return Updated(metrics, ratios_and_advantages(logprobs.detach(), batch))
 
-    def terms(self, batch: Experience) -> tuple[dict[str, Tensor], Tensor, dict[str, Tensor]]:
-        """The three terms of the loss of a minibatch, the log-probabilities, and what is logged."""
+    def parts_of_the_loss(
+        self, batch: Experience
+    ) -> tuple[dict[str, Tensor], Tensor, dict[str, Tensor]]:
+        """The three parts of the loss of a minibatch, the log-probabilities, and what is logged."""
         rollout, advantages, targets = batch
         mask = rollout.response_mask
         logits = response_logits(self.policy, rollout, self.config.temperature)
@@ -149,16 +151,16 @@ class PPOUpdate:
             "response_mask": mask,
             "cliprange_value": self.config.cliprange_value,
         }
-        terms = {
+        parts = {
             "policy_loss": self.surrogate(for_policy, self.config, self.numbers),
             "value_loss": clipped_value_loss(**for_critic),
             "entropy": masked_mean(values=token_entropy(logits=logits), mask=mask),
         }
-        statistics = step_statistics(batch, logits, logprobs, terms["policy_loss"], self.config) | {
-            "loss/value_avg": terms["value_loss"],
+        statistics = step_statistics(batch, logits, logprobs, parts["policy_loss"], self.config) | {
+            "loss/value_avg": parts["value_loss"],
             "val/clipfrac_avg": clipped_value_fraction(**for_critic),
         }
-        return terms, logprobs, statistics
+        return parts, logprobs, statistics
 
     def has_gone_too_far(self, step: dict[str, Tensor]) -> bool:
         """Was the last minibatch of a pass beyond target_kl?"""

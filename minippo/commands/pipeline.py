@@ -36,7 +36,7 @@ from minippo.stages.policy import Row, Step, World, policy_updates
 from minippo.stages.preferences import Comparisons, recorded_comparisons, simulated_comparisons
 from minippo.stages.pretrain import train_next_token
 from minippo.stages.reward import all_scores, heldout_report, set_zero_and_unit, train_reward_model
-from minippo.stages.sft import fine_tune as train_on_demonstrations
+from minippo.stages.sft import train_on_demonstrations
 from minippo.tasks.base import Task
 
 CENTRING_DEMONSTRATIONS, UNIT_PROMPTS = 500, 128
@@ -261,7 +261,7 @@ class PolicyProgress:
         self.begin = self.last = time.perf_counter()
         self.events = Events(run.folder.path, update) if run.config.run.tensorboard else None
         if changing:
-            run.look_back(self.rows)
+            run.look_at_earlier(self.rows)
             self.rng.setstate(as_tuples(changing["rng"]))
 
     def draw_prompts(self, n: int) -> tuple[Tensor, Tensor]:

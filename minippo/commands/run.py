@@ -182,7 +182,7 @@ class Run:
         for finding in found if loud else ():
             self.screen.note(str(finding))
 
-    def look_back(self, rows: Sequence[Row]) -> None:
+    def look_at_earlier(self, rows: Sequence[Row]) -> None:
         """The same about the updates that were made before; what has been said is not said
         again."""
         try:

@@ -100,7 +100,7 @@ def read_tensors(folder: Path, sizes: Mapping[str, int]) -> dict[str, Tensor]:
     output = tensors.pop("lm_head.weight", None)
     check_tensors(path, tensors, sizes)
     tensors = {name: tensor.float() for name, tensor in tensors.items()}
-    check_finite(path, tensors)
+    check_finite_weights(path, tensors)
     if output is not None and not torch.equal(output.float(), tensors["wte.weight"]):
         raise InputError(
             f"{path}: lm_head.weight: differs from wte.weight; a GPT "
@@ -131,7 +131,7 @@ def check_tensors(path: Path, tensors: Mapping[str, Tensor], sizes: Mapping[str,
         raise InputError(f"{path}: holds whole numbers where weights should be")
 
 
-def check_finite(path: Path, tensors: Mapping[str, Tensor]) -> None:
+def check_finite_weights(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Refuse NaN and infinite weights, which would be blamed on the training later."""
     for name, tensor in tensors.items():
         if not bool(tensor.isfinite().all()):

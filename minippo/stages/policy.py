@@ -166,13 +166,13 @@ def finite_rollout(
     where: str,
     models: Models,
     world: World,
-    algorithm: Algorithm,
+    record: Algorithm,
     config: PPOConfig,
     generator: torch.Generator,
 ) -> Rollout:
     """A Rollout whose scores, log-probabilities and values are numbers; TrainingError when they are
     not."""
-    samples = algorithm.samples_per_prompt
+    samples = record.samples_per_prompt
     try:
         rollout = make_rollout(
             models,

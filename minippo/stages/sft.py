@@ -23,7 +23,7 @@ class SFTConfig(Checked):
     sft_learning_rate: float = positive(5e-4, "peak; warm-up, then a cosine down to a tenth")
 
 
-def fine_tune(
+def train_on_demonstrations(
     model: GPT,
     task: Task,
     *,

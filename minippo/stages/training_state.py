@@ -16,13 +16,13 @@ from minippo.errors import InputError
 from minippo.runs.read import first_words, is_number
 from minippo.stages.optimise import named_parameters
 
-Models = Mapping[str, nn.Module]  # those that are trained, by name
+NamedModels = Mapping[str, nn.Module]  # those that are trained, by name
 OF_ADAM = {"step", "exp_avg", "exp_avg_sq"}
 WORDS = 624  # of the state of a random.Random; then the place where the next number is read
 
 
 def training_tensors(
-    *, models: Models, optimizers: list[Optimizer], generator: torch.Generator
+    *, models: NamedModels, optimizers: list[Optimizer], generator: torch.Generator
 ) -> dict[str, Tensor]:
     """{name: tensor} of the models, of the optimisers' averages and of the generator."""
     tensors = {
@@ -41,7 +41,7 @@ def training_tensors(
 def restore_training(
     tensors: dict[str, Tensor],
     *,
-    models: Models,
+    models: NamedModels,
     optimizers: list[Optimizer],
     generator: torch.Generator,
 ) -> None:

@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 
+from minippo.algorithms.ppo import PPOUpdate
 from minippo.ppo import adapt_kl_coef
 from minippo.rollout import response_logits
 from tests.helpers import assert_close
@@ -22,6 +23,12 @@ def test_unclipped_is_clipped_with_a_range_that_is_never_left():
     for world, algorithm in zip(worlds, ("ppo_unclipped", "ppo"), strict=True):
         world.train(algorithm)
     assert torch.equal(*(weights_of(world.policy) for world in worlds))
+
+
+def test_without_a_critic_it_is_refused():
+    world = ragged()
+    with pytest.raises(ValueError, match="the algorithm needs a critic, and there is none"):
+        PPOUpdate(world.models("pg"), world.config, world.generator)
 
 
 def test_a_price_near_0_on_the_kl_is_no_price():

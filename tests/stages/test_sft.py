@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from minippo.stages import sft
-from minippo.stages.sft import SFTConfig, fine_tune
+from minippo.stages.sft import SFTConfig, train_on_demonstrations
 from minippo.tasks.capitals import Capitals
 from tests.helpers import small_gpt
 
@@ -30,7 +30,7 @@ def test_each_step_learns_the_completions_of_as_many_new_demonstrations(monkeypa
         return train(model, draw, **settings)
 
     monkeypatch.setattr(sft, "train_next_token", watched)
-    losses = fine_tune(model(), TASK, config=CONFIG, rng=random.Random(7))
+    losses = train_on_demonstrations(model(), TASK, config=CONFIG, rng=random.Random(7))
     rng = random.Random(7)
     pairs = [TASK.demonstrations(5, rng=rng) for _ in range(3)]
     assert seen == [[TASK.demonstration_example(*pair) for pair in step] for step in pairs]
@@ -49,14 +49,16 @@ def test_the_first_loss_is_that_of_the_model_as_it_came():
     with torch.no_grad():
         log_pi = torch.log_softmax(start(torch.tensor([read + learned]))[0], dim=-1)
     wanted = -sum(log_pi[len(read) - 1 + i, token] for i, token in enumerate(learned))
-    (loss,) = fine_tune(start, TASK, config=config, rng=random.Random(3))
+    (loss,) = train_on_demonstrations(start, TASK, config=config, rng=random.Random(3))
     assert loss == pytest.approx(wanted.item() / len(learned), rel=1e-5)
 
 
 def test_the_loss_falls_and_the_same_seed_gives_the_same_weights():
     config = SFTConfig(sft_steps=30, sft_batch_size=16, sft_learning_rate=1e-2)
     models = [model(), model()]
-    losses = [fine_tune(one, TASK, config=config, rng=random.Random(0)) for one in models]
+    losses = [
+        train_on_demonstrations(one, TASK, config=config, rng=random.Random(0)) for one in models
+    ]
     assert losses[0] == losses[1] and losses[0][-1] < 0.7 * losses[0][0]
     weights = [torch.cat([p.flatten() for p in one.parameters()]) for one in models]
     assert torch.equal(*weights)
