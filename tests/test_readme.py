@@ -15,7 +15,7 @@ import minippo
 from minippo.algorithms import REGISTRY
 from minippo.commands.flags import parse_arguments
 from minippo.commands.train import main
-from tests.tiny_runs import CAPITALS, FILES_RUN, TINY
+from tests.tiny_runs import CAPITALS, FILES_RUN, TINY, TINY_FILES
 from tests.worlds import BOS, Probe, good_token
 
 ROOT = Path(minippo.__file__).parent.parent
@@ -57,7 +57,8 @@ def test_every_quoted_run_runs(arguments, tmp_path, monkeypatch, data, bytes_fol
     if "cuda" in words and not torch.cuda.is_available():
         pytest.skip("needs a CUDA device")
     # the model that one starts from has a size
-    size = FILES_RUN if "--start_from" in words else TINY
+    of_the_task = TINY_FILES if "files" in words else TINY
+    size = FILES_RUN if "--start_from" in words else of_the_task
     assert main([*size, *words, *(CAPITALS if "capitals" in words else ()), "--quiet"]) == 0
 
 

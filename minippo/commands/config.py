@@ -18,7 +18,7 @@ from minippo.stages.preferences import PreferenceConfig
 from minippo.stages.pretrain import PretrainConfig
 from minippo.stages.reward import RewardConfig
 from minippo.stages.sft import SFTConfig
-from minippo.tasks import TASKS
+from minippo.tasks import TASKS, Files, Tldr
 
 
 @dataclass(frozen=True)
@@ -97,6 +97,16 @@ class Config:
         """{section: {field: value}}: what config.json holds."""
         return asdict(self)
 
+
+SIMULATED = tuple(name for name in TASKS if name != Files.name)  # these have an annotator
+TASKS_THAT_READ = {  # where not every task does
+    "tldr_values": (Tldr.name,),
+    "prompt_length": (Files.name,),
+    "completion_length": (Files.name,),
+    "preference_prompts": SIMULATED,
+    "preference_samples": SIMULATED,
+    "annotator_temperature": SIMULATED,
+}
 
 SECTIONS: dict[str, Any] = {item.name: item.type for item in fields(Config)}
 FIELDS: dict[str, tuple[str, Field]] = {  # name -> (its section, the field)
@@ -177,17 +187,21 @@ def stored_settings(sections: Mapping[str, Any]) -> dict[str, Any]:
     return {name: sections[section][name] for name, (section, _) in FIELDS.items()}
 
 
-def check_used(settings: Mapping[str, Any]) -> None:
-    """Refuse what was set and would change nothing: this algorithm, or this start, does not read
-    it. ValueError names it."""
-    algorithm = settings.get("algorithm", DEFAULT)
+def check_used(settings: Mapping[str, Any], config: Config) -> None:
+    """Refuse what was set and would change nothing: this algorithm, this task, or this start does
+    not read it. ValueError names it."""
+    algorithm, task = config.run.algorithm, config.run.task
     for name in settings:
-        readers = readers_of(name)
+        readers, tasks = readers_of(name), TASKS_THAT_READ.get(name, (task,))
+        if task not in tasks:
+            raise ValueError(
+                f"{name}: --task {task} does not use it; it is for --task {', '.join(tasks)}"
+            )
         if readers and algorithm not in readers:
             raise ValueError(
                 f"{name}: --algorithm {algorithm} does not use it; it is for {', '.join(readers)}"
             )
-        if settings.get("start_from") is not None and FIELDS[name][0] in ("model", "pretrain"):
+        if config.run.start_from is not None and FIELDS[name][0] in ("model", "pretrain"):
             raise ValueError(
                 f"{name}: --start_from takes a model as it is, and does not pretrain it"
             )

@@ -11,13 +11,62 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from minippo.algorithms import readers_of
-from minippo.commands.config import FIELDS, SECTIONS, Config, check_used, resolve, stored_settings
+from minippo.commands.config import (
+    FIELDS,
+    SECTIONS,
+    TASKS_THAT_READ,
+    Config,
+    check_used,
+    resolve,
+    stored_settings,
+)
 from minippo.commands.wrapper import Parser
 from minippo.errors import InputError
 from minippo.runs.read import first_words, read_json
 from minippo.settings import kind_of, may_be_none
 
 MAY_CHANGE = ("threads", "save_every", "data", "start_from")  # when a run is taken up again
+OTHER_NAMES = {  # flag -> what others call it
+    "learning_rate": "lr actor_lr policy_lr step_size alpha",
+    "kl_coef": "kl beta kl_beta kl_coeff kl_penalty kl_weight init_kl_coef",
+    "kl_old_coef": "adaptive_kl_coef",
+    "kl_old_target": "kl_target target_kl_old",
+    "max_kl": "delta trust_region",
+    "cliprange": "clip clip_range clip_eps clip_epsilon clip_ratio clip_param eps epsilon",
+    "cliprange_value": "clip_range_vf vf_clip value_clip clip_value",
+    "lam": "lambda gae gae_lambda",
+    "gamma": "discount discount_factor",
+    "vf_coef": "value_coef value_loss_coef critic_coef vf_coeff",
+    "ent_coef": "entropy entropy_coef entropy_coeff entropy_bonus",
+    "max_grad_norm": "grad_clip clip_grad clip_grad_norm gradient_clip grad_norm",
+    "num_ppo_epochs": "ppo_epochs epochs n_epochs num_epochs num_train_epochs",
+    "value_epochs": "vf_epochs critic_epochs",
+    "num_mini_batches": "minibatches num_minibatches n_minibatches minibatch_size mini_batch_size",
+    "num_updates": "updates steps n_steps iterations num_steps max_steps total_timesteps",
+    "batch_size": "batch bs rollout_batch_size per_device_train_batch_size",
+    "response_length": "max_new_tokens max_length max_tokens generation_length",
+    "temperature": "temp sampling_temperature",
+    "annotator_temperature": "annotator_noise label_noise",
+    "n_embd": "d_model hidden_size embed_dim width dim",
+    "n_layer": "layers num_layers n_layers num_hidden_layers depth",
+    "n_head": "heads num_heads n_heads num_attention_heads",
+    "start_from": "model model_name model_name_or_path pretrained init_from base_model",
+    "data": "dataset data_dir dataset_name train_file corpus",
+    "device": "gpu cuda cpu",
+    "threads": "num_threads n_threads workers num_workers cpus",
+    "seed": "random_seed random_state rng",
+    "save_every": "save_steps save_freq checkpoint_every checkpoint_interval",
+    "eval_prompts": "eval_size num_eval_prompts",
+    "whiten_advantages": "normalize_advantage normalize_advantages norm_adv whiten",
+    "whiten_rewards": "normalize_rewards norm_reward",
+    "missing_eos_penalty": "eos_penalty",
+    "algorithm": "algo method",
+    "task": "env environment env_id",
+    "tensorboard": "logger report_to",
+    "out": "output output_dir out_dir logdir log_dir run run_dir save_dir folder",
+    "resume": "continue resume_from resume_from_checkpoint restart",
+    "quiet": "silent verbose q",
+}
 OWN_FLAGS = {
     "out": "folder of the run; without it runs/<task>-<algorithm>-<preset>-<seed>",
     "resume": "go on with the run in --out, from its last checkpoint",
@@ -41,16 +90,15 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> Request:
     With --resume the configuration is that of the run in --out, and a flag that says otherwise is
     refused, but for those that MAY_CHANGE.
     """
-    parser = _make_parser()
-    values, unknown = parser.parse_known_args(
-        _join_negative_numbers(sys.argv[1:] if arguments is None else arguments)
-    )
+    arguments = sys.argv[1:] if arguments is None else arguments
+    check_no_values(arguments)
+    values, unknown = _make_parser().parse_known_args(_join_negative_numbers(arguments))
     if unknown:
         raise InputError(_about_unknown(unknown[0]))
     settings = {name: _read(name, text) for name, text in vars(values).items() if name in FIELDS}
     try:
         config = config_of_run(values.out, settings) if values.resume else resolve(settings)
-        check_used(settings)
+        check_used(settings, config)
     except ValueError as error:
         raise InputError(f"--{error}") from error
     return Request(config, values.out, values.resume, values.quiet)
@@ -101,7 +149,8 @@ def _make_parser() -> Parser:
 
 def _add_flag(group: Any, name: str, item: Field) -> None:
     spellings = dict.fromkeys((f"--{name}", f"--{name.replace('_', '-')}"))
-    only = f"; for {', '.join(readers)}" if (readers := readers_of(name)) else ""
+    readers = readers_of(name) or TASKS_THAT_READ.get(name, ())
+    only = f"; for {', '.join(readers)}" if readers else ""
     text = f"{item.metadata['help']} (default: {str(item.default).lower()}{only})"
     if kind_of(item) is bool:
         group.add_argument(*spellings, dest=name, action=argparse.BooleanOptionalAction, help=text)
@@ -151,14 +200,46 @@ def _read(name, text):
         raise InputError(f"--{name}: wanted {what}, got {text!r}") from None
 
 
+def check_no_values(arguments: Sequence[str]) -> None:
+    """InputError where a flag that is on or off is given a value: `--whiten_advantages false`."""
+    switches = {name for name, (_, item) in FIELDS.items() if kind_of(item) is bool}
+    for argument, following in zip(arguments, [*arguments[1:], "--"], strict=False):
+        flag, is_joined, value = argument.partition("=")
+        name = flag.removeprefix("--").replace("-", "_")
+        name = name.removeprefix("no_")
+        if not flag.startswith("--") or name not in {*switches, "resume", "quiet"}:
+            continue
+        value = value if is_joined else following
+        if is_joined or not value.startswith("-"):
+            off = f"--no-{name} turns it off" if name in switches else "leave it out for no"
+            off = "name the folder with --out" if name == "resume" else off
+            raise InputError(f"{flag}: takes no value, got {value!r}; alone it means yes, {off}")
+
+
 def _about_unknown(argument):
-    """Unknown flag, and the nearest one that there is."""
-    name = argument.split("=")[0]
+    """Unknown flag, and the one that is meant: by its other names, or else by its spelling."""
+    name, _, value = argument.partition("=")
     if not name.startswith("--"):
-        return f"{argument}: not a flag; flags begin with --"
+        return f"{argument}: not a flag; {_about_word(name, value)}"
+    meant = name.removeprefix("--").lower().replace("-", "_")
+    if meant == "seeds":
+        return f"{name}: one run takes --seed; python -m minippo.measure takes --seeds first-last"
+    for field, others in OTHER_NAMES.items():
+        if meant in others.split():
+            return f"{name}: unknown flag; did you mean --{field}?"
     known = [f"--{field}" for field in (*FIELDS, *OWN_FLAGS)]
     known += [f"--no-{field}" for field, (_, item) in FIELDS.items() if kind_of(item) is bool]
     near = difflib.get_close_matches(name, known, n=1)
     return f"{name}: unknown flag" + (
         f"; did you mean {near[0]}?" if near else "; --help lists them all"
     )
+
+
+def _about_word(name, value):
+    """What somebody means who writes seed=3, or quick."""
+    if value and name in FIELDS:
+        return f"did you mean --{name} {value}?"
+    for field, (_, item) in FIELDS.items():
+        if name in (item.metadata["choices"] or ()):
+            return f"did you mean --{field} {name}?"
+    return "flags begin with --"

@@ -1,6 +1,7 @@
 """The command line: what is understood, and what is refused in one line with exit status 2. Nothing
 is trained here."""
 
+import json
 import os
 import subprocess
 import sys
@@ -13,11 +14,12 @@ import minippo
 from minippo.algorithms import DEFAULT, readers_of
 from minippo.algorithms import REGISTRY as ALGORITHMS
 from minippo.commands import train
-from minippo.commands.config import FIELDS, PRESETS, resolve
-from minippo.commands.flags import OWN_FLAGS, parse_arguments
+from minippo.commands.config import FIELDS, PRESETS, TASKS_THAT_READ, resolve
+from minippo.commands.flags import OTHER_NAMES, OWN_FLAGS, parse_arguments
 from minippo.commands.train import main
 from minippo.errors import InputError, TrainingError
 from minippo.settings import KINDS, kind_of, may_be_none
+from minippo.tasks import TASKS
 
 NAMES = sorted(FIELDS)
 NUMBERS = [name for name in NAMES if kind_of(FIELDS[name][1]) in (int, float)]
@@ -71,6 +73,12 @@ def algorithm_for(name):
     return [] if not readers or DEFAULT in readers else ["--algorithm", readers[0]]
 
 
+def task_for(name):
+    """["--task", one that reads the field], or nothing where the default one does."""
+    tasks = TASKS_THAT_READ.get(name, ("tldr",))
+    return [] if "tldr" in tasks else ["--task", tasks[0]]
+
+
 def another_value(name):
     """A value that the field may have, and not by default."""
     item = FIELDS[name][1]
@@ -95,8 +103,9 @@ def test_no_arguments_are_the_defaults():
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in FLAGS])
 def test_a_value_is_read_in_every_spelling(name):
-    value, first = another_value(name), algorithm_for(name)
-    expected = resolve({name: value} | ({"algorithm": first[1]} if first else {}))
+    value, first = another_value(name), [*algorithm_for(name), *task_for(name)]
+    others = {flag.removeprefix("--"): other for flag, other in zip(first[::2], first[1::2])}
+    expected = resolve({name: value} | others)
     for flag in spellings(name):
         assert (
             parse_arguments([*first, flag, str(value)])[0]
@@ -113,6 +122,26 @@ def test_a_flag_that_the_algorithm_does_not_read_is_refused(algorithm):
                 InputError, match=f"^--{name}: --algorithm {algorithm} does not use it; it is for "
             ):
                 parse_arguments(["--algorithm", algorithm, f"--{name}", str(item.default)])
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_flag_that_the_task_does_not_read_is_refused(task):
+    for name, tasks in TASKS_THAT_READ.items():
+        arguments = ["--task", task, f"--{name}", str(another_value(name))]
+        if task in tasks:
+            parse_arguments(arguments)
+            continue
+        with pytest.raises(InputError, match=f"^--{name}: --task {task} does not use it; it is"):
+            parse_arguments(arguments)
+
+
+def test_a_flag_that_the_resumed_run_reads_is_no_harm(tmp_path):
+    config = resolve({"algorithm": "ppo_kl", "task": "capitals"})
+    (tmp_path / "config.json").write_text(json.dumps(config.to_dict()))
+    resume = ["--resume", "--out", str(tmp_path)]
+    assert parse_arguments([*resume, "--kl_old_coef", "1.0"]).config == config
+    with pytest.raises(InputError, match="^--tldr_values: "):
+        parse_arguments([*resume, "--tldr_values", "5"])
 
 
 @pytest.mark.parametrize("name", FLAGS)
@@ -236,8 +265,63 @@ def test_what_does_not_begin_with_two_dashes_is_no_flag(argument, refusal):
 
 @pytest.mark.parametrize("name", FLAGS)
 def test_a_flag_without_a_value_takes_none(name, refusal):
-    assert f"--{name}" in refusal(f"--{name}=false")
-    assert refusal(f"--{name}", "false") == "error: false: not a flag; flags begin with --"
+    for text in ("false", "true", "0"):
+        line = f"takes no value, got {text!r}; alone it means yes, --no-{name} turns it off"
+        for flag in spellings(name) | {f"--no-{name}"}:
+            assert refusal(f"{flag}={text}") == f"error: {flag}: {line}"
+            assert refusal(flag, text) == f"error: {flag}: {line}"
+
+
+def test_flags_that_are_no_settings_take_no_value(refusal):
+    line = refusal("--resume", "runs/one")
+    assert line == (
+        "error: --resume: takes no value, got 'runs/one'; alone it means yes, name the folder with "
+        "--out"
+    )
+    assert refusal("--quiet=1").startswith("error: --quiet: takes no value, got '1'")
+
+
+# -- flags by other names
+
+
+def test_other_names_are_no_flags_and_mean_one_thing():
+    names = [name for others in OTHER_NAMES.values() for name in others.split()]
+    assert len(set(names)) == len(names) and not {*names} & {*FIELDS, *OWN_FLAGS}
+    assert OTHER_NAMES.keys() <= {*FIELDS, *OWN_FLAGS}
+
+
+@pytest.mark.parametrize(
+    "flag, meant",
+    [
+        ("--lr", "learning_rate"),
+        ("--kl", "kl_coef"),
+        ("--beta", "kl_coef"),
+        ("--lambda", "lam"),
+        ("--clip-range", "cliprange"),
+        ("--epochs", "num_ppo_epochs"),
+        ("--max_new_tokens", "response_length"),
+        ("--output_dir", "out"),
+        ("--model", "start_from"),
+        ("--gpu", "device"),
+    ],
+)
+def test_a_flag_by_the_name_that_others_give_it(flag, meant, refusal):
+    assert refusal(flag, "1") == f"error: {flag}: unknown flag; did you mean --{meant}?"
+    assert refusal(f"{flag}=1") == f"error: {flag}: unknown flag; did you mean --{meant}?"
+
+
+def test_several_seeds_are_for_measure(refusal):
+    assert refusal("--seeds", "0-9") == (
+        "error: --seeds: one run takes --seed; python -m minippo.measure takes --seeds first-last"
+    )
+
+
+@pytest.mark.parametrize(
+    "word, meant",
+    [("seed=3", "--seed 3"), ("quick", "--preset quick"), ("capitals", "--task capitals")],
+)
+def test_a_word_without_dashes_that_means_something(word, meant, refusal):
+    assert refusal(word) == f"error: {word}: not a flag; did you mean {meant}?"
 
 
 # -- values that do not fit

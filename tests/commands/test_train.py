@@ -18,7 +18,7 @@ from minippo.runs import figures
 from minippo.runs.folder import RunFolder
 from minippo.runs.stats import matmul_loop_seconds
 from tests.helpers import load_checkpoint
-from tests.tiny_runs import CAPITALS, STAGES, TIMES, TINY, read_json, read_rows, run
+from tests.tiny_runs import CAPITALS, STAGES, TIMES, TINY, TINY_FILES, read_json, read_rows, run
 
 OF_A_CRITIC = {
     "loss/value_avg",
@@ -273,7 +273,7 @@ def test_files_runs_on_a_users_own_folder_and_has_null_where_there_is_no_gold(
 
 def test_texts_longer_than_the_context_are_counted_and_refused_or_cut(data, tmp_path, capsys):
     arguments = [
-        *TINY,
+        *TINY_FILES,
         "--task",
         "files",
         "--data",
@@ -343,7 +343,7 @@ def test_a_resumed_run_must_find_the_texts_that_it_began_with(data, tmp_path, mo
         assert (
             main(
                 [
-                    *TINY,
+                    *TINY_FILES,
                     "--task",
                     "files",
                     "--data",
