@@ -1,6 +1,7 @@
 """Do two commits compute the same bits?
 
-    python benchmarks/same_bits.py OLD_COMMIT [NEW_COMMIT] [--algorithms ppo pg ...] [--work DIR]
+    python benchmarks/same_bits.py OLD_COMMIT [NEW_COMMIT] [--algorithms ppo pg ...] [--threads N]
+        [--work DIR]
 
 Runs `train_toy --preset quick --seed 0` of each commit for each algorithm, in checkouts of their
 own, and one run of ppo that is stopped by Ctrl-C in the middle of the policy's training and
@@ -36,6 +37,7 @@ OF_A_CRITIC = {
 ALGORITHMS = ("ppo", "trpo", "gae", "pg", "ppo_adaptive_kl")
 STAGES = ("pretrain", "sft", "reward_model", "policy", "critic")
 WITHOUT_CRITIC = ("pg", "rtg")
+QUICK = ("--preset", "quick", "--seed", "0")
 STOP_AFTER = 7  # updates of the run that is resumed
 
 
@@ -118,6 +120,7 @@ def main() -> int:
     parser.add_argument("old")
     parser.add_argument("new", nargs="?", default="HEAD")
     parser.add_argument("--algorithms", nargs="+", default=ALGORITHMS)
+    parser.add_argument("--threads", default="2", help="of every run")
     parser.add_argument("--work", type=Path, help="where checkouts and runs go; kept afterwards")
     own = parser.parse_args()
     work = (own.work or Path(tempfile.mkdtemp())).resolve()
@@ -137,7 +140,7 @@ def main() -> int:
             out = tree.with_name(f"{tree.name[:8]}-{algorithm.replace(' ', '-')}")
             if not (out / "summary.json").exists():
                 act = run if name == algorithm else run_and_resume
-                act(tree, out, "--algorithm", name, "--preset", "quick", "--seed", "0")
+                act(tree, out, "--algorithm", name, "--threads", own.threads, *QUICK)
             runs.append(out)
         found = differences(*runs, name)
         equal = equal and not found

@@ -289,3 +289,32 @@ def test_what_overflows_is_infinite_and_never_nan():
 def test_a_weight_of_zero_is_zero_whatever_the_ratio(log_ratio):
     value, slope = mean_weighted_ratio([log_ratio, 0.0], [0.0, 2.0])
     assert value == 1.0 and slope.tolist() == [0.0, 1.0]
+
+
+@given(
+    pairs=st.lists(
+        st.tuples(st.floats(-250, 250, width=32), st.floats(-(2.0**100), 2.0**100, width=32)),
+        min_size=1,
+    )
+)
+def test_the_mean_is_right_or_infinite(pairs):
+    """Against numbers wide enough for all of it: float64 ends at e^709."""
+    log_ratios, weights = (list(column) for column in zip(*pairs, strict=True))
+    value, slope = mean_weighted_ratio(log_ratios, weights)
+    exact = f64(log_ratios).exp() * f64(weights) / len(pairs)  # the slopes; their sum is the value
+    noise = 1e-4 * exact.abs().sum()  # of the logarithms of float32, where terms cancel
+    largest = torch.finfo(torch.float32).max
+    assert not value.isnan() and not slope.isnan().any()
+    if exact.sum().abs() < largest - noise:
+        assert abs(value.double() - exact.sum()) <= noise + 1e-44
+    elif exact.sum().abs() > largest + noise:
+        assert value.isinf() and value.sign() == exact.sum().sign()
+    fits = exact.abs() < 0.999 * largest
+    torch.testing.assert_close(slope.double()[fits], exact[fits], rtol=1e-4, atol=2e-45)
+    assert slope[exact.abs() > 1.001 * largest].isinf().all()
+
+
+def test_two_infinite_products_have_a_finite_difference():
+    # e^89 = 4.4896e38 is no float32, e^88.5 = 2.7231e38 is
+    value, _ = mean_weighted_ratio([89.0, 88.5], [1.0, -1.0])
+    torch.testing.assert_close(value, torch.tensor(0.88328e38), rtol=1e-4, atol=0)
