@@ -66,7 +66,7 @@ def evaluate(
             tokenizer=run.task.tokenizer,
             progress=run.bar("optimum"),
         )
-        summary = make_summary(run, trained, before=before, after=after, draws=draws)
+        summary = make_summary(run, trained, prompts, before=before, after=after, draws=draws)
         summary["reward_model"] = report
         summary["win_rate"]["different_prompts"] = len(different)
         run.folder.save_samples(sample_rows(prompts[:SAMPLES_SAVED], before, after))
@@ -95,7 +95,13 @@ def add_costs(run: Run, summary: Summary) -> None:
 
 
 def make_summary(
-    run: Run, trained: Trained, *, before: Answers, after: Answers, draws: Draws
+    run: Run,
+    trained: Trained,
+    prompts: Sequence[str],
+    *,
+    before: Answers,
+    after: Answers,
+    draws: Draws,
 ) -> Summary:
     """summary.json, but for the seconds, the memory and the reward model."""
     config, task, kl_coef = run.config, run.task, run.config.ppo.kl_coef
@@ -128,7 +134,7 @@ def make_summary(
         "gold_axes": None if axes_before is None else {"sft": axes_before, "policy": axes_after},
         "optimum": optimum,
         "optimality": optimality_of(own, reference, optimum),
-        "win_rate": win_rate(before, after, has_gold=task.gold_max is not None),
+        "win_rate": win_rate(before, after, has_gold=task.gold_max is not None, prompts=prompts),
         "answers": watched_answers(run, sft, policy),
         "diagnostics": [finding._asdict() for finding in run.findings],
         "frontier": optimal_frontier(draws, kl_coef),

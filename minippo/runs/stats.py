@@ -5,9 +5,12 @@ import math
 import os
 import sys
 import time
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Hashable, Iterable, Sequence
 
 import torch
+
+PRIOR_PROMPTS = 3  # as many prompts as are added that speak for "all of a prompt go together"
 
 
 def mean(numbers: Iterable[float]) -> float:
@@ -35,6 +38,44 @@ def wilson_interval(wins: float, n: float, z: float = 1.959964) -> tuple[float, 
     low, high = ((middle + sign * half_width) / (1 + z * z / n) for sign in (-1, 1))
     # At 0 and n the formula gives 0 and 1 exactly; rounding would put them a hair to either side.
     return (0.0 if wins == 0 else max(0.0, low)), (1.0 if wins == n else min(1.0, high))
+
+
+def clustered_interval(rights: Sequence[float], prompts: Sequence[Hashable]) -> tuple[float, float]:
+    """The 95 % interval of the mean of `rights`, whose items of one prompt tend to go together.
+
+    rights: 1, 0, or 1/2 for a tie, of each item; prompts: which prompt it belongs to.
+
+    Equation  wilson_interval(p n, n) with n = M / d. Of the m_g items of prompt g let r_g be right,
+              M = sum m_g, p = sum r_g / M, v the variance of the items, G the number of prompts:
+                seen      = sum (r_g - m_g p)^2 / (M v)
+                together  = sum m_g^2 / M, what it would be if all items of a prompt went together
+                d         = max(1, seen, (G seen + 3 together) / (G + 3))
+    Source    Kish 1965, Survey Sampling (the design effect d); Wilson 1927.
+    Limits    One item per prompt: Wilson's interval for the items. One prompt, or items that are
+              all equal: nothing can be seen, d is `together`, and one prompt counts as one item.
+              It is never narrower than the interval of as many items that are independent.
+    Raises    ValueError: no item, or lengths that differ.
+
+    A few prompts say little about how far their items go together, so what is seen is mixed with
+    the worst case, as if three more prompts had shown that. tests/runs/test_stats.py tries how
+    often the interval holds the truth.
+    """
+    by_prompt: defaultdict[Hashable, list[float]] = defaultdict(list)
+    for right, prompt in zip(rights, prompts, strict=True):
+        by_prompt[prompt].append(right)
+    items, n_prompts = max(1, len(rights)), len(by_prompt)
+    share = math.fsum(rights) / items
+    squares = math.fsum((right - share) ** 2 for right in rights)  # M v
+    together = sum(len(group) ** 2 for group in by_prompt.values()) / items
+    if n_prompts < 2 or squares == 0:
+        effect = together
+    else:
+        excess = [math.fsum(group) - len(group) * share for group in by_prompt.values()]
+        seen = math.fsum(x * x for x in excess) / squares
+        mixed = (n_prompts * seen + PRIOR_PROMPTS * together) / (n_prompts + PRIOR_PROMPTS)
+        effect = max(1.0, seen, mixed)
+    independent = len(rights) / max(1.0, effect)
+    return wilson_interval(share * independent, independent)
 
 
 def busy(threads: int) -> str | None:

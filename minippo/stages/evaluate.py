@@ -6,7 +6,7 @@ samples. Score, KL and objective come from the many draws of stages/optimum.py, 
 differences count there.
 """
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from minippo.gpt import GPT
 from minippo.rollout import Responses, Sampling, ScoreFunction, sample_responses, score_responses
-from minippo.runs.stats import mean, wilson_interval
+from minippo.runs.stats import clustered_interval, mean
 from minippo.settings import Checked, count
 from minippo.tasks.base import Task
 
@@ -89,14 +89,19 @@ def answer(
     )
 
 
-def win_rate(before: Answers, after: Answers, *, has_gold: bool) -> dict[str, Any]:
-    """How often the response after beats the one before, ties half, with its Wilson 95 %
-    interval."""
+def win_rate(
+    before: Answers, after: Answers, *, has_gold: bool, prompts: Sequence[Hashable] | None = None
+) -> dict[str, Any]:
+    """How often the response after beats the one before, ties half, with its 95 % interval.
+
+    prompts: what each was an answer to, where some were asked more than once; answers to one prompt
+    go together (stats.clustered_interval). None: all are different.
+    """
     old, new = (_judged(answers, has_gold) for answers in (before, after))
-    wins = sum(1.0 if b > a else 0.5 if b == a else 0.0 for a, b in zip(old, new, strict=True))
-    low, high = wilson_interval(wins, len(new))
+    wins = [1.0 if b > a else 0.5 if b == a else 0.0 for a, b in zip(old, new, strict=True)]
+    low, high = clustered_interval(wins, range(len(wins)) if prompts is None else prompts)
     return {
-        "value": wins / len(new),
+        "value": sum(wins) / len(new),
         "low": low,
         "high": high,
         "n": len(new),

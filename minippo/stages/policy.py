@@ -40,6 +40,7 @@ from minippo.gpt import GPT
 from minippo.kl import kl_k1
 from minippo.masked import masked_mean, masked_variance, scale_to_unit_std, whiten, zero_padding
 from minippo.ppo_statistics import explained_variance
+from minippo.reward_to_go import rewards_to_go
 from minippo.rollout import Models, Rollout, ScoreFunction, make_rollout, response_logits
 from minippo.shaped_reward import shaped_rewards
 from minippo.stages.optimise import check_finite, named_parameters, named_weights
@@ -120,7 +121,7 @@ def policy_updates(
         row |= {"lr": learning_rate_of(update, config)}
         row |= rollout_metrics(rollout, rewards, config) | updated.metrics
         if models.critic is not None and targets is not None:
-            row |= critic_metrics(rollout, targets)
+            row |= critic_metrics(rollout, rewards, targets, config)
             row["val/critic_head_change"] = (head_of(models.critic) - head_before).norm().item()
         row["policy/without_gradient"] = without_gradient(update_on.optimizers)
         row["policy/kl_old_to_policy"] = kl_old_to_policy
@@ -129,8 +130,10 @@ def policy_updates(
 
 
 def learning_rate_of(update: int, config: PPOConfig) -> float:
-    """It falls linearly from learning_rate to final_learning_rate of it."""
-    done = (update - 1) / max(1, config.num_updates - 1)
+    """It falls linearly from learning_rate to final_learning_rate of it, which the last update
+    has. To 0 it falls behind the last update: a rate of 0 would train nothing."""
+    steps = config.num_updates - (1 if config.final_learning_rate > 0 else 0)
+    done = (update - 1) / max(1, steps)
     return config.learning_rate * (1 - (1 - config.final_learning_rate) * done)
 
 
@@ -283,11 +286,17 @@ def rollout_metrics(rollout: Rollout, rewards: Tensor, config: PPOConfig) -> Row
     }
 
 
-def critic_metrics(rollout: Rollout, targets: Tensor) -> Row:
-    """What it says about the critic before the critic has seen these targets."""
-    explained = explained_variance(
-        values=of_the_critic(rollout.old_values),
-        value_targets=targets,
-        response_mask=rollout.response_mask,
-    )
-    return {"val/explained_variance": explained}
+def critic_metrics(rollout: Rollout, rewards: Tensor, targets: Tensor, config: PPOConfig) -> Row:
+    """What it says about the critic before the critic has seen these targets.
+
+    The targets contain the critic's own later values, the rewards-to-go contain none of it.
+    """
+    mask = rollout.response_mask
+    returns = rewards_to_go(rewards=rewards, response_mask=mask, gamma=config.gamma)
+    wanted = {"val/explained_variance": targets, "val/explained_variance_returns": returns}
+    return {
+        name: explained_variance(
+            values=of_the_critic(rollout.old_values), value_targets=values, response_mask=mask
+        )
+        for name, values in wanted.items()
+    }

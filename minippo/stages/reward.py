@@ -16,7 +16,7 @@ from torch import Tensor
 
 from minippo.gpt import KVCache
 from minippo.reward_head import RewardModel, bradley_terry_loss
-from minippo.runs.stats import wilson_interval
+from minippo.runs.stats import clustered_interval
 from minippo.settings import Checked, count, positive, setting
 from minippo.stages.optimise import numbers_of, take_step
 from minippo.stages.preferences import Comparisons, pair_indices
@@ -113,8 +113,9 @@ def heldout_report(
 
     heldout_accuracy   share of pairs in which the preferred response scores higher; equal scores
                        count half
-    heldout_low, _high the Wilson 95 % interval of it for as many independent pairs as these are
-                       worth: the pairs of a prompt share its responses, so their errors go together
+    heldout_low, _high its 95 % interval, clustered by prompt (stats.clustered_interval): the pairs
+                       of a prompt share its responses, or are the same pair, so their errors go
+                       together; rows with the same prompt tokens are one prompt
     annotator_ceiling  mean of max(p, 1-p), p the annotator's own probability: what knowing the rule
                        would get
     skill              (accuracy - 0.5) / (ceiling - 0.5); the ceiling and the skill are None where
@@ -125,24 +126,26 @@ def heldout_report(
     # [N,pairs]: 1 agrees, -1 not
     signs = (scores[:, first] - scores[:, second]).sign() * comparisons.labels
     compared = comparisons.labels != 0
-    pairs = int(compared.sum())
-    accuracy = ((1 + signs[compared]) / 2).mean().item()
-    excess = torch.where(compared, (1 + signs) / 2 - accuracy, 0.0).sum(dim=1)  # [N]
-    variance = (excess**2).sum().item() / pairs**2
-    independent = (
-        accuracy * (1 - accuracy) / variance if variance > 0 else int(compared.any(dim=1).sum())
-    )
-    low, high = wilson_interval(accuracy * independent, independent)
+    rights = ((1 + signs[compared].double()) / 2).tolist()
+    prompts = prompt_numbers(comparisons).unsqueeze(1).expand_as(compared)[compared].tolist()
+    low, high = clustered_interval(rights, prompts)
+    accuracy = sum(rights) / len(rights)
     p = comparisons.probabilities[compared]
     ceiling = None if p.isnan().any() else torch.maximum(p, 1 - p).mean().item()
     return {
         "heldout_accuracy": accuracy,
         "heldout_low": low,
         "heldout_high": high,
-        "heldout_pairs": pairs,
+        "heldout_pairs": len(rights),
         "annotator_ceiling": ceiling,
         "skill": None if ceiling is None or ceiling <= 0.5 else (accuracy - 0.5) / (ceiling - 0.5),
     }
+
+
+def prompt_numbers(comparisons: Comparisons) -> Tensor:
+    """A number for each row, [N], that rows with the same prompt share."""
+    tokens = torch.where(comparisons.prompt_mask, comparisons.prompt_tokens, -1)
+    return torch.unique(tokens, dim=0, return_inverse=True)[1]
 
 
 @torch.no_grad()

@@ -45,6 +45,7 @@ OF_A_CRITIC = {
     "loss/value_avg",
     "val/clipfrac_avg",
     "val/explained_variance",
+    "val/explained_variance_returns",
     "val/critic_head_change",
 }
 OWN = {

@@ -25,6 +25,7 @@ OF_A_CRITIC = {
     "val/clipfrac_avg",
     "val/critic_head_change",
     "val/explained_variance",
+    "val/explained_variance_returns",
 }
 FIGURES = (
     "reward_and_kl",

@@ -1,6 +1,8 @@
-"""The Wilson interval against numbers worked by hand, and a memory peak that is one."""
+"""The intervals against numbers worked by hand and against simulations, and a memory peak that is
+one."""
 
 import math
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minippo.runs import stats
-from minippo.runs.stats import peak_memory_mib, wilson_interval
+from minippo.runs.stats import clustered_interval, peak_memory_mib, wilson_interval
 
 ROOT = Path(__file__).parents[2]
 
@@ -61,6 +63,101 @@ def test_the_ends_solve_the_equation_of_the_score_test(wins, n):
 def test_refusals(wins, n, message):
     with pytest.raises(ValueError, match=message):
         wilson_interval(wins, n)
+
+
+# -- the interval of items that go together by prompt
+
+
+def of_prompts(*rights):
+    """(rights, prompts) of prompts with these items."""
+    return [x for items in rights for x in items], [
+        i for i, items in enumerate(rights) for _ in items
+    ]
+
+
+def test_one_item_per_prompt_is_wilsons_interval():
+    found = clustered_interval([1, 1, 0, 1, 1], range(5))
+    assert found == pytest.approx(wilson_interval(4, 5))
+    assert found == pytest.approx((0.376, 0.964), abs=5e-4)
+    assert clustered_interval([1, 0.5, 0], "abc") == pytest.approx(wilson_interval(1.5, 3))
+
+
+def test_one_prompt_counts_once_however_many_items_it_has():
+    found = clustered_interval([1, 1, 0, 1, 1], ["a"] * 5)
+    assert found == pytest.approx(wilson_interval(0.8, 1))
+    assert found == pytest.approx((0.133, 0.990), abs=5e-4)
+    assert clustered_interval([1] * 50, ["a"] * 50) == wilson_interval(1, 1)
+
+
+def test_prompts_that_are_all_right_or_all_wrong_count_once_each():
+    found = clustered_interval(*of_prompts(*[[1] * 10] * 14, *[[0] * 10] * 6))
+    assert found == pytest.approx(wilson_interval(14, 20))
+    assert found == pytest.approx((0.481, 0.855), abs=5e-4)
+
+
+@pytest.mark.parametrize("right, share", [(1, 1.0), (0, 0.0)])
+def test_where_all_are_right_or_all_wrong_each_prompt_counts_once(right, share):
+    found = clustered_interval(*of_prompts(*[[right] * 6] * 5))
+    assert found == pytest.approx(wilson_interval(5 * share, 5))
+
+
+def test_prompts_with_equal_shares_by_hand():
+    # nothing is seen, together is 6: d = (6 * 0 + 3 * 6) / 9 = 2, so 36 items count as 18
+    found = clustered_interval(*of_prompts(*[[1, 1, 1, 1, 0, 0]] * 6))
+    assert found == pytest.approx(wilson_interval(12, 18))
+
+
+def test_items_that_go_together_in_part_by_hand():
+    # 3, 1 and 2 of 4 are right: seen = (1 + 1 + 0) / (12 / 4) = 2/3; together is 4, so
+    # d = (3 * 2/3 + 3 * 4) / 6 = 7/3
+    found = clustered_interval(*of_prompts([1, 1, 1, 0], [1, 0, 0, 0], [1, 1, 0, 0]))
+    assert found == pytest.approx(wilson_interval(18 / 7, 36 / 7))
+
+
+RIGHTS = st.sampled_from([0, 0.5, 1])
+
+
+@given(st.lists(st.lists(RIGHTS, min_size=1, max_size=6), min_size=1, max_size=9))
+def test_it_is_never_narrower_than_that_of_independent_items(rights):
+    items, prompts = of_prompts(*rights)
+    low, high = clustered_interval(items, prompts)
+    least_low, least_high = wilson_interval(sum(items), len(items))
+    assert 0 <= low <= least_low + 1e-9 and least_high - 1e-9 <= high <= 1
+
+
+@given(st.lists(RIGHTS, min_size=1, max_size=9), st.integers(2, 4))
+def test_copies_tell_nothing_new(items, copies):
+    once = clustered_interval(items, range(len(items)))
+    assert clustered_interval(items * copies, [*range(len(items))] * copies) == pytest.approx(once)
+
+
+def test_an_interval_of_nothing_is_refused():
+    with pytest.raises(ValueError, match="n must be at least 1"):
+        clustered_interval([], [])
+    with pytest.raises(ValueError):
+        clustered_interval([1, 0], [1])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("prompts", [2, 5, 20])
+@pytest.mark.parametrize("together", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("share", [0.5, 0.7, 0.9])
+def test_it_holds_the_truth_about_as_often_as_it_says(prompts, together, share):
+    """The share right of a prompt is drawn from a beta distribution in which two of its items have
+    the correlation `together`. 600 times."""
+    rng, hits = random.Random(0), 0
+    for _ in range(600):
+        rights = []
+        for _ in range(prompts):
+            if together in (0, 1):
+                p = share if together == 0 else float(rng.random() < share)
+            else:
+                scale = 1 / together - 1
+                p = rng.betavariate(share * scale, (1 - share) * scale)
+            rights.append([float(rng.random() < p) for _ in range(rng.randint(1, 6))])
+        low, high = clustered_interval(*of_prompts(*rights))
+        hits += low <= share <= high
+    assert hits / 600 >= 0.88
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no such count there")

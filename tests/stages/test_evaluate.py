@@ -28,6 +28,13 @@ def test_the_win_rate_counts_ties_half():
     assert (rate["low"], rate["high"]) == wilson_interval(2.5, 4)
 
 
+def test_answers_to_one_prompt_go_together_in_the_interval_of_the_win_rate():
+    before, after = answers([0, 0, 0, 2, 2, 2]), answers([1] * 6)
+    rate = win_rate(before, after, has_gold=True, prompts=["a"] * 3 + ["b"] * 3)
+    assert (rate["value"], rate["n"]) == (0.5, 6)
+    assert (rate["low"], rate["high"]) == wilson_interval(1, 2)  # two prompts
+
+
 def test_without_a_rule_the_reward_model_judges():
     rate = win_rate(answers(scores=[0.1, 0.5]), answers(scores=[0.2, 0.6]), has_gold=False)
     assert rate["value"] == 1.0 and rate["judge"] == "reward model"

@@ -196,6 +196,10 @@ def test_whitened_rewards_keep_their_mean():
 
 
 def test_the_learning_rate_falls_linearly_to_its_share():
+    to_zero = [row["lr"] for row in tiny(final_learning_rate=0.0).train()]
+    assert min(to_zero) > 0 and to_zero == pytest.approx(
+        [to_zero[0] * (1 - i / len(to_zero)) for i in range(len(to_zero))]
+    )  # 0 lies behind the last update
     assert [row["lr"] for row in tiny(final_learning_rate=0.5).train()] == pytest.approx(
         [1e-2, 7.5e-3, 5e-3]
     )

@@ -8,6 +8,7 @@ from minippo.commands.config import RewardConfig
 from minippo.errors import TrainingError
 from minippo.reward_head import RewardModel
 from minippo.runs.stats import wilson_interval
+from minippo.stages import reward
 from minippo.stages.preferences import Comparisons
 from minippo.stages.reward import (
     all_scores,
@@ -124,7 +125,7 @@ def test_the_report_by_hand():
 
     responses = torch.tensor([[[5], [4]], [[3], [6]], [[4], [4]], [[5], [3]]])
     record = Comparisons(
-        torch.full((4, 1), 3),
+        torch.tensor([[3], [4], [5], [6]]),
         torch.ones(4, 1, dtype=torch.bool),
         responses,
         torch.ones_like(responses, dtype=torch.bool),
@@ -140,11 +141,52 @@ def test_the_report_by_hand():
         and report["skill"] == 0.0
     )
     assert report["annotator_ceiling"] == pytest.approx(2.3 / 3)
-    # Each prompt has one pair, right with 1, 0 and 1/2: variance (1/4 + 1/4 + 0) / 9, as of 0.25 /
-    # (0.5 / 9) = 4.5 coins.
-    assert (report["heldout_low"], report["heldout_high"]) == pytest.approx(
-        wilson_interval(2.25, 4.5)
-    )
+    # three prompts with one pair each
+    assert (report["heldout_low"], report["heldout_high"]) == wilson_interval(1.5, 3)
+
+
+def report_of(monkeypatch, rights_of_prompts, **more):
+    """heldout_report of recorded pairs, a row each, that the reward model judges like this."""
+    rights = [right for rights in rights_of_prompts for right in rights]
+    prompts = [i for i, rights in enumerate(rights_of_prompts) for _ in rights]
+    scores = f64([[1.0, 0.0] if right else [0.0, 1.0] for right in rights])
+    monkeypatch.setattr(reward, "all_scores", lambda *_, **__: scores)
+    n = len(rights)
+    record = {
+        "prompt_tokens": torch.tensor([[0, 3 + i] for i in prompts]),
+        "prompt_mask": torch.tensor([[False, True]] * n),
+        "response_tokens": torch.full((n, 2, 1), 4),
+        "response_mask": torch.ones(n, 2, 1, dtype=torch.bool),
+        "labels": torch.ones(n, 1, dtype=torch.int64),
+        "probabilities": torch.full((n, 1), float("nan")),
+    }
+    report = heldout_report(None, Comparisons(**record | more))
+    return report["heldout_low"], report["heldout_high"]
+
+
+def test_recorded_pairs_of_one_prompt_are_one_cluster(monkeypatch):
+    independent = report_of(monkeypatch, [[1], [1], [0], [1], [1]])
+    assert independent == pytest.approx((0.376, 0.964), abs=5e-4)
+    assert report_of(monkeypatch, [[1, 1, 0, 1, 1]]) == pytest.approx((0.133, 0.990), abs=5e-4)
+    by_prompt = report_of(monkeypatch, [[1] * 10] * 14 + [[0] * 10] * 6)
+    assert by_prompt == pytest.approx((0.481, 0.855), abs=5e-4)
+
+
+def test_pairs_that_stand_there_twice_tell_nothing_new(monkeypatch):
+    once = report_of(monkeypatch, [[1], [1], [0], [1], [1]])
+    assert report_of(monkeypatch, [[1, 1], [1, 1], [0, 0], [1, 1], [1, 1]]) == pytest.approx(once)
+
+
+def test_what_stands_in_the_padding_of_a_prompt_makes_no_other_prompt_of_it(monkeypatch):
+    tokens = torch.tensor([[7, 3], [8, 3], [9, 3], [7, 3], [8, 3]])
+    found = report_of(monkeypatch, [[1], [1], [0], [1], [1]], prompt_tokens=tokens)
+    assert found == pytest.approx((0.133, 0.990), abs=5e-4)
+
+
+@pytest.mark.parametrize("right", [0, 1])
+def test_equal_shares_in_float32_do_not_make_a_point_of_the_interval(right, monkeypatch):
+    low, high = report_of(monkeypatch, [[right] * 5 + [1, 0, 0, 1, 1]] * 7)
+    assert high - low > 0.2
 
 
 def test_the_interval_counts_prompts_and_not_pairs():
