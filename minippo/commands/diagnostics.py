@@ -11,13 +11,16 @@ from minippo.algorithms import REGISTRY
 from minippo.commands.config import FIELDS
 from minippo.commands.wrapper import Parser, command
 from minippo.errors import InputError
-from minippo.runs.diagnostics import Finding, diagnose_all, never_asked
+from minippo.runs.diagnostics import BEFORE, Finding, diagnose_all, never_asked
 from minippo.runs.folder import RunFolder
+from minippo.runs.read import read_json
+from minippo.runs.screen import findings_of
 from minippo.runs.text import counted
 
 
 def findings(folder: str) -> tuple[int, list[Finding]]:
-    """(updates, what is found in their metrics) of a run."""
+    """(updates, what is found in their metrics) of a run; what was found before the policy's
+    training stands in the summary."""
     run = RunFolder(folder)
     run.check_metrics()
     rows, config = run.metrics_until(math.inf), run.read_config()
@@ -28,9 +31,19 @@ def findings(folder: str) -> tuple[int, list[Finding]]:
         )
         silent = REGISTRY[algorithm].silent_diagnostics
         found = diagnose_all(rows, never_asked(silent, steps=epochs * minibatches))
+        found = [*found_before(run), *found]
     except (KeyError, TypeError) as error:
         raise InputError(f"{folder}: not a run of this version ({error})") from error
     return len(rows), found
+
+
+def found_before(run: RunFolder) -> list[Finding]:
+    """What a finished run says of the stages in front of the policy's training."""
+    if not run.is_finished():
+        return []
+    codes = {code for code, *_ in BEFORE}
+    found = findings_of(read_json(run.path / "summary.json"))
+    return [finding for finding in found if finding.code in codes]
 
 
 @command

@@ -27,7 +27,7 @@ from minippo.critic_head import Critic
 from minippo.errors import Interrupted, TrainingError
 from minippo.gpt import GPT, GPTConfig
 from minippo.reward_head import RewardModel
-from minippo.rollout import Models, Rollout
+from minippo.rollout import Models, Rollout, make_rollout
 from minippo.runs.stats import mean
 from minippo.runs.tensorboard import Events
 from minippo.runs.text import counted
@@ -42,12 +42,17 @@ from minippo.tasks.base import Task
 CENTRING_DEMONSTRATIONS, UNIT_PROMPTS = 500, 128
 
 
+POINTS = 10  # of a run's path, about
+Point = tuple[int, float, float]  # update, KL in nats per response, score
+
+
 class Trained(NamedTuple):
     """What the policy's training leaves behind."""
 
     models: Models
     rows: list[Row]  # of metrics
     tokens: dict[str, list[float]]  # ratios and advantages of an early minibatch
+    path: list[Point]  # of the policy through the plane of KL and score, on evaluation prompts
 
 
 def pretrain(run: Run) -> GPT:
@@ -206,9 +211,11 @@ def optimise_policy(run: Run, sft: GPT, reward_model: RewardModel) -> Trained:
     """The algorithm, from the fine-tuned model on."""
     start = run.saved_state()
     changing = {} if start is None else start[1]
-    progress = PolicyProgress(run, changing)
     critic = Critic.from_reward_model(reward_model) if run.algorithm.has_critic else None
     models = Models(copy.deepcopy(sft), sft.requires_grad_(False), critic)
+    progress = PolicyProgress(
+        run, changing, lambda update: point(run, models, reward_model, update)
+    )
     with run.stage("policy", progress.seconds_before) as report, asked_to_stop(run.screen) as asked:
         updates = policy_updates(
             models,
@@ -233,7 +240,7 @@ def optimise_policy(run: Run, sft: GPT, reward_model: RewardModel) -> Trained:
         report.keep("policy", models.policy)
         if critic is not None:
             report.keep("critic", critic)
-    return Trained(models, rows, progress.tokens)
+    return Trained(models, rows, progress.tokens, progress.path)
 
 
 def world_of(run: Run, reward_model: RewardModel, draw_prompts: Callable[[int], Any]) -> World:
@@ -251,9 +258,14 @@ def world_of(run: Run, reward_model: RewardModel, draw_prompts: Callable[[int], 
 class PolicyProgress:
     """What is written, printed and watched while the policy is trained, update by update."""
 
-    def __init__(self, run: Run, changing: dict[str, Any]):
-        """`changing`: the numbers of the state that the training goes on from, or nothing."""
+    def __init__(
+        self, run: Run, changing: dict[str, Any], point: Callable[[int], Point] | None = None
+    ):
+        """`changing`: the numbers of the state that the training goes on from, or nothing; `point`:
+        where the policy is after an update, for the figure of its path."""
         update = changing.get("update", 0)
+        self.point = point
+        self.path: list[Point] = [tuple(place) for place in changing.get("path", ())]
         self.run, self.rng = run, run.rng("policy prompts")
         self.rows: list[Row] = run.folder.metrics_until(update)
         self.tokens: dict[str, list[float]] = changing.get("minibatch", {})
@@ -277,6 +289,8 @@ class PolicyProgress:
         row["eps"] = config.ppo.batch_size / row["seconds"]  # episodes per second
         if row["update"] <= max(1, config.ppo.num_updates // 10):
             self.tokens = step.tokens  # for the figure of the clip: later ratios hardly leave 1
+        if self.point is not None and is_on_path(row["update"], config.ppo.num_updates):
+            self.path.append(self.point(row["update"]))
         with run.writing():
             run.folder.append_metrics(row)
         self.rows.append(row)
@@ -295,11 +309,39 @@ class PolicyProgress:
             own = {
                 "rng": self.rng.getstate(),
                 "minibatch": self.tokens,
+                "path": self.path,
                 "stage_seconds": self.seconds_before + time.perf_counter() - self.begin,
             }
             self.run.folder.save_state(
                 changing["update"], tensors, changing | own, self.run.origin("policy")
             )
+
+
+def is_on_path(update: int, updates: int) -> bool:
+    """Is this one of the updates after which the policy is looked at? The last is not: the
+    evaluation knows better where the policy has ended."""
+    return update < updates and update % max(1, updates // POINTS) == 0
+
+
+def point(run: Run, models: Models, reward_model: RewardModel, update: int) -> Point:
+    """KL and score of a rollout on the prompts on which the optimum is estimated. Its generator is
+    its own: the training draws what it would draw without."""
+    config, tokenizer = run.config, run.task.tokenizer
+    different = run.task.evaluation_prompts(
+        config.eval.eval_prompts, rng=run.rng("evaluation prompts")
+    )
+    prompts = enough(different[: config.eval.optimum_prompts], config.ppo.batch_size)
+    rollout = make_rollout(
+        models._replace(critic=None),
+        run.prompt_tensors(prompts),
+        score_function=reward_model,
+        config=config.ppo,
+        generator=run.generator(f"path {update}", run.device),
+        eos_id=tokenizer.eos_id,
+        pad_id=tokenizer.pad_id,
+    )
+    kl = rollout.exact_kl.sum().item() / len(rollout)
+    return update, kl, rollout.scores.mean().item()
 
 
 def as_tuples(state: Sequence[Any]) -> tuple[Any, ...]:

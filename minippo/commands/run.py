@@ -15,7 +15,7 @@ from minippo.algorithms.base import Algorithm
 from minippo.commands.config import Config
 from minippo.commands.recipe import BEFORE, context_needed, recipes, stage_seed
 from minippo.errors import InputError
-from minippo.runs.diagnostics import Finding, diagnose, never_asked
+from minippo.runs.diagnostics import Finding, diagnose, never_asked, reward_coin, seen_often
 from minippo.runs.folder import RunFolder
 from minippo.runs.screen import Screen
 from minippo.runs.seals import Origin, check_origin, seal_of
@@ -177,7 +177,23 @@ class Run:
         silent = never_asked(
             self.algorithm.silent_diagnostics, steps=ppo.num_ppo_epochs * ppo.num_mini_batches
         )
-        found = diagnose(rows, silent={*silent, *(finding.code for finding in self.findings)})
+        found = diagnose(
+            rows,
+            silent={*silent, *(finding.code for finding in self.findings)},
+            more_to_come=rows[-1]["update"] < ppo.num_updates,
+        )
+        self.add_findings(found, loud)
+
+    def look_before(self, report: dict[str, Any], loud: bool = True) -> None:
+        """Ask those about the stages in front of the policy's training; report: the reward
+        model's."""
+        sft = self.config.sft
+        drawn = sft.sft_steps * sft.sft_batch_size
+        found = (seen_often(self.task.fixed_demonstrations(), drawn), reward_coin(report))
+        self.add_findings([finding for finding in found if finding is not None], loud)
+
+    def add_findings(self, found: list[Finding], loud: bool) -> None:
+        """Keep what was found, and say it."""
         self.findings += found
         for finding in found if loud else ():
             self.screen.note(str(finding))

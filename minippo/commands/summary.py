@@ -13,6 +13,8 @@ from minippo.gpt import GPT
 from minippo.reward_head import RewardModel
 from minippo.rollout import Responses, make_rollout, response_logits, response_logprobs
 from minippo.runs import figures
+from minippo.runs.diagnostics import is_hacked
+from minippo.runs.screen import optimality_text
 from minippo.runs.stats import matmul_loop_seconds, mean, peak_memory_of
 from minippo.runs.text import counted
 from minippo.stages.evaluate import Answers, answer, gold_report, win_rate
@@ -72,9 +74,10 @@ def evaluate(
         run.folder.save_samples(sample_rows(prompts[:SAMPLES_SAVED], before, after))
         draw_figures(run, trained, summary, before=before, after=after)
         draw_one_response(run, trained, reward_model, first_rows(tensors, 1))
-        optimality = summary["optimality"]
+        if summary["gold_max"] is not None:
+            stage.say(f"gold {summary['sft']['gold']:.3f} -> {summary['policy']['gold']:.3f}")
         stage.say(f"win rate {summary['win_rate']['value']:.3f}")
-        stage.say(f"optimality {'-' if optimality is None else f'{optimality:.3f}'}")
+        stage.say(optimality_text(summary))
     add_costs(run, summary)
     return summary, sample_rows(prompts[:SAMPLES_SHOWN], before, after)
 
@@ -139,6 +142,11 @@ def make_summary(
         "diagnostics": [finding._asdict() for finding in run.findings],
         "frontier": optimal_frontier(draws, kl_coef),
         "best_of_n": best_of_n(draws),
+        "path": [
+            (0, 0.0, reference["score"]),
+            *trained.path,
+            (config.ppo.num_updates, own["kl"], own["score"]),
+        ],
     }
 
 
@@ -197,16 +205,17 @@ def draw_figures(
 ) -> None:
     """Four of the five figures, from the numbers of the run."""
     config, save, rows = run.config.ppo, run.folder.save_figure, trained.rows
-    points = [(row["update"], row["objective/kl"], row["objective/scores"]) for row in rows]
-    save("reward_and_kl", figures.reward_and_kl(rows))
+    hacked = is_hacked(finding.code for finding in run.findings)
+    save("reward_and_kl", figures.reward_and_kl(rows, hacked=hacked))
     save(
         "score_against_kl",
         figures.score_against_kl(
-            points,
+            summary["path"],
             summary["frontier"],
             summary["best_of_n"],
             (0.0, summary["sft"]["score"]),
             (summary["policy"]["kl"], summary["policy"]["score"]),
+            hacked=hacked,
         ),
     )
     save(

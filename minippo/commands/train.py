@@ -127,12 +127,14 @@ def train_and_evaluate(run: Run) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         pretrained = run.saved("pretrain", lambda path: load_gpt(path, "pretrain"))
         sft = fine_tune(run, pretrain(run) if pretrained is None else pretrained)
     reward_model = run.saved("reward_model", load_reward_model)
+    made = reward_model is None
     if reward_model is None:
         training, heldout = collect_preferences(run, sft)
         reward_model, report = make_reward_model(run, sft, training, heldout)
     else:
         reward_model.requires_grad_(False)
         report = load_report(run.folder.path)
+    run.look_before(report, loud=made)
     trained = optimise_policy(run, sft, reward_model)
     return evaluate(run, trained, reward_model, report)
 

@@ -7,10 +7,16 @@ over:
 
     python -m minippo.diagnostics runs/tldr-ppo-default-0
 
-P004 (PAD is EOS) is in rollout.continue_prompts: such a run is refused before there is a row.
+P004 (PAD is EOS) is in rollout.continue_prompts: such a run is refused before there is a row. P012
+and P013 are asked before the policy's training, about the stages in front of it. P011 and P014
+compare the end of a training with its beginning, so they are asked when it is over.
+
+A number that is null is not known, and a diagnostic that needs it is silent.
 """
 
+import math
 import sys
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -25,9 +31,14 @@ WINDOW = 5  # updates whose mean is compared
 PATIENCE = 20
 CLIP_ALL = 0.5
 LARGEST_KL, KL_RISE = 10.0, 0.5  # nats per sequence
+LARGEST_KL_PER_TOKEN = 0.25  # nats; for responses of more than 40 tokens
 ENTROPY_LEFT = 0.1  # share of the entropy at the start
 SCORE_RISE = 0.1  # of the standard deviation of the fine-tuned model's scores
 SAME_SCORES = 1e-6
+CLEAR = 2.0  # standard errors by which two means differ
+COIN = 0.5  # accuracy of a reward model that knows nothing
+MOST_VIEWS = 50  # of one demonstration
+HACKED = "P011"
 
 
 class Finding(NamedTuple):
@@ -35,32 +46,59 @@ class Finding(NamedTuple):
 
     code: str
     name: str
-    update: int
+    update: int  # 0: before the policy's training
     seen: str
 
     def __str__(self) -> str:
-        return (
-            f"{self.code} {self.name}: update {self.update}, {self.seen}; see docs/diagnostics.md"
-        )
+        when = f"update {self.update}, " if self.update else ""
+        return f"{self.code} {self.name}: {when}{self.seen}; see docs/diagnostics.md"
 
 
-def diagnose(rows: Rows, silent: Iterable[str] = ()) -> list[Finding]:
+def diagnose(
+    rows: Rows, silent: Iterable[str] = (), *, more_to_come: bool = False
+) -> list[Finding]:
     """The Findings in the last of the rows (metrics of the updates so far); the codes in `silent`
-    are not asked."""
+    are not asked, nor those that wait for the end while there is more to come."""
+    asked = DIAGNOSTICS if more_to_come else DIAGNOSTICS + AT_THE_END
     found = []
-    for code, name, look in DIAGNOSTICS:
-        seen = None if code in silent else look(rows)
+    for code, name, look in asked:
+        try:
+            seen = None if code in silent else look(rows)
+        except NotKnownError:
+            continue
         if seen is not None:
             found.append(Finding(code, name, rows[-1]["update"], seen))
     return found
 
 
-def diagnose_all(rows: Rows, silent: Iterable[str] = ()) -> list[Finding]:
+def diagnose_all(
+    rows: Rows, silent: Iterable[str] = (), *, more_to_come: bool = False
+) -> list[Finding]:
     """The Findings of a whole run: each code once, at the update where it fired first."""
-    found = []
+    found: list[Finding] = []
     for end in range(1, len(rows) + 1):
-        found += diagnose(rows[:end], silent={*silent, *(finding.code for finding in found)})
+        found += diagnose(
+            rows[:end],
+            silent={*silent, *(finding.code for finding in found)},
+            more_to_come=more_to_come or end < len(rows),
+        )
     return found
+
+
+def is_hacked(codes: Iterable[str]) -> bool:
+    """Has the policy found what the reward model likes and the task does not? codes: what fired."""
+    return HACKED in codes
+
+
+class NotKnownError(Exception):
+    """A row has null where a diagnostic needs a number."""
+
+
+def number(row: Mapping[str, Any], name: str) -> Any:
+    """What the row says under that name. NotKnownError: null."""
+    if (value := row[name]) is None:
+        raise NotKnownError(name)
+    return value
 
 
 def never_asked(silent: Sequence[str], *, steps: int) -> set[str]:
@@ -75,14 +113,14 @@ def never_asked(silent: Sequence[str], *, steps: int) -> set[str]:
 def ratio_first(rows: Rows) -> str | None:
     """P001. Before the first step of an update the policy is the one that sampled: every ratio is
     1."""
-    gap = rows[-1]["val/ratio_max_deviation_first"]
+    gap = number(rows[-1], "val/ratio_max_deviation_first")
     return f"abs(ratio - 1) is {gap:.2g} at the first minibatch" if gap > LARGEST_GAP else None
 
 
 def logp_gap(rows: Rows) -> str | None:
     """P002. The log-probabilities of the sampler, and those of the same tokens read afterwards, are
     the same numbers."""
-    gap = rows[-1]["sample/logp_gap"]
+    gap = number(rows[-1], "sample/logp_gap")
     return (
         f"log-probabilities moved by {gap:.2g} between sampling and scoring"
         if gap > LARGEST_GAP
@@ -107,19 +145,19 @@ def _kl_error(row):
     """Standard errors between k1 and the exact KL, with a sign; 0 where they are a small share of
     the KL."""
     difference, exact = (
-        row["objective/kl"] - row["objective/kl_policy_to_ref_exact"],
-        row["objective/kl_policy_to_ref_exact"],
+        number(row, "objective/kl") - number(row, "objective/kl_policy_to_ref_exact"),
+        number(row, "objective/kl_policy_to_ref_exact"),
     )
     return (
-        difference / row["objective/kl_se"]
-        if abs(difference) > SMALLEST_KL_GAP * exact and row["objective/kl_se"] > 0
+        difference / number(row, "objective/kl_se")
+        if abs(difference) > SMALLEST_KL_GAP * exact and number(row, "objective/kl_se") > 0
         else 0.0
     )
 
 
 def no_eos(rows: Rows) -> str | None:
     """P005. Responses end."""
-    ended = [row["val/num_eos_tokens"] for row in rows[-WINDOW:]]
+    ended = [number(row, "val/num_eos_tokens") for row in rows[-WINDOW:]]
     return (
         f"no response has ended for {WINDOW} updates"
         if len(ended) == WINDOW and not any(ended)
@@ -132,17 +170,26 @@ def dead_critic(rows: Rows) -> str | None:
     change = rows[-1].get("val/critic_head_change")
     if change is None:
         return None  # the algorithm has no critic
-    explained = [row["val/explained_variance"] for row in rows[-WINDOW:]]
     if change == 0:
         return "the head of the critic did not move"
+    explained = [_explained(row) for row in rows[-WINDOW:]]
     if len(rows) >= PATIENCE and max(explained) <= 0:
-        return f"explained variance {explained[-1]:.2f}, and not above 0 for {WINDOW} updates"
+        return (
+            f"explained variance of the rewards-to-go {explained[-1]:.2f}, and not above 0 for "
+            f"{WINDOW} updates"
+        )
     return None
+
+
+def _explained(row):
+    """Of the rewards-to-go; of the critic's targets in runs that have no other."""
+    name = "val/explained_variance_returns"
+    return number(row, name if name in row else "val/explained_variance")
 
 
 def clip(rows: Rows) -> str | None:
     """P007. With several steps per rollout some ratios leave the range, and most do not."""
-    shares = [row["policy/clipfrac_avg"] for row in rows[-PATIENCE:]]
+    shares = [number(row, "policy/clipfrac_avg") for row in rows[-PATIENCE:]]
     if shares[-1] > CLIP_ALL:
         return f"{shares[-1]:.2f} of the tokens are clipped"
     if len(shares) == PATIENCE and max(shares) == 0:
@@ -157,9 +204,11 @@ def kl_runaway(rows: Rows) -> str | None:
         return None
     kl, score = (_mean(last, name) for name in ("objective/kl", "objective/scores"))
     flat = score < _mean(before, "objective/scores") + SCORE_RISE
-    if kl > LARGEST_KL and kl > _mean(before, "objective/kl") + KL_RISE and flat:
-        return f"KL {kl:.1f} nats per sequence and rising, the score is not"
-    entropy, at_start = last[-1]["policy/entropy_avg"], rows[0]["policy/entropy_avg"]
+    lengths = [row.get("val/response_length") or 0.0 for row in last]
+    limit = max(LARGEST_KL, LARGEST_KL_PER_TOKEN * sum(lengths) / WINDOW)
+    if kl > limit and kl > _mean(before, "objective/kl") + KL_RISE and flat:
+        return f"KL {kl:.1f} nats per sequence, more than {limit:.3g}, and rising, the score is not"
+    entropy, at_start = (number(row, "policy/entropy_avg") for row in (last[-1], rows[0]))
     if (
         entropy < ENTROPY_LEFT * at_start
         and score < _mean(rows[:WINDOW], "objective/scores") + SCORE_RISE
@@ -173,7 +222,7 @@ def kl_runaway(rows: Rows) -> str | None:
 
 def adv_degenerate(rows: Rows) -> str | None:
     """P009. Scores that are all equal teach nothing."""
-    spread = rows[-1]["val/score_std"]
+    spread = number(rows[-1], "val/score_std")
     return (
         f"all scores of the rollout are equal to {rows[-1]['objective/scores']:.3g}"
         if spread < SAME_SCORES
@@ -186,12 +235,85 @@ def grad_none(rows: Rows) -> str | None:
     names = rows[-1]["policy/without_gradient"]
     if names is None:
         return None
+    if not isinstance(names, str):
+        raise TypeError(f"policy/without_gradient: wanted names, got {names!r}")
     first, *others = names.split(", ")
     return f"no gradient has reached {first}" + (f" and {len(others)} more" if others else "")
 
 
+def gold_falls(rows: Rows) -> str | None:
+    """P011. Between the first and the last quarter of the updates gold falls while the score
+    rises."""
+    size = len(rows) // 4
+    if size < 2:
+        return None  # too few for a standard error
+    first, last = rows[:size], rows[-size:]
+    if not (
+        _clearly_rises(first, last, "objective/gold", sign=-1)
+        and _clearly_rises(first, last, "objective/scores")
+    ):
+        return None
+    gold, score = (
+        f"{_mean(first, name):.3g} to {_mean(last, name):.3g}"
+        for name in ("objective/gold", "objective/scores")
+    )
+    return f"hacked: gold fell from {gold} while the score rose from {score}, by quarters"
+
+
+def rlhf_falls(rows: Rows) -> str | None:
+    """P014. What is maximised does not end lower than it began."""
+    first, last = (number(row, "objective/rlhf_reward") for row in (rows[0], rows[-1]))
+    noise = math.hypot(*(_error_of_rlhf_reward(row) for row in (rows[0], rows[-1])))
+    if len(rows) < 2 or last >= first - CLEAR * noise:
+        return None
+    return f"rlhf_reward began with {first:.3g} and ends with {last:.3g}"
+
+
+def reward_coin(report: Mapping[str, Any]) -> Finding | None:
+    """P012. The reward model knows more than a coin; report: that of its held-out pairs."""
+    low, high = report["heldout_low"], report["heldout_high"]
+    if not low <= COIN <= high:
+        return None
+    seen = f"the interval of the reward model's accuracy, {low:.3f} to {high:.3f}, holds {COIN}"
+    return Finding("P012", "reward-coin", 0, seen)
+
+
+def seen_often(demonstrations: Sequence[Any], drawn: int) -> Finding | None:
+    """P013. No demonstration of a fixed set is learned by heart; drawn: how many the fine-tuning
+    reads."""
+    if not demonstrations:
+        return None
+    most = max(Counter(demonstrations).values())
+    views = drawn * most / len(demonstrations)
+    if views <= MOST_VIEWS:
+        return None
+    seen = f"fine-tuning reads one of the {len(demonstrations)} demonstrations {views:.0f} times"
+    return Finding("P013", "seen-often", 0, seen)
+
+
+def _clearly_rises(first, last, name, sign=1):
+    """Is the second mean higher (sign -1: lower) by more than so many standard errors?"""
+    error = math.hypot(*(_error_of_mean(rows, name) for rows in (first, last)))
+    return sign * (_mean(last, name) - _mean(first, name)) > CLEAR * error
+
+
+def _error_of_mean(rows, name):
+    mean = _mean(rows, name)
+    deviations = [number(row, name) - mean for row in rows]
+    return math.hypot(*deviations) / math.sqrt((len(rows) - 1) * len(rows))
+
+
+def _error_of_rlhf_reward(row):
+    """The standard error of a rollout's mean: of its scores, and of the price of its KL. What is
+    not known counts as 0."""
+    responses = (row.get("episode") or 0) / max(1, row["update"])
+    of_scores = (row.get("val/score_std") or 0.0) / math.sqrt(responses) if responses else 0.0
+    of_kl = (row.get("objective/kl_coef") or 0.0) * (row.get("objective/kl_se") or 0.0)
+    return math.hypot(of_scores, of_kl)
+
+
 def _mean(rows, name):
-    return sum(row[name] for row in rows) / len(rows)
+    return sum(number(row, name) for row in rows) / len(rows)
 
 
 DIAGNOSTICS = (
@@ -205,6 +327,8 @@ DIAGNOSTICS = (
     ("P009", "adv-degenerate", adv_degenerate),
     ("P010", "grad-none", grad_none),
 )
+AT_THE_END = (("P011", "gold-falls", gold_falls), ("P014", "rlhf-falls", rlhf_falls))
+BEFORE = (("P012", "reward-coin", reward_coin), ("P013", "seen-often", seen_often))
 
 
 if __name__ == "__main__":  # the door that this command had before

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
+from minippo.runs.diagnostics import Finding, is_hacked
 from minippo.runs.text import counted, padded, printable, wrapped
 
 UPDATE_COLUMNS = (  # header, name in metrics.jsonl, width, decimals; 79 columns in all
@@ -190,6 +191,8 @@ def _table_lines(summary):
 def _single_lines(summary):
     """(label, text) of the numbers that are alone; those that have no meaning for the task are
     left out."""
+    for finding in findings_of(summary):
+        yield "diagnostics", str(finding)
     win, reward_model = summary["win_rate"], summary["reward_model"]
     if win["value"] is not None:
         asked = counted(win["n"], "prompt")
@@ -228,13 +231,31 @@ def _against_the_optimum(summary):
     text, optimum = _number(summary["policy"]["objective"]), summary["optimum"]
     if optimum["objective"] is None:
         return text
-    size = optimum["effective_sample_size"]
-    doubt = "" if size is not None and size >= RELIABLE_EFFECTIVE_SIZE else ", not reliable"
     return (
         f"{text} of {_number(optimum['objective'])} possible ({_number(optimum['low'])} to "
-        f"{_number(optimum['high'])}): optimality {_number(summary['optimality'])} "
-        f"(effective sample size {_number(size, 0)}{doubt})"
+        f"{_number(optimum['high'])}): {optimality_text(summary)} (effective sample size "
+        f"{_number(optimum['effective_sample_size'], 0)}"
+        f"{'' if is_reliable(optimum) else ', not reliable: more is possible'})"
     )
+
+
+def findings_of(summary: Mapping[str, Any]) -> list[Finding]:
+    """What the diagnostics of a run have said."""
+    return [Finding(**row) for row in summary.get("diagnostics") or ()]
+
+
+def is_reliable(optimum: Mapping[str, Any]) -> bool:
+    """Does the estimate of the optimum rest on more than a handful of draws? Where it does not, it
+    is too low."""
+    size = optimum["effective_sample_size"]
+    return size is not None and size >= RELIABLE_EFFECTIVE_SIZE
+
+
+def optimality_text(summary: Mapping[str, Any]) -> str:
+    """The optimality, and in which direction it errs where few draws count."""
+    at_most = "" if is_reliable(summary["optimum"]) else "at most "
+    value = summary["optimality"]
+    return f"optimality {'-' if value is None else at_most + _number(value)}"
 
 
 def _digest(summary):
@@ -245,12 +266,14 @@ def _digest(summary):
         for name in ("gold", "score")
         if policy[name] is not None
     ]
-    singles = (
-        ("KL", policy["kl"]),
-        ("win rate", summary["win_rate"]["value"]),
-        ("optimality", summary["optimality"]),
-    )
+    singles = (("KL", policy["kl"]), ("win rate", summary["win_rate"]["value"]))
     parts += [f"{name} {_number(value)}" for name, value in singles if value is not None]
+    if summary["optimality"] is not None:
+        parts.append(optimality_text(summary))
+    found = findings_of(summary)
+    parts += [f"{finding.code} {finding.name}" for finding in found]
+    if is_hacked(finding.code for finding in found):
+        parts.insert(0, "hacked")
     return ", ".join([*parts, f"{_number(summary['seconds']['total'], 1)} s"])
 
 

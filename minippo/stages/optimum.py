@@ -10,7 +10,7 @@ of the two.
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -122,6 +122,13 @@ def log_weights(draws: Draws, kl_coef: float) -> Tensor:
     return draws.ref_logprobs - mixture + draws.scores / kl_coef
 
 
+def less_the_best(draws: Draws) -> tuple[Draws, Tensor]:
+    """(draws, best [N]): the best score of each prompt is taken out first, so that no price of KL,
+    however small, makes an infinity of score / c."""
+    best = draws.scores.amax(dim=1)
+    return replace(draws, scores=draws.scores - best.unsqueeze(1)), best
+
+
 def estimate_optimum(draws: Draws, kl_coef: float) -> dict[str, float]:
     """The best objective, with its 95 % interval, and how many draws it rests on.
 
@@ -129,12 +136,15 @@ def estimate_optimum(draws: Draws, kl_coef: float) -> dict[str, float]:
                     c); mean over prompts
     The interval is that of the sampling error for these prompts (delta method per prompt); it
     trusts the weights that were seen, so it is too narrow where the effective sample size is small.
-    log Z is biased low by about half its variance. The effective sample size of a prompt is (sum
-    w)^2 / sum w^2; the median over the prompts is reported, and the least beside it.
+    log Z is biased low by about half its variance: with few effective draws the best objective is
+    more than is said here, and a policy is not as near to it as it seems. The effective sample size
+    of a prompt is (sum w)^2 / sum w^2; the median over the prompts is reported, and the least
+    beside it.
     """
-    logs = log_weights(draws, kl_coef)
+    below, best = less_the_best(draws)
+    logs = log_weights(below, kl_coef)
     n = logs.shape[1]
-    objectives = kl_coef * (torch.logsumexp(logs, dim=1) - math.log(n))  # [N]
+    objectives = best + kl_coef * (torch.logsumexp(logs, dim=1) - math.log(n))  # [N]
     shares = torch.softmax(logs, dim=1)
     sizes = 1 / (shares**2).sum(dim=1)  # [N]
     # of c log Z, per prompt
@@ -170,13 +180,16 @@ def policy_and_reference(draws: Draws, kl_coef: float) -> tuple[dict[str, float]
 def optimal_frontier(draws: Draws, kl_coef: float) -> list[tuple[float, float]]:
     """[(kl, score)] of the best policies for several prices of KL, kl_coef and above, by increasing
     KL."""
-    points = []
+    points, (below, best) = [], less_the_best(draws)
     for factor in FRONTIER_FACTORS:
-        logs = log_weights(draws, factor * kl_coef)
-        score = (torch.softmax(logs, dim=1) * draws.scores).sum(dim=1).mean().item()
-        log_z = torch.logsumexp(logs, dim=1).mean().item() - math.log(logs.shape[1])
-        # KL = E[score] / c - log Z
-        points.append((max(0.0, score / (factor * kl_coef) - log_z), score))
+        logs = log_weights(below, factor * kl_coef)
+        shares = torch.softmax(logs, dim=1)
+        score = (best + (shares * below.scores).sum(dim=1)).mean().item()
+        log_z = torch.logsumexp(logs, dim=1, keepdim=True) - math.log(logs.shape[1])
+        # KL = E[log pi* - log pi_ref] = E[score / c - log Z]; what is never drawn adds nothing
+        log_ratios = torch.where(shares > 0, below.scores / (factor * kl_coef) - log_z, 0.0)
+        kl = (shares * log_ratios).sum(dim=1).mean().item()
+        points.append((max(0.0, kl), score))
     return sorted(points)
 
 

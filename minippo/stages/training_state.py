@@ -119,6 +119,7 @@ def check_numbers(numbers: Any, update: int, also: tuple[str, ...] = ()) -> None
         "rng": _is_random_state(numbers.get("rng")),
         "minibatch": isinstance(minibatch, dict)
         and _are_pairs(minibatch.get("ratios"), minibatch.get("advantages")),
+        "path": _is_path(numbers.get("path")),
     } | {name: is_number(numbers.get(name)) and numbers[name] > 0 for name in also}
     for name, is_good in good.items():
         if not is_good:
@@ -143,6 +144,13 @@ def _is_random_state(state):
         and type(place) is int
         and 0 <= place <= WORDS
         and (state[2] is None or is_number(state[2]))
+    )
+
+
+def _is_path(points):
+    return isinstance(points, list) and all(
+        isinstance(point, list) and len(point) == 3 and all(map(is_number, point))
+        for point in points
     )
 
 

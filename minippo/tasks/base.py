@@ -75,6 +75,10 @@ class Task:
         annotator is simulated."""
         return None
 
+    def fixed_demonstrations(self) -> Sequence[tuple[str, str]]:
+        """All demonstrations, where they are a fixed set; none where a rule makes new ones."""
+        return ()
+
     def answers_to_watch(self) -> list[tuple[str, str, str]]:
         """[(prompt, right answer, rival answer)] whose probabilities are shown before and after;
         mostly none."""

@@ -1,6 +1,7 @@
 """The whole run, in a configuration so small that it learns nothing: every file, every key, and the
 same bits twice."""
 
+import math
 import os
 import shutil
 import subprocess
@@ -103,6 +104,15 @@ def test_the_folder_and_the_first_rollout_are_the_same_for_every_algorithm(
     assert summary["algorithm"] == algorithm and set(summary) == set(
         read_json(folders[0] / "summary.json")
     )
+
+
+def test_the_path_of_the_figure_leads_from_the_reference_to_the_final_policy(folders):
+    summary = read_json(folders[0] / "summary.json")
+    first, *way, last = summary["path"]
+    assert first == [0, 0.0, summary["sft"]["score"]]
+    assert last == [2, summary["policy"]["kl"], summary["policy"]["score"]]
+    ((update, kl, score),) = way  # of two updates, after the first
+    assert update == 1 and kl > 0 and math.isfinite(score)
 
 
 def test_another_seed_gives_another_run(folders, tmp_path):

@@ -1,5 +1,6 @@
 """Each diagnostic of the trainer: provoked by a planted cause, and silent where there is none."""
 
+import json
 import re
 from pathlib import Path
 
@@ -12,8 +13,9 @@ from minippo.algorithms import ppo as updates
 from minippo.kl import exact_kl
 from minippo.rollout import continue_prompts, sample_responses
 from minippo.runs import diagnostics
-from minippo.runs.diagnostics import DIAGNOSTICS, diagnose_all, never_asked
+from minippo.runs.diagnostics import AT_THE_END, BEFORE, DIAGNOSTICS, diagnose_all, never_asked
 from minippo.runs.folder import RunFolder
+from minippo.tasks.capitals import Capitals
 from tests.tiny_runs import TINY
 from tests.worlds import BOS, EOS, Probe
 
@@ -166,12 +168,13 @@ def test_p008_the_policy_leaves_for_nothing():
     assert "P008" in codes(rows)
 
 
-def row_of(update, kl, score, entropy=1.0):
+def row_of(update, kl, score, entropy=1.0, length=8.0):
     return {
         "update": update,
         "objective/kl": kl,
         "objective/scores": score,
         "policy/entropy_avg": entropy,
+        "val/response_length": length,
     }
 
 
@@ -196,6 +199,16 @@ def test_p008_distance_counts_when_it_buys_nothing(kls, scores, entropies, fires
     assert diagnostics.kl_runaway(rows[:9]) is None  # too early to compare five with five
 
 
+@pytest.mark.parametrize(
+    "length, kl, fires",
+    [(8, 9.9, False), (8, 10.1, True), (40, 10.1, True), (160, 39, False), (160, 41, True)],
+)
+def test_p008_the_limit_grows_with_the_length_of_the_responses(length, kl, fires):
+    kls = [1.0] * 5 + [kl] * 5
+    rows = [row_of(update, kl, 0.0, length=length) for update, kl in enumerate(kls, start=1)]
+    assert (diagnostics.kl_runaway(rows) is not None) == fires
+
+
 def test_p009_all_scores_are_equal():
     assert codes(
         healthy(score=lambda tokens, mask: torch.ones(len(tokens)), num_updates=1).train()
@@ -211,6 +224,147 @@ def test_p010_a_parameter_takes_no_part():
         "P010 grad-none: update 1, no gradient has reached policy.h.0.mlp.c_fc.bias; "
         "see docs/diagnostics.md"
     )
+
+
+# -- whole runs
+
+
+def rows_of(name):
+    """The metrics of a run that is kept; tests/data/metrics/README.md says how each was made."""
+    lines = (ROOT / "tests/data/metrics" / f"{name}.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2, 3, 5])
+def test_p011_the_policy_finds_what_the_reward_model_likes_and_nobody_wants(seed):
+    rows = rows_of(f"capitals-200-prompts-seed-{seed}")
+    (finding,) = diagnose_all(rows)
+    assert (finding.code, finding.name, finding.update) == ("P011", "gold-falls", 20)
+    assert finding.seen.startswith("hacked: gold fell from ")
+    assert diagnose_all(rows, more_to_come=True) == []
+
+
+def test_p011_is_silent_where_gold_rises_too():
+    assert diagnose_all(rows_of("capitals-200-prompts-seed-4")) == []
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "tests/data/metrics").glob("quick-*.jsonl")))
+def test_all_are_silent_on_healthy_runs(path):
+    assert diagnose_all(rows_of(path.stem)) == []
+
+
+def course(gold, scores, **more):
+    return [
+        {"update": i, "objective/gold": x, "objective/scores": y, **more}
+        for i, (x, y) in enumerate(zip(gold, scores, strict=True), start=1)
+    ]
+
+
+FALLS, RISES = [0.9, 0.8, 0.5, 0.5, 0.5, 0.5, 0.3, 0.4], [0.0, 0.1, 1, 1, 1, 1, 2.0, 2.1]
+
+
+@pytest.mark.parametrize(
+    "gold, scores, fires",
+    [
+        # 0.85 to 0.35: standard errors 0.05 and 0.05, together 0.071, so the fall is 7 of them
+        (FALLS, RISES, True),
+        (FALLS, [1.0] * 8, False),  # a policy that gets worse in everything is not hacking
+        (RISES, RISES, False),
+        # the fall, 0.1, is less than two of the standard errors of 0.05 and 0.05
+        ([0.9, 0.8, 0, 0, 0, 0, 0.8, 0.7], RISES, False),
+        ([0.9, 0.8, 0.5, 0.5, 0.5, 0.5, 0.3, None], RISES, False),  # not known
+        (FALLS[:7], RISES[:7], False),  # too few for a standard error
+        ([1.0] * 4 + [0.0] * 4, [0.0] * 4 + [1.0] * 4, True),  # without any noise
+    ],
+)
+def test_p011_compares_the_first_quarter_with_the_last(gold, scores, fires):
+    try:
+        seen = diagnostics.gold_falls(course(gold, scores))
+    except diagnostics.NotKnownError:
+        seen = None
+    assert (seen is not None) == fires
+
+
+def reward_report(accuracy, low, high):
+    return {"heldout_accuracy": accuracy, "heldout_low": low, "heldout_high": high}
+
+
+def test_p012_the_reward_model_knows_no_more_than_a_coin():
+    finding = diagnostics.reward_coin(reward_report(0.6, 0.48, 0.71))
+    assert str(finding) == (
+        "P012 reward-coin: the interval of the reward model's accuracy, 0.480 to 0.710, holds 0.5; "
+        "see docs/diagnostics.md"
+    )
+    assert diagnostics.reward_coin(reward_report(0.8, 0.71, 0.87)) is None
+
+
+def test_p013_a_demonstration_is_seen_more_than_fifty_times():
+    pairs = [("q", str(number)) for number in range(60)]
+    assert diagnostics.seen_often(pairs, 60 * 50) is None
+    assert str(diagnostics.seen_often(pairs, 350 * 64)) == (
+        "P013 seen-often: fine-tuning reads one of the 60 demonstrations 373 times; see "
+        "docs/diagnostics.md"
+    )
+    # one that stands there twice is seen twice as often
+    assert diagnostics.seen_often([*pairs, pairs[0]], 61 * 26).seen.endswith("52 times")
+
+
+def test_p013_is_not_asked_where_a_rule_makes_the_demonstrations():
+    assert Capitals().fixed_demonstrations() == () and diagnostics.seen_often((), 10**9) is None
+
+
+def ends(first, last, **more):
+    more = {"episode": 100, "val/score_std": 1.0} | more
+    return [
+        {"update": 1, "objective/rlhf_reward": first, **more},
+        {"update": 2, "objective/rlhf_reward": last, **more | {"episode": 2 * more["episode"]}},
+    ]
+
+
+@pytest.mark.parametrize(
+    "rows, fires",
+    [
+        # of 100 responses each: the standard error of the difference is sqrt(2) / 10 = 0.141
+        (ends(0.5, 0.2), True),
+        (ends(0.5, 0.3), False),
+        (ends(0.5, 0.9), False),
+        (ends(0.5, 0.2)[:1], False),
+        (ends(0.5, 0.3, episode=10**6), True),
+        (ends(0.5, 0.3, episode=10**6, **{"objective/kl_coef": 0.1, "objective/kl_se": 1}), False),
+        (ends(0.5, 0.49, **{"val/score_std": None}), True),  # of which the noise is not known
+    ],
+)
+def test_p014_what_is_maximised_ends_below_its_first_value(rows, fires):
+    assert (diagnostics.rlhf_falls(rows) is not None) == fires
+
+
+def test_p014_a_training_that_makes_the_policy_worse():
+    rows = healthy(num_updates=12, learning_rate=5e-2, kl_coef=5.0, final_learning_rate=1.0).train()
+    assert "P014" in codes(rows)
+    assert "P014" not in [finding.code for finding in diagnose_all(rows, more_to_come=True)]
+
+
+def test_p006_reads_the_rewards_to_go_where_the_targets_are_the_critics_own():
+    rows = healthy(num_updates=20).train()
+    for row in rows[-5:]:
+        row |= {"val/explained_variance": 0.8, "val/explained_variance_returns": -0.4}
+    assert codes(rows) == ["P006"]
+    for row in rows:  # a run that has no other
+        del row["val/explained_variance_returns"]
+    assert codes(rows) == []
+
+
+@pytest.mark.parametrize("name", ["val/explained_variance", "val/explained_variance_returns"])
+def test_a_number_that_is_not_known_is_not_judged(name):
+    rows = healthy(num_updates=20).train()
+    rows[-1][name] = None
+    assert codes(rows) == []
+
+
+def test_no_null_in_the_last_row_is_more_than_silence():
+    rows = healthy(num_updates=20).train()
+    for name in rows[-1].keys() - {"update", "episode"}:
+        assert codes([*rows[:-1], rows[-1] | {name: None}]) == []
 
 
 # -- the reader of noise, the page, the command
@@ -253,16 +407,13 @@ def test_the_standard_error_of_k1_is_that_of_the_samples():
 
 
 def test_every_code_has_its_section_on_the_page_and_stands_in_order():
-    numbered = [code for code, _, _ in DIAGNOSTICS]
-    assert sorted([*numbered, "P004"]) == [
-        f"P{number:03}" for number in range(1, 11)
-    ] and numbered == sorted(numbered)
+    every = sorted([*DIAGNOSTICS, *AT_THE_END, *BEFORE])
+    numbered = [code for code, _, _ in every]
+    assert sorted([*numbered, "P004"]) == [f"P{number:03}" for number in range(1, 15)]
     sections = re.findall(
         r"^## (P\d{3}) ([a-z-]+)$", (ROOT / "docs/diagnostics.md").read_text(), flags=re.M
     )
-    assert sections == sorted(
-        [("P004", "pad-eos"), *((code, name) for code, name, _ in DIAGNOSTICS)]
-    )
+    assert sections == sorted([("P004", "pad-eos"), *((code, name) for code, name, _ in every)])
 
 
 def test_each_code_speaks_once_in_a_run():
@@ -306,12 +457,12 @@ def test_a_fault_names_stage_update_tensor_diagnostics_and_the_last_good_checkpo
     captured = capsys.readouterr()
     assert captured.err.splitlines()[-1] == (
         "error: policy, update 4: policy_loss is nan; try a smaller learning rate; diagnostics "
-        "that fired: P009 "
+        "that fired: P012 reward-coin, P009 "
         f"adv-degenerate; last good checkpoint: {out}/checkpoints/update-0000002"
     )
     assert (
         sum(
-            "P009 adv-degenerate: update 1, all scores" in line
+            line.startswith("P009 adv-degenerate: update 1, all scores")
             for line in captured.out.splitlines()
         )
         == 1
@@ -357,8 +508,9 @@ def test_what_fired_before_a_stop_is_not_said_again_and_stands_in_the_summary(
         assert main([*arguments, "--out", str(tmp_path / "stopped")]) == 130
     capsys.readouterr()
     assert main(["--resume", "--out", str(tmp_path / "stopped")]) == 0
-    assert "P009" not in capsys.readouterr().out
+    said = [line for line in capsys.readouterr().out.splitlines() if "P009" in line]
+    assert len(said) == 1 and said[0].startswith("diagnostics  ")  # in the table at the end
     whole, stopped = (
         read_json(tmp_path / name / "summary.json")["diagnostics"] for name in ("whole", "stopped")
     )
-    assert [finding["code"] for finding in whole] == ["P009"] and whole == stopped
+    assert [finding["code"] for finding in whole] == ["P012", "P009"] and whole == stopped

@@ -261,9 +261,23 @@ class TestTable:
     def test_an_estimate_that_rests_on_few_draws_says_so(self, size, doubt):
         summary = copy.deepcopy(SUMMARY)
         summary["optimum"]["effective_sample_size"] = size
-        assert (
-            "not reliable" in "\n".join(lines_of(lambda screen: screen.table(summary)))
-        ) == doubt
+        text = "\n".join(lines_of(lambda screen: screen.table(summary)))
+        assert ("not reliable: more is possible" in text) == doubt
+        # few draws make the optimum too low, and so the optimality too high
+        (digest,) = lines_of(lambda screen: screen.table(summary), quiet=True)
+        for shown in (text, digest):
+            assert ("optimality at most 0.970" in shown) == doubt
+
+    def test_what_the_diagnostics_found_stands_in_the_table_and_in_the_digest(self):
+        hack = {"code": "P011", "name": "gold-falls", "update": 20, "seen": "hacked: gold fell"}
+        summary = SUMMARY | {"diagnostics": [hack]}
+        lines = lines_of(lambda screen: screen.table(summary))
+        wanted = "diagnostics            P011 gold-falls: update 20, hacked: gold fell; see"
+        (place,) = [i for i, line in enumerate(lines) if line.startswith(wanted)]
+        (objective,) = [i for i, line in enumerate(lines) if "optimality" in line]
+        assert place < objective
+        (digest,) = lines_of(lambda screen: screen.table(summary), quiet=True)
+        assert digest.startswith("hacked, gold 2.900 -> 7.400, ") and "P011 gold-falls" in digest
 
     def test_nulls_are_left_out_or_shown_as_dashes(self):
         summary = {

@@ -174,6 +174,30 @@ def test_weights_by_hand():
     )
 
 
+@pytest.mark.parametrize("kl_coef", [5e-324, 1e-320, 1e-300, 1e-12])
+def test_a_price_that_is_next_to_nothing_leaves_the_best_score(kl_coef):
+    # Two draws of three are as good as the best one, which the reference makes as often as the
+    # policy: Z = 2/3 exp(3 / c).
+    scores, zeros = f64([[3.0, 1.0, 3.0], [-2.0, -2.0, -7.0]]), torch.zeros(2, 3).double()
+    draws = Draws(scores, zeros, zeros)
+    estimate = estimate_optimum(draws, kl_coef)
+    assert estimate["objective"] == pytest.approx((3 - 2) / 2) and estimate["low"] <= 0.5
+    assert estimate["effective_sample_size"] == pytest.approx(2)
+    kl, score = optimal_frontier(draws, kl_coef)[-1]
+    assert (kl, score) == pytest.approx((math.log(1.5), 0.5))
+
+
+@pytest.mark.parametrize("kl_coef", [0.4, 0.6, 1.0])
+def test_few_effective_draws_make_the_optimum_too_low(kl_coef):
+    """Normal scores of a reference: c log Z = 1 / 2c. What is estimated lies below on average, and
+    the further below the fewer draws count."""
+    generator = torch.Generator().manual_seed(0)
+    scores = torch.randn(2000, 8, dtype=torch.float64, generator=generator)
+    zeros = torch.zeros_like(scores)
+    estimate = estimate_optimum(Draws(scores, zeros, zeros), kl_coef)
+    assert estimate["effective_sample_size"] < 6 and estimate["high"] < 1 / (2 * kl_coef)
+
+
 def test_equal_weights_have_the_effective_size_of_all_draws():
     draws = Draws(*(torch.zeros(3, 8, dtype=torch.float64) for _ in range(3)))
     estimate = estimate_optimum(draws, 1.0)

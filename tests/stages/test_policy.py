@@ -9,6 +9,7 @@ points at is in its docstring.
 import copy
 import dataclasses
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -17,8 +18,9 @@ from minippo.algorithms import REGISTRY
 from minippo.algorithms.base import Algorithm, PPOConfig
 from minippo.algorithms.policy_gradient import PolicyGradientUpdate
 from minippo.errors import TrainingError
+from minippo.gae import value_targets
 from minippo.rollout import response_logits, response_values
-from minippo.stages.policy import estimate_advantages
+from minippo.stages.policy import critic_metrics, estimate_advantages
 from tests.helpers import assert_close
 from tests.worlds import BOS, EOS, Probe, good_token, ragged, tiny, weights_of
 
@@ -193,6 +195,24 @@ def test_whitened_rewards_keep_their_mean():
     one, other = (estimate_advantages(rollout, config)[0][mask] for config in (plain, probe.config))
     assert_close(other.mean(), one.mean())
     assert_close(other.std(correction=0), 1.0)
+
+
+def test_a_critic_that_knows_nothing_explains_its_targets_but_not_the_rewards_to_go():
+    """It says one random number for each response; lam 0.95, responses of 100 to 160 tokens."""
+    generator = torch.Generator().manual_seed(0)
+    lengths = torch.randint(100, 161, (128,), generator=generator)
+    mask = torch.arange(160) < lengths.unsqueeze(1)
+    values = torch.where(mask, torch.randn(128, 1, generator=generator), 0.0)
+    rewards = torch.zeros(128, 160)
+    rewards[torch.arange(128), lengths - 1] = torch.randn(128, generator=generator)
+    config = PPOConfig(lam=0.95, gamma=1.0)
+    advantages = REGISTRY["ppo"].weights(rewards, values, mask, config)
+    targets = value_targets(advantages=advantages, values=values, response_mask=mask)
+    rollout = SimpleNamespace(old_values=values, response_mask=mask)
+    found = critic_metrics(rollout, rewards, targets, config)
+    assert found == pytest.approx(
+        {"val/explained_variance": 0.79, "val/explained_variance_returns": -0.67}, abs=0.005
+    )
 
 
 def test_the_learning_rate_falls_linearly_to_its_share():

@@ -7,16 +7,18 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from minippo.runs.figures.style import BLUE, DARK, ORANGE, name_ends, new_figure, set_title, went
+from minippo.runs.stats import mean
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def reward_and_kl(updates: Sequence[Mapping[str, Any]]) -> Figure:
+def reward_and_kl(updates: Sequence[Mapping[str, Any]], *, hacked: bool = False) -> Figure:
     """Score, reward after the KL penalty, gold score if there is one, and KL, over the updates of a
     run.
 
     updates: rows of metrics.jsonl, with the names used there; null (None) leaves a gap.
+    hacked: whether gold fell while the score rose, which the title then says first.
     """
     x = [row.get("update", number) for number, row in enumerate(updates, start=1)]
     has_gold = any(row.get("objective/gold") is not None for row in updates)
@@ -45,13 +47,24 @@ def reward_and_kl(updates: Sequence[Mapping[str, Any]]) -> Figure:
     )
     panels[-1].set_ylabel("KL, nats\nper sequence")
     panels[-1].set_xlabel("PPO update")
-    scores = [row["objective/scores"] for row in updates if row.get("objective/scores") is not None]
-    kls = [row["objective/kl"] for row in updates if row.get("objective/kl") is not None]
-    if scores and kls:
-        set_title(
-            figure, f"The score {went(scores[0], scores[-1])} while the KL {went(kls[0], kls[-1])}"
-        )
+    set_title(figure, _course(updates, hacked))
     return figure
+
+
+def _course(updates, hacked):
+    """A title: from where to where, gold before the rest. A run is called hacked for the means of
+    its first and last quarter, which then stand there."""
+    part = max(1, len(updates) // 4) if hacked else 1
+    courses = []
+    for metric, label in (("objective/gold", "gold"), ("objective/scores", "the score")):
+        known = [row[metric] for row in updates if row.get(metric) is not None]
+        if known:
+            courses.append(f"{label} {went(mean(known[:part]), mean(known[-part:]))}")
+    kls = [row["objective/kl"] for row in updates if row.get("objective/kl") is not None]
+    if kls:
+        courses.append(f"the KL {went(kls[0], kls[-1])}")
+    text = " while ".join(courses[:2])  # a third would not fit
+    return f"Hacked: {text}" if hacked else text[:1].upper() + text[1:]
 
 
 def score_against_kl(
@@ -60,14 +73,19 @@ def score_against_kl(
     best_of_n: Sequence[tuple[int, float, float]],
     reference_point: tuple[float, float],
     final_point: tuple[float, float] | None,
+    *,
+    hacked: bool = False,
 ) -> Figure:
     """What the run paid in KL for its score, beside the best that can be had for each KL.
 
-    run_points        [(update, kl, score)] of the rollouts, in order
+    All of it is about the same prompts.
+
+    run_points        [(update, kl, score)] of the policy from the reference to its end, in order
     optimal_frontier  [(kl, score)] of pi_ref exp(r/c)/Z for several c, in order of KL; may be empty
     best_of_n         [(n, kl bound, score)]; may be empty
     reference_point   (0, score) of the reference policy
     final_point       (kl, score) of the policy as evaluated at the end, or None
+    hacked            whether gold fell meanwhile, which the title then says first
     """
     figure, (axes,) = new_figure(1)
     _draw_frontier(axes, optimal_frontier)
@@ -75,7 +93,7 @@ def score_against_kl(
     _draw_path(axes, run_points)
     _draw_ends(axes, reference_point, final_point)
     if final_point is not None:
-        set_title(figure, _score_and_best(final_point, optimal_frontier))
+        set_title(figure, _score_and_best(final_point, optimal_frontier, hacked))
     axes.set_xlabel("KL(policy || reference), nats per sequence")
     axes.set_ylabel("score")
     axes.margins(x=0.08)  # room for the names to the left of KL 0
@@ -101,10 +119,10 @@ def _draw_best_of_n(axes, best_of_n):
 
 
 def _draw_path(axes, run_points):
-    """The run itself, update by update."""
+    """The run itself, on its way."""
     if run_points:
         _, kl, score = zip(*run_points, strict=True)
-        label = "this run, by update (training prompts)"
+        label = "this run, by update"
         axes.plot(kl, score, color=ORANGE, marker="o", markersize=3, linewidth=1, label=label)
         _name_points(axes, _some(run_points), offset=(5, -11), align="left")
 
@@ -187,10 +205,12 @@ def _some(points, apart=0.12):
     return named + [points[-1]] if len(points) > 1 else named
 
 
-def _score_and_best(final_point, optimal_frontier):
+def _score_and_best(final_point, optimal_frontier, hacked):
     """A title; the best possible score at the final KL is read off the frontier, where it reaches
     that far."""
     kl, score = final_point
+    if hacked:
+        return f"Hacked: gold fell while the score came to {score:.2f} at a KL of {kl:.2f} nats"
     title = f"At a KL of {kl:.2f} nats the policy scores {score:.2f}"
     if optimal_frontier and optimal_frontier[0][0] <= kl <= optimal_frontier[-1][0]:
         import numpy as np

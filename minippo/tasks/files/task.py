@@ -104,6 +104,9 @@ class Files(Task):
             drawn += rng.sample(self._demonstrations, len(self._demonstrations))
         return drawn[:n]
 
+    def fixed_demonstrations(self) -> Sequence[tuple[str, str]]:
+        return self._demonstrations
+
     def training_prompts(self, n: int, *, rng: Random) -> list[str]:
         return rng.choices(self._training_prompts, k=n)
 

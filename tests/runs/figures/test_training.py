@@ -35,6 +35,19 @@ class TestRewardAndKL:
             title(figure) == "The score rose from 0.10 to 0.50 while the KL rose from 0.02 to 0.10"
         )
 
+    def test_the_title_begins_with_gold_and_says_when_the_run_is_hacked(self):
+        rows = [
+            row | {"objective/gold": gold}
+            for row, gold in zip(updates(8), [0.9, 0.7, 0, 0, 0, 0, 0.2, 0.4], strict=True)
+        ]
+        assert title(figures.reward_and_kl(rows)) == (
+            "Gold fell from 0.90 to 0.40 while the score rose from 0.10 to 0.80"
+        )
+        # the means of the first and the last quarter: of 0.9 and 0.7, of 0.2 and 0.4
+        assert title(figures.reward_and_kl(rows, hacked=True)) == (
+            "Hacked: gold fell from 0.80 to 0.30 while the score rose from 0.15 to 0.75"
+        )
+
     def test_lines_differ_in_more_than_colour(self):
         for axes in figures.reward_and_kl(updates(5)).axes:
             assert len({line.get_linestyle() for line in axes.lines}) == len(axes.lines)
@@ -74,7 +87,7 @@ class TestScoreAgainstKL:
         assert legend == [
             "best possible at each KL",
             "best of n samples (KL bound)",
-            "this run, by update (training prompts)",
+            "this run, by update",
             "reference",
             "final policy",
         ]
@@ -95,6 +108,10 @@ class TestScoreAgainstKL:
             title(self.draw(final_point=(5.0, 1.2)))
             == "At a KL of 5.00 nats the policy scores 1.20"
         )
+
+    def test_a_hacked_run_is_called_so_before_anything_else(self):
+        wanted = "Hacked: gold fell while the score came to 1.20 at a KL of 3.00 nats"
+        assert title(self.draw(hacked=True)) == wanted
 
     def test_parts_may_be_missing(self):
         png(self.draw(run_points=[], optimal_frontier=[], best_of_n=[], final_point=None))
