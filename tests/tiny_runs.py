@@ -58,8 +58,8 @@ def timeless(numbers):
 class NotDrawn:
     """Stands for a figure; its picture is the numbers that would be drawn."""
 
-    def __init__(self, *arguments):
-        self.arguments = arguments
+    def __init__(self, *arguments, **more):
+        self.arguments = (*arguments, *more.values())
 
     def savefig(self, file, format):
         file.write(repr(timeless(self.arguments)).encode())

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, tensor
 
+from minippo.commands.path import Point, enough, is_on_path, point
 from minippo.commands.prepare import read_start
 from minippo.commands.recipe import context_needed
 from minippo.commands.run import Run
@@ -27,7 +28,7 @@ from minippo.critic_head import Critic
 from minippo.errors import Interrupted, TrainingError
 from minippo.gpt import GPT, GPTConfig
 from minippo.reward_head import RewardModel
-from minippo.rollout import Models, Rollout, make_rollout
+from minippo.rollout import Models, Rollout
 from minippo.runs.stats import mean
 from minippo.runs.tensorboard import Events
 from minippo.runs.text import counted
@@ -40,10 +41,6 @@ from minippo.stages.sft import train_on_demonstrations
 from minippo.tasks.base import Task
 
 CENTRING_DEMONSTRATIONS, UNIT_PROMPTS = 500, 128
-
-
-POINTS = 10  # of a run's path, about
-Point = tuple[int, float, float]  # update, KL in nats per response, score
 
 
 class Trained(NamedTuple):
@@ -317,43 +314,10 @@ class PolicyProgress:
             )
 
 
-def is_on_path(update: int, updates: int) -> bool:
-    """Is this one of the updates after which the policy is looked at? The last is not: the
-    evaluation knows better where the policy has ended."""
-    return update < updates and update % max(1, updates // POINTS) == 0
-
-
-def point(run: Run, models: Models, reward_model: RewardModel, update: int) -> Point:
-    """KL and score of a rollout on the prompts on which the optimum is estimated. Its generator is
-    its own: the training draws what it would draw without."""
-    config, tokenizer = run.config, run.task.tokenizer
-    different = run.task.evaluation_prompts(
-        config.eval.eval_prompts, rng=run.rng("evaluation prompts")
-    )
-    prompts = enough(different[: config.eval.optimum_prompts], config.ppo.batch_size)
-    rollout = make_rollout(
-        models._replace(critic=None),
-        run.prompt_tensors(prompts),
-        score_function=reward_model,
-        config=config.ppo,
-        generator=run.generator(f"path {update}", run.device),
-        eos_id=tokenizer.eos_id,
-        pad_id=tokenizer.pad_id,
-    )
-    kl = rollout.exact_kl.sum().item() / len(rollout)
-    return update, kl, rollout.scores.mean().item()
-
-
 def as_tuples(state: Sequence[Any]) -> tuple[Any, ...]:
     """The state of a random.Random, whose tuples JSON has made lists of."""
     version, internal, gauss_next = state
     return version, tuple(internal), gauss_next
-
-
-def enough(prompts: Sequence[str], n: int) -> list[str]:
-    """The prompts, over and over until there are n: a task with few prompts is asked each of them
-    more than once."""
-    return [prompts[i % len(prompts)] for i in range(n)]
 
 
 def mean_gold(task: Task, rollout: Rollout) -> float:

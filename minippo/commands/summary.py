@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from minippo.commands.pipeline import Trained, enough
+from minippo.commands.path import Point, enough
+from minippo.commands.pipeline import Trained
 from minippo.commands.run import Run
 from minippo.gpt import GPT
 from minippo.reward_head import RewardModel
@@ -142,12 +143,17 @@ def make_summary(
         "diagnostics": [finding._asdict() for finding in run.findings],
         "frontier": optimal_frontier(draws, kl_coef),
         "best_of_n": best_of_n(draws),
-        "path": [
-            (0, 0.0, reference["score"]),
-            *trained.path,
-            (config.ppo.num_updates, own["kl"], own["score"]),
-        ],
+        "path": whole_path(trained, own, reference),
     }
+
+
+def whole_path(trained: Trained, own: dict[str, float], reference: dict[str, float]) -> list[Point]:
+    """The path of the policy from the reference to where it has ended."""
+    return [
+        (0, 0.0, reference["score"]),
+        *trained.path,
+        (trained.rows[-1]["update"], own["kl"], own["score"]),
+    ]
 
 
 def optimality_of(

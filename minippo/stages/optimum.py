@@ -122,7 +122,7 @@ def log_weights(draws: Draws, kl_coef: float) -> Tensor:
     return draws.ref_logprobs - mixture + draws.scores / kl_coef
 
 
-def less_the_best(draws: Draws) -> tuple[Draws, Tensor]:
+def _less_the_best(draws: Draws) -> tuple[Draws, Tensor]:
     """(draws, best [N]): the best score of each prompt is taken out first, so that no price of KL,
     however small, makes an infinity of score / c."""
     best = draws.scores.amax(dim=1)
@@ -141,7 +141,7 @@ def estimate_optimum(draws: Draws, kl_coef: float) -> dict[str, float]:
     of a prompt is (sum w)^2 / sum w^2; the median over the prompts is reported, and the least
     beside it.
     """
-    below, best = less_the_best(draws)
+    below, best = _less_the_best(draws)
     logs = log_weights(below, kl_coef)
     n = logs.shape[1]
     objectives = best + kl_coef * (torch.logsumexp(logs, dim=1) - math.log(n))  # [N]
@@ -180,7 +180,7 @@ def policy_and_reference(draws: Draws, kl_coef: float) -> tuple[dict[str, float]
 def optimal_frontier(draws: Draws, kl_coef: float) -> list[tuple[float, float]]:
     """[(kl, score)] of the best policies for several prices of KL, kl_coef and above, by increasing
     KL."""
-    points, (below, best) = [], less_the_best(draws)
+    points, (below, best) = [], _less_the_best(draws)
     for factor in FRONTIER_FACTORS:
         logs = log_weights(below, factor * kl_coef)
         shares = torch.softmax(logs, dim=1)

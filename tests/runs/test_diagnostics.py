@@ -248,9 +248,16 @@ def test_p011_is_silent_where_gold_rises_too():
     assert diagnose_all(rows_of("capitals-200-prompts-seed-4")) == []
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "tests/data/metrics").glob("quick-*.jsonl")))
-def test_all_are_silent_on_healthy_runs(path):
-    assert diagnose_all(rows_of(path.stem)) == []
+HEALTHY = [
+    path.stem
+    for kind in ("quick", "capitals")
+    for path in sorted((ROOT / "tests/data/metrics").glob(f"{kind}-seed-*.jsonl"))
+]
+
+
+@pytest.mark.parametrize("name", HEALTHY)
+def test_all_are_silent_on_healthy_runs(name):
+    assert diagnose_all(rows_of(name)) == []
 
 
 def course(gold, scores, **more):
