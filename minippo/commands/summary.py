@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from minippo.commands.path import Point, enough
+from minippo.commands.path import enough
 from minippo.commands.pipeline import Trained
 from minippo.commands.run import Run
 from minippo.gpt import GPT
@@ -141,19 +141,20 @@ def make_summary(
         "win_rate": win_rate(before, after, has_gold=task.gold_max is not None, prompts=prompts),
         "answers": watched_answers(run, sft, policy),
         "diagnostics": [finding._asdict() for finding in run.findings],
-        "frontier": optimal_frontier(draws, kl_coef),
-        "best_of_n": best_of_n(draws),
-        "path": whole_path(trained, own, reference),
+        **plane_of(trained, draws, kl_coef),
     }
 
 
-def whole_path(trained: Trained, own: dict[str, float], reference: dict[str, float]) -> list[Point]:
-    """The path of the policy from the reference to where it has ended."""
-    return [
-        (0, 0.0, reference["score"]),
-        *trained.path,
-        (trained.rows[-1]["update"], own["kl"], own["score"]),
-    ]
+def plane_of(trained: Trained, draws: Draws, kl_coef: float) -> dict[str, Any]:
+    """What score_against_kl draws. The path leads from the reference to where the policy ended."""
+    own, reference = policy_and_reference(draws, kl_coef)
+    first = (0, 0.0, reference["score"])
+    last = (trained.rows[-1]["update"], own["kl"], own["score"])
+    return {
+        "frontier": optimal_frontier(draws, kl_coef),
+        "best_of_n": best_of_n(draws),
+        "path": [first, *trained.path, last],
+    }
 
 
 def optimality_of(
