@@ -9,10 +9,12 @@ from tests.runs.figures.drawn import png
 
 
 def test_the_bars_are_as_high_as_the_table_says():
-    axes, _ = ladder_figure(gradients(0)[0], advantages()).axes
+    axes, _ = ladder_figure(gradients(1)[0], advantages()).axes
     assert [bars.get_label() for bars in axes.containers] == [f"{kind} reward" for kind in KINDS]
     for kind, bars in zip(KINDS, axes.containers, strict=True):
-        assert [bar.get_height() for bar in bars] == [row(kind, name)["variance"] for name in BARS]
+        assert [bar.get_height() for bar in bars] == [
+            row(kind, name, 1)["variance"] for name in BARS
+        ]
         assert [round(bar.get_x() + bar.get_width() / 2) for bar in bars] == list(range(len(BARS)))
     assert [label.get_text() for label in axes.get_xticklabels()] == list(BARS.values())
     heights = [bar.get_height() for bars in axes.containers for bar in bars]
@@ -26,12 +28,12 @@ def test_the_bars_are_as_high_as_the_table_says():
     # no bar hides another
     assert all(right <= left + 1e-9 for (_, right), (left, _) in pairwise(edges))
     # the title says so
-    assert all(row(kind, name)["bias"] < 1e-10 for kind in KINDS for name in BARS)
+    assert all(row(kind, name, 1)["bias"] < 1e-10 for kind in KINDS for name in BARS)
     assert "variance" in axes.get_ylabel() and "unbiased" in axes.get_title() and len(BARS) == 6
 
 
 def test_the_dial_shows_the_rows_of_the_dense_reward():
-    figure = ladder_figure(gradients(0)[0], advantages())
+    figure = ladder_figure(gradients(1)[0], advantages())
     _, axes = figure.axes
     dense = advantages()["dense"]
     wanted = {
@@ -48,7 +50,7 @@ def test_the_dial_shows_the_rows_of_the_dense_reward():
 
 
 def test_the_figure_can_be_read_without_colour():
-    left, right = ladder_figure(gradients(0)[0], advantages()).axes
+    left, right = ladder_figure(gradients(1)[0], advantages()).axes
     greys = {
         (round(sum(bars[0].get_facecolor()[:3]), 1), bars[0].get_hatch())
         for bars in left.containers

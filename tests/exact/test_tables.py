@@ -22,7 +22,7 @@ def run(monkeypatch, capsys, tmp_path):
     def table_of(tables):
         return lambda seed: (asked.append(seed), tables())[1]
 
-    monkeypatch.setattr(command, "gradient_table", table_of(lambda: gradients(0)))
+    monkeypatch.setattr(command, "gradient_table", table_of(lambda: gradients(1)))
     monkeypatch.setattr(command, "advantage_table", table_of(advantages))
     # it would last for all tests to come
     monkeypatch.setattr("torch.set_num_threads", lambda number: None)
@@ -44,7 +44,7 @@ def numbers(line):
 def check_tables(out):
     """Every number of both tables stands in the output, where it belongs."""
     lines = out.splitlines()
-    for name, *rows in zip(NAMES, *(gradients(0)[0][kind] for kind in KINDS), strict=True):
+    for name, *rows in zip(NAMES, *(gradients(1)[0][kind] for kind in KINDS), strict=True):
         (line,) = [line for line in lines if line[8:46].strip() == name]
         assert int(line[:8]) == rows[0]["stage"]
         shown = numbers(line[46:])
@@ -56,7 +56,7 @@ def check_tables(out):
     assert lines[lines.index(heading) - 1].split() == KINDS
     largest = numbers(next(line for line in lines if "largest entry" in line)[46:])
     assert (
-        largest[:2] == [float(f"{gradients(0)[1][kind]:.1e}") for kind in KINDS[:2]]
+        largest[:2] == [float(f"{gradients(1)[1][kind]:.1e}") for kind in KINDS[:2]]
         and largest[2] < 1e-10
     )
     for kind in KINDS:

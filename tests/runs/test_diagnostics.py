@@ -48,7 +48,7 @@ def codes(rows, algorithm=DEFAULT, steps=8):
 
 
 @pytest.mark.parametrize(
-    "seed", [0, 1, 2, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(3, 10))]
+    "seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 10))]
 )
 def test_all_are_silent_on_ten_healthy_seeds(seed):
     assert codes(healthy(seed).train()) == []
@@ -56,7 +56,13 @@ def test_all_are_silent_on_ten_healthy_seeds(seed):
 
 @pytest.mark.parametrize(
     "algorithm",
-    ["pg", "rtg", "baseline", "gae", "trpo", "ppo_unclipped", "ppo_kl", "ppo_adaptive_kl"],
+    [
+        *("pg", "gae", "trpo", "ppo_adaptive_kl"),
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("rtg", "baseline", "ppo_unclipped", "ppo_kl")
+        ),
+    ],
 )
 def test_all_are_silent_on_the_other_algorithms(algorithm):
     assert codes(healthy(kl_coef=0.2).train(algorithm), algorithm) == []
