@@ -71,23 +71,31 @@ def _variance_bars(axes, gradients):
 
 
 def _dial(axes, by_critic):
+    """Bias and variance of one quantity, the advantage, and in one unit: squared errors."""
+
+    def tilt(row):
+        return row["tilt"] ** 2
+
+    def variance(row):
+        return row["variance"]
+
     lines = (
-        ("wrong V", "gradient bias", "bias of the gradient (max abs)", ORANGE, "-", "o"),
-        ("wrong V", "variance", "variance of the advantage", DARK, "--", "s"),
-        ("exact V", "variance", "the same, exact V", BLUE, ":", "^"),
+        ("wrong V", tilt, "bias squared, wrong V", ORANGE, "-", "o"),
+        ("wrong V", variance, "variance, wrong V", DARK, "--", "s"),
+        ("exact V", variance, "variance, exact V (bias 0)", BLUE, ":", "^"),
     )
-    for critic, quantity, label, colour, style, marker in lines:
-        points = [(row["lam"], row[quantity]) for row in by_critic[critic]]
+    for critic, error, label, colour, style, marker in lines:
+        points = [(row["lam"], error(row)) for row in by_critic[critic]]
         axes.plot(
             *zip(*points, strict=True),
             color=colour,
             linestyle=style,
             marker=marker,
             markersize=4,
-            label=label if critic == "exact V" else f"{label}, {critic}",
+            label=label,
         )
     axes.set_xlabel("lam")
     axes.set_ylim(bottom=0)
-    axes.set_ylabel("bias, variance")
+    axes.set_ylabel("error of the advantage, less what a baseline may add")
     axes.set_title("lam turns bias into variance (dense reward)", fontsize="medium")
     axes.legend(frameon=False, fontsize=8, loc="upper left")

@@ -119,7 +119,7 @@ def check_numbers(numbers: Any, update: int, also: tuple[str, ...] = ()) -> None
         "rng": _is_random_state(numbers.get("rng")),
         "minibatch": isinstance(minibatch, dict)
         and _are_pairs(minibatch.get("ratios"), minibatch.get("advantages")),
-        "path": _is_path(numbers.get("path")),
+        "path": _is_path(numbers.get("path", [])),
     } | {name: is_number(numbers.get(name)) and numbers[name] > 0 for name in also}
     for name, is_good in good.items():
         if not is_good:

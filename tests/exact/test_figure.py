@@ -37,14 +37,15 @@ def test_the_dial_shows_the_rows_of_the_dense_reward():
     _, axes = figure.axes
     dense = advantages()["dense"]
     wanted = {
-        "bias of the gradient (max abs), wrong V": ("wrong V", "gradient bias"),
-        "variance of the advantage, wrong V": ("wrong V", "variance"),
-        "the same, exact V": ("exact V", "variance"),
+        "bias squared, wrong V": [row["tilt"] ** 2 for row in dense["wrong V"]],
+        "variance, wrong V": [row["variance"] for row in dense["wrong V"]],
+        "variance, exact V (bias 0)": [row["variance"] for row in dense["exact V"]],
     }
     assert [line.get_label() for line in axes.lines] == list(wanted)
-    for line, (critic, quantity) in zip(axes.lines, wanted.values(), strict=True):
+    for line, errors in zip(axes.lines, wanted.values(), strict=True):
         assert list(line.get_xdata()) == list(ladder.LAMBDAS)
-        assert list(line.get_ydata()) == [row[quantity] for row in dense[critic]]
+        assert list(line.get_ydata()) == errors
+    assert max(row["tilt"] for row in dense["exact V"]) < 1e-10  # as its label says
     assert axes.get_xlabel() == "lam" and axes.get_ylim()[0] == 0
     png(figure)
 

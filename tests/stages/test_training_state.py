@@ -104,3 +104,11 @@ def test_tensors_that_are_not_a_state_are_refused(name, value):
     )
     with pytest.raises(InputError, match="^tensors.safetensors: not the state of this training"):
         restore_training(tensors, **training())
+
+
+def test_the_path_is_a_list_of_places_where_there_is_one():
+    good = numbers_of_a_state(3)
+    for path in ([], [[1, 0.5, 2.0], [2, 1, 2]]):
+        check_numbers(good | {"path": path}, 3)
+    for path in (None, "path", {}, [1], [[1, 2]], [[1, 0.5, None]], [[1, 0.5, "2"]]):
+        refusal(check_numbers, good | {"path": path}, 3, names="field path:")
