@@ -4,7 +4,7 @@ Reading order. Start at one_page, which is all of PPO and runs alone; then logpr
 wait until a name is met.
 
     on one page      one_page     PPO for a language model, in half a minute
-    ground           errors  shapes  masked  settings
+    ground           errors  interrupts  shapes  masked  settings
     the derivation   logprobs  kl  policy_gradient  reward_to_go  baseline  gae  trpo  ppo
                      ppo_statistics  shaped_reward
     the models       gpt  reward_head  critic_head  tokenizer
@@ -28,4 +28,9 @@ The mathematics does not know that there is a transformer, the transformer does 
 is reinforcement learning, and only the modules of RLHF know both.
 """
 
+from minippo.interrupts import is_being_run, while_importing
+
 __version__ = "0.2.0"
+
+if is_being_run():  # what is to be run is imported next
+    while_importing()

@@ -26,7 +26,7 @@ DERIVATION = (
 MODELS = ("gpt", "reward_head", "critic_head", "tokenizer")
 WINGS = ("exact", "exercises")
 LAYERS = (  # lowest first; a module imports from its own layer and from those before it
-    ("", "errors", "shapes", "masked", "settings"),
+    ("", "errors", "interrupts", "shapes", "masked", "settings"),
     DERIVATION,
     MODELS,
     ("rollout",),

@@ -159,7 +159,9 @@ def run_once(out: Path, arguments: Sequence[str]) -> int:
     program = [sys.executable, "-m", "minippo.train_toy", *own, "--out", str(out), "--quiet"]
     process = subprocess.Popen(program)
     try:
-        return process.wait()
+        status = process.wait()
+        # what it could not print is told by now, and is no reason to stop
+        return 0 if summary_of(out) is not None else status
     except KeyboardInterrupt:  # the run has heard it too, and ends with the update it is in
         process.wait()
         raise Interrupted("interrupted; to go on: the same command once more") from None

@@ -23,6 +23,7 @@ from contextlib import contextmanager, redirect_stdout, suppress
 from typing import IO, Any, NoReturn, Protocol
 
 from minippo.errors import InputError, Interrupted, TrainingError
+from minippo.interrupts import importing, while_working
 
 OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "not enough memory")  # torch's own words
 
@@ -50,6 +51,7 @@ def command(main: Main) -> Main:
 
     @functools.wraps(main)
     def guarded_main(arguments: Sequence[str] | None = None) -> int:
+        while_working()
         return guarded(lambda: main(arguments))
 
     return guarded_main
@@ -57,7 +59,8 @@ def command(main: Main) -> Main:
 
 def door(module: str) -> int:
     """Import a module and call its main; its exit status."""
-    return guarded(lambda: importlib.import_module(module).main())
+    with importing():
+        return guarded(lambda: importlib.import_module(module).main())
 
 
 def guarded(work: Callable[[], int]) -> int:

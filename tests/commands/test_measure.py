@@ -207,3 +207,19 @@ def test_a_summary_that_is_not_whole_is_no_summary(tmp_path, monkeypatch):
     monkeypatch.setattr("minippo.commands.measure.subprocess.Popen", RuntimeError)
     with pytest.raises(AttributeError, match="RuntimeError"):  # a process is started
         main(["--seeds", "0", "--root", str(tmp_path)])
+
+
+def test_a_run_that_only_could_not_print_is_done(tmp_path, monkeypatch):
+    class Unheard:
+        """A train_toy that has done its work and has found no room to say so."""
+
+        def __init__(self, program):
+            begun(tmp_path / "seed-6", "--seed", "6")
+            (tmp_path / "seed-6/summary.json").write_text(json.dumps(summary(6)))
+
+        def wait(self):
+            return 1
+
+    monkeypatch.setattr("minippo.commands.measure.subprocess.Popen", Unheard)
+    assert main(["--seeds", "6", "--root", str(tmp_path)]) == 0
+    assert (tmp_path / "table.md").exists()
