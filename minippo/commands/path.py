@@ -17,7 +17,7 @@ def is_on_path(update: int, updates: int) -> bool:
     return update < updates and update % max(1, updates // POINTS) == 0
 
 
-def point(run: Run, models: Models, reward_model: RewardModel, update: int) -> Point:
+def point_of_path(run: Run, models: Models, reward_model: RewardModel, update: int) -> Point:
     """KL and score of a rollout on the prompts on which the optimum is estimated. Its generator is
     its own: the training draws what it would draw without."""
     config, tokenizer = run.config, run.task.tokenizer

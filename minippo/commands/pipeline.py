@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, tensor
 
-from minippo.commands.path import Point, enough, is_on_path, point
+from minippo.commands.path import Point, enough, is_on_path, point_of_path
 from minippo.commands.prepare import read_start
 from minippo.commands.recipe import context_needed
 from minippo.commands.run import Run
@@ -211,7 +211,7 @@ def optimise_policy(run: Run, sft: GPT, reward_model: RewardModel) -> Trained:
     critic = Critic.from_reward_model(reward_model) if run.algorithm.has_critic else None
     models = Models(copy.deepcopy(sft), sft.requires_grad_(False), critic)
     progress = PolicyProgress(
-        run, changing, lambda update: point(run, models, reward_model, update)
+        run, changing, lambda update: point_of_path(run, models, reward_model, update)
     )
     with run.stage("policy", progress.seconds_before) as report, asked_to_stop(run.screen) as asked:
         updates = policy_updates(

@@ -1,0 +1,138 @@
+"""Where the critic and the clip pay: few responses, and many steps on each of them.
+
+    python benchmarks/critic_and_clip.py [--seeds 0-9] [--root DIR] [settings, as for train_toy]
+
+The stages before the policy's training are those of `train_toy --preset quick`, once per seed. From
+the same fine-tuned model and the same reward model, each algorithm then gets the same number of
+responses. What is compared is the gold score of the answers to the evaluation prompts, as a share
+of the best possible. Printed are the shares of every seed, the paired differences with their 95 %
+t interval over the seeds, and how many runs are lost, which end below where they began.
+"""
+
+import argparse
+import copy
+import random
+from pathlib import Path
+
+import torch
+
+from minippo.algorithms import REGISTRY
+from minippo.commands.flags import parse_arguments
+from minippo.commands.measure import seeds_of
+from minippo.commands.pipeline import enough
+from minippo.commands.prepare import prepare
+from minippo.commands.train import main as train_toy
+from minippo.critic_head import Critic
+from minippo.gpt import GPT
+from minippo.interchange.load import load_gpt, load_reward_model
+from minippo.rollout import Models
+from minippo.runs.stats import mean
+from minippo.stages.evaluate import answer, gold_report
+from minippo.stages.policy import World, policy_updates
+from minippo.tasks.base import Task
+
+ALGORITHMS = ("pg", "gae", "ppo", "ppo_unclipped")
+PAIRS = (("gae", "pg"), ("ppo", "gae"), ("ppo", "ppo_unclipped"))
+SETTINGS = ["--batch_size", "32", "--num_updates", "20"]
+# the 97.5 % point of Student's t, by degrees of freedom
+T = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262}
+
+
+def stages_before(seed: int, root: Path) -> Path:
+    """The folder of a quick run with this seed; one update is the fewest that a run makes."""
+    out = root / f"seed-{seed}"
+    settings = ["--preset", "quick", "--seed", str(seed), "--num_updates", "1", "--threads", "1"]
+    if not (out / "summary.json").exists() and train_toy([*settings, "--out", str(out), "--quiet"]):
+        raise SystemExit(f"{out}: the run did not end well; remove it and try again")
+    return out
+
+
+def gold_share(algorithm: str, seed: int, folder: Path, settings: list[str]) -> float:
+    """Train the policy; the gold of its answers over the best possible."""
+    own = ["--preset", "quick", "--seed", str(seed), "--algorithm", algorithm, *settings]
+    config, task = prepare(parse_arguments(own).config)[:2]
+    reference, reward_model = load_gpt(folder, "sft"), load_reward_model(folder)
+    critic = Critic.from_reward_model(reward_model) if REGISTRY[algorithm].has_critic else None
+    rng = random.Random(seed)
+    world = World(
+        draw_prompts=lambda n: task.prompt_batch(task.training_prompts(n, rng=rng)),
+        score_function=reward_model,
+        eos_id=task.tokenizer.eos_id,
+        pad_id=task.tokenizer.pad_id,
+    )
+    policy = copy.deepcopy(reference)
+    updates = policy_updates(
+        Models(policy, reference.requires_grad_(False), critic),
+        world,
+        config=config.ppo,
+        algorithm=algorithm,
+        generator=torch.Generator().manual_seed(seed),
+    )
+    for _ in updates:
+        pass
+    return share_of(policy, task, reward_model, config, seed)
+
+
+def share_of(policy: GPT, task: Task, reward_model, config, seed: int) -> float:
+    """The gold of a policy's answers to the evaluation prompts, over the best possible."""
+    n, rng = config.eval.eval_prompts, random.Random(-seed - 1)
+    prompts = enough(task.evaluation_prompts(n, rng=rng), n)
+    answers = answer(
+        policy,
+        task,
+        prompts,
+        task.prompt_batch(prompts),
+        score_function=reward_model,
+        config=config.ppo,
+        generator=torch.Generator().manual_seed(seed),
+    )
+    return gold_report(answers)[0] / task.gold_max
+
+
+def before(seed: int, folder: Path) -> float:
+    """The share where all of them begin."""
+    config, task = prepare(parse_arguments(["--preset", "quick", "--seed", str(seed)]).config)[:2]
+    return share_of(load_gpt(folder, "sft"), task, load_reward_model(folder), config, seed)
+
+
+def paired(a: list[float], b: list[float]) -> str:
+    """The mean of a - b over the seeds, and its 95 % t interval."""
+    differences = [x - y for x, y in zip(a, b, strict=True)]
+    n, middle = len(differences), mean(differences)
+    if n < 2:
+        return f"{middle:+.3f}"
+    std = (sum((d - middle) ** 2 for d in differences) / (n - 1)) ** 0.5
+    half = T[n - 1] * std / n**0.5
+    return f"{middle:+.3f} ({middle - half:+.3f} to {middle + half:+.3f})"
+
+
+def main() -> int:
+    """The command; returns its exit status."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--seeds", default="0-9", help="first-last, at most ten of them")
+    parser.add_argument("--root", type=Path, default=Path("runs/critic_and_clip"))
+    own, rest = parser.parse_known_args()
+    settings = [*SETTINGS, *rest]  # what is given last counts
+    torch.set_num_threads(1)
+    shares: dict[str, list[float]] = {name: [] for name in ("before", *ALGORITHMS)}
+    print("| seed | before | " + " | ".join(ALGORITHMS) + " |\n|---:" + "|---:" * 5 + "|")
+    for seed in seeds_of(own.seeds):
+        folder = stages_before(seed, own.root)
+        shares["before"].append(before(seed, folder))
+        for algorithm in ALGORITHMS:
+            shares[algorithm].append(gold_share(algorithm, seed, folder, settings))
+        row = [f"{column[-1]:.3f}" for column in shares.values()]
+        print(f"| {seed} | " + " | ".join(row) + " |", flush=True)
+    print("| mean | " + " | ".join(f"{mean(column):.3f}" for column in shares.values()) + " |\n")
+    for a, b in PAIRS:
+        print(f"{a} - {b}: {paired(shares[a], shares[b])}")
+    for name in ALGORITHMS:
+        lost = sum(x < y for x, y in zip(shares[name], shares["before"], strict=True))
+        print(f"{name}: {lost} of {len(shares[name])} runs lost")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
