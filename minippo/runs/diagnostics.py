@@ -174,10 +174,7 @@ def dead_critic(rows: Rows) -> str | None:
         return "the head of the critic did not move"
     explained = [_explained(row) for row in rows[-WINDOW:]]
     if len(rows) >= PATIENCE and max(explained) <= 0:
-        return (
-            f"explained variance of the rewards-to-go {explained[-1]:.2f}, and not above 0 for "
-            f"{WINDOW} updates"
-        )
+        return f"explained variance {explained[-1]:.2f}, and not above 0 for {WINDOW} updates"
     return None
 
 
