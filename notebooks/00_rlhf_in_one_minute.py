@@ -69,7 +69,7 @@ if FAST:
         "preference_heldout": 50,
         "eval_prompts": 24,
     }
-config, task = prepare(resolve({"task": "capitals", **smaller}))
+config, task, _ = prepare(resolve({"task": "capitals", **smaller}))
 folder = RunFolder.create(tempfile.mkdtemp(), default_name="capitals")
 run, quiet_run = (
     Run(config, task, torch.device("cpu"), folder, Screen(quiet=quiet)) for quiet in (False, True)

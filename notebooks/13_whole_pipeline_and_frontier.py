@@ -67,7 +67,7 @@ FAST = bool(os.environ.get("MINIPPO_FAST"))
 def smaller_run(preference_prompts):
     settings = {"pretrain_steps": 40, "sft_steps": 40, "preference_heldout": 50} if FAST else {}
     settings |= {"task": "capitals", "preference_prompts": preference_prompts}
-    config, task = prepare(resolve(settings))
+    config, task, _ = prepare(resolve(settings))
     folder = RunFolder.create(tempfile.mkdtemp(), default_name="capitals")
     return Run(config, task, torch.device("cpu"), folder, Screen())
 
@@ -122,13 +122,13 @@ with torch.no_grad():
     }
 
 
-def point(log_pi, name):
+def point_of(log_pi, name):
     """Means over the questions: KL to the reference, score, gold."""
     pi = log_pi.exp()
     return [(pi * x).sum(dim=1).mean().item() for x in (log_pi - ref, scores[name], gold)]
 
 
-print("the reference: KL {:.2f}, score {:.3f}, gold {:.3f}".format(*point(ref, "good")))
+print("the reference: KL {:.2f}, score {:.3f}, gold {:.3f}".format(*point_of(ref, "good")))
 
 # %% [markdown]
 # ## The best policy for every price
@@ -161,7 +161,7 @@ def best_policy(name, kl_coef):
 
 
 frontier = {
-    name: [point(best_policy(name, kl_coef), name) for kl_coef in PRICES] for name in scores
+    name: [point_of(best_policy(name, kl_coef), name) for kl_coef in PRICES] for name in scores
 }
 for kl_coef, (kl, score, right) in zip(PRICES, frontier["good"]):
     print(f"kl_coef {kl_coef:5.3f}   KL {kl:.3f}   score {score:.3f}   gold {right:.3f}")
@@ -205,11 +205,11 @@ def learn(name, kl_coef, updates, algorithm="ppo", seed=0, **changes):
 # %%
 trained = {kl_coef: learn("good", kl_coef, updates=20)[0] for kl_coef in (1.0, 0.3, 0.05)}
 reached = {
-    kl_coef: point(answer_logprobs(models.policy).log_softmax(dim=1), "good")
+    kl_coef: point_of(answer_logprobs(models.policy).log_softmax(dim=1), "good")
     for kl_coef, models in trained.items()
 }
 for kl_coef, found in reached.items():
-    for who, numbers in (("PPO ", found), ("best", point(best_policy("good", kl_coef), "good"))):
+    for who, numbers in (("PPO ", found), ("best", point_of(best_policy("good", kl_coef), "good"))):
         kl, score, right = numbers
         print(f"kl_coef {kl_coef:4.2f}: {who}  KL {kl:.3f}   score {score:.3f}   gold {right:.3f}")
 
@@ -238,7 +238,7 @@ for n, bound, score in chosen:
 
 # %%
 figure, axes = panels(height=3.8)
-kls, means, _ = zip(point(ref, "good"), *frontier["good"])
+kls, means, _ = zip(point_of(ref, "good"), *frontier["good"])
 axes.plot(kls, means, "-", color=DARK)
 axes.plot(*list(zip(*chosen))[1:], "s:", color=BLUE)
 axes.plot(*list(zip(*reached.values()))[:2], "*", color=ORANGE, markersize=12)
@@ -273,13 +273,13 @@ print(f"reference {means[0]:.3f}; {line}")
 # buys, measured by the rule.
 
 # %%
-kls, means, rights = zip(*([point(ref, "weak")] + frontier["weak"]))
+kls, means, rights = zip(*([point_of(ref, "weak")] + frontier["weak"]))
 for kl_coef, kl, score, right in zip(("-", *PRICES), kls, means, rights):
     print(f"kl_coef {kl_coef:>5}   KL {kl:.3f}   score {score:6.3f}   gold {right:.3f}")
 models, rows = learn("weak", 0.05, updates=40)
-own = point(answer_logprobs(models.policy).log_softmax(dim=1), "weak")
+own = point_of(answer_logprobs(models.policy).log_softmax(dim=1), "weak")
 print("PPO with kl_coef 0.05: KL {:.3f}, score {:.3f}, gold {:.3f}".format(*own))
-best = point(best_policy("weak", 0.05), "weak")
+best = point_of(best_policy("weak", 0.05), "weak")
 print(f"objective at that price: PPO {own[1] - 0.05 * own[0]:.3f},", end=" ")
 print(f"the best policy {best[1] - 0.05 * best[0]:.3f}")
 
@@ -349,7 +349,7 @@ print(f"(score {scores['weak'][0, top].item():.2f}; paris {paris:.2f})")
 
 # %%
 for kl_coef in (0.5, 0.01):
-    kl, score, _ = point(best_policy("good", kl_coef), "good")
+    kl, score, _ = point_of(best_policy("good", kl_coef), "good")
     print(f"the best policy for kl_coef {kl_coef}: score {score:.3f},", end=" ")
     print(f"objective at price 0.5: {score - 0.5 * kl:.3f}")
 cheap = max(range(len(PRICES)), key=lambda i: frontier["weak"][i][1])
@@ -429,9 +429,9 @@ exercise.check(my_optimal_policy)
 # %%
 def how_far(models, kl_coef):
     """The share of the way from the reference's objective to the best one."""
-    kl, score, _ = point(answer_logprobs(models.policy).log_softmax(dim=1), "good")
-    best_kl, best_score, _ = point(best_policy("good", kl_coef), "good")
-    start = point(ref, "good")[1]
+    kl, score, _ = point_of(answer_logprobs(models.policy).log_softmax(dim=1), "good")
+    best_kl, best_score, _ = point_of(best_policy("good", kl_coef), "good")
+    start = point_of(ref, "good")[1]
     return (score - kl_coef * kl - start) / (best_score - kl_coef * best_kl - start)
 
 
