@@ -39,9 +39,12 @@ def while_working() -> None:
 
 @contextlib.contextmanager
 def importing() -> Iterator[None]:
-    """`while_importing` for what is in here; afterwards all is as it was."""
+    """`while_importing` for what is in here; afterwards all is as it was, and in a process that was
+    about to leave at once, where nothing is left to do, Ctrl-C is not heard any more."""
     numbers = [getattr(signal, name) for name in ("SIGINT", "SIGPIPE") if hasattr(signal, name)]
     before = {number: signal.getsignal(number) for number in numbers}
+    if before[signal.SIGINT] is leave_at_once:
+        before[signal.SIGINT] = signal.SIG_IGN
     while_importing()
     try:
         yield

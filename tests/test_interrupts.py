@@ -10,7 +10,13 @@ from pathlib import Path
 import pytest
 
 import minippo
-from minippo.interrupts import importing, is_being_run, leave_at_once, while_working
+from minippo.interrupts import (
+    importing,
+    is_being_run,
+    leave_at_once,
+    while_importing,
+    while_working,
+)
 
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(minippo.__file__).parent.parent)}
 
@@ -34,6 +40,14 @@ def test_while_something_is_imported_and_then_as_it_was(as_python_starts):
         assert signal.getsignal(signal.SIGPIPE) is signal.SIG_IGN
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     assert signal.getsignal(signal.SIGPIPE) is pipe
+
+
+def test_when_all_is_done_it_is_too_late(as_python_starts):
+    while_importing()
+    with importing():
+        pass
+    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
 
 
 @pytest.mark.parametrize("handler", [signal.SIG_IGN, print])

@@ -25,7 +25,16 @@ from typing import IO, Any, NoReturn, Protocol
 from minippo.errors import InputError, Interrupted, TrainingError
 from minippo.interrupts import importing, while_working
 
-OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "not enough memory")  # torch's own words
+OUT_OF_MEMORY = (  # in torch's words, or those of the libraries below it
+    "can't allocate memory",
+    "cannot allocate memory",
+    "out of memory",
+    "not enough memory",
+    "bad_alloc",
+    "alloc_failed",
+    "size calculation overflowed",
+    "multiplication overflow",
+)
 
 
 class Main(Protocol):

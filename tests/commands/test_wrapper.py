@@ -81,7 +81,15 @@ def test_control_characters_of_a_message_are_made_harmless(capsys):
 
 
 def test_words_of_torch_for_no_memory():
-    for words in ("CUDA out of memory. Tried to allocate", "not enough memory: you tried"):
+    for words in (
+        "CUDA out of memory. Tried to allocate",
+        "not enough memory: you tried",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "std::bad_alloc",
+        "Storage size calculation overflowed with sizes=[1000000, 1000000]",
+        "numel: integer multiplication overflow",
+        "unable to mmap 64 bytes from file </m>: Cannot allocate memory (12)",
+    ):
         assert is_out_of_memory(RuntimeError(words))
     assert not is_out_of_memory(RuntimeError("a memory of old times"))
 
