@@ -299,6 +299,34 @@ def test_texts_longer_than_the_context_are_counted_and_refused_or_cut(data, tmp_
     assert main([*arguments, "--truncate", "--out", str(tmp_path / "run")]) == 0
 
 
+def codes_of(folder):
+    return [found["code"] for found in read_json(folder / "summary.json")["diagnostics"]]
+
+
+def test_a_few_demonstrations_that_are_read_often_are_p013(data, tmp_path, capsys):
+    long = ["--sft_steps", "60", "--sft_batch_size", "30"]
+    arguments = ["--task", "files", "--data", str(data), "--completion_length", "40", *long]
+    more = ["--response_length", "20", "--preference_heldout", "4"]
+    folder = run(tmp_path / "run", *arguments, *more)
+    assert "P013" in codes_of(folder)
+    assert sum(line.startswith("P013 ") for line in capsys.readouterr().out.splitlines()) == 1
+    assert "P013" not in codes_of(run(tmp_path / "tldr", *long))  # a rule makes new ones
+
+
+def test_a_learning_rate_that_falls_to_0_trains_the_critic_to_the_end(tmp_path):
+    folder = run(tmp_path / "run", "--final_learning_rate", "0", "--quiet")
+    assert "P006" not in codes_of(folder)
+    assert all(row["val/critic_head_change"] > 0 for row in read_rows(folder / "metrics.jsonl"))
+
+
+def test_a_price_of_kl_next_to_nothing_has_a_best_objective_and_no_infinity(tmp_path):
+    folder = run(tmp_path / "run", "--kl_coef", "1e-320", "--quiet")
+    summary = read_json(folder / "summary.json")
+    assert all(math.isfinite(summary["optimum"][end]) for end in ("objective", "low", "high"))
+    assert summary["optimum"]["objective"] >= summary["policy"]["objective"]
+    assert all(math.isfinite(x) for point in summary["frontier"] for x in point)
+
+
 def test_training_that_breaks_ends_with_status_1_and_one_line(tmp_path, capsys):
     arguments = [
         *TINY,
