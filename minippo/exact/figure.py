@@ -72,20 +72,13 @@ def _variance_bars(axes, gradients):
 
 def _dial(axes, by_critic):
     """Bias and variance of one quantity, the advantage, and in one unit: squared errors."""
-
-    def tilt(row):
-        return row["tilt"] ** 2
-
-    def variance(row):
-        return row["variance"]
-
-    lines = (
-        ("wrong V", tilt, "bias squared, wrong V", ORANGE, "-", "o"),
-        ("wrong V", variance, "variance, wrong V", DARK, "--", "s"),
-        ("exact V", variance, "variance, exact V (bias 0)", BLUE, ":", "^"),
+    lines = (  # the bias is that part of it which can bias a gradient
+        ("wrong V", "tilt", 2, "bias squared, wrong V", ORANGE, "-", "o"),
+        ("wrong V", "variance", 1, "variance, wrong V", DARK, "--", "s"),
+        ("exact V", "variance", 1, "variance, exact V (bias 0)", BLUE, ":", "^"),
     )
-    for critic, error, label, colour, style, marker in lines:
-        points = [(row["lam"], error(row)) for row in by_critic[critic]]
+    for critic, error, power, label, colour, style, marker in lines:
+        points = [(row["lam"], row[error] ** power) for row in by_critic[critic]]
         axes.plot(
             *zip(*points, strict=True),
             color=colour,
