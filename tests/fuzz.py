@@ -32,6 +32,7 @@ with atheris.instrument_imports(
     include=[
         "minippo.runs.read",
         "minippo.runs.checkpoints",
+        "minippo.runs.seals",
         "minippo.interchange.load",
         "minippo.commands.config",
         "minippo.tasks.files.read",
@@ -44,7 +45,7 @@ with atheris.instrument_imports(
     from minippo.commands.flags import config_of_run
     from minippo.errors import InputError
     from minippo.interchange import load
-    from minippo.runs import read
+    from minippo.runs import read, seals
     from minippo.stages import training_state
     from minippo.tasks.files.lengths import check_lengths
     from minippo.tasks.files.read import read_folder
@@ -56,6 +57,8 @@ from minippo.runs.folder import RunFolder  # noqa: E402
 from tests.hostile import numbers_of_a_state  # noqa: E402
 
 SEED = 1
+PARTS = 8  # of a checkpoint and a state
+ORIGIN = seals.Origin("a digest")
 
 
 def reader_of_jsonl(folder):
@@ -108,8 +111,10 @@ def reader_of_checkpoints(folder):
         model_config=vars(gpt.config),
         tokenizer=tokenizer,
         info={"seconds": {"sft": 1.5}, "report": dict.fromkeys(load.REPORT, 0.5)},
+        origin=ORIGIN,
     )
     names = ("model.safetensors", "config.json", "tokenizer.json", "info.json", "sha256.json")
+    names += ("seal.json",)
     whole = {name: (stage / name).read_bytes() for name in names}
     numbers = json.dumps(numbers_of_a_state(4)).encode()
     rows = b'{"update": 1, "objective/kl": 0.5, "text": "a", "null": null}\n{"update": 2}\n'
@@ -119,16 +124,17 @@ def reader_of_checkpoints(folder):
         lambda: load.load_tokenizer(folder, "reward_model"),
         lambda: load.load_report(folder),
         lambda: run.whole_checkpoint("reward_model"),
+        lambda: seals.check_origin(stage, ORIGIN),
     )
 
     def read_it(data):
-        which, data = (data[0] % 7, data[1:]) if data else (0, data)
+        which, data = (data[0] % PARTS, data[1:]) if data else (0, data)
         with contextlib.suppress(InputError):
-            if which == 5:
+            if which == 6:
                 training_state.check_numbers(
                     read.parse_object(data, "numbers.json"), 4, also=("kl_old_coef",)
                 )
-            elif which == 6:
+            elif which == 7:
                 read.parse_rows(data, "metrics.jsonl")
             else:
                 read_changed(names[which], data, readers[which])
@@ -220,7 +226,7 @@ def mutator(has_head):
         mutated = odd_value(data, rng) if rng.random() < 0.5 else None
         if mutated is None or len(mutated) > max_size:
             return atheris.Mutate(data, max_size)
-        if has_head and data[0] % 7 == 0 and data[9:10] == b"{":
+        if has_head and data[0] % PARTS == 0 and data[9:10] == b"{":
             (old,) = struct.unpack_from("<Q", data, 1)
             mutated = (
                 mutated[:1]

@@ -169,3 +169,26 @@ def test_a_configuration_that_was_changed_is_refused(section):
 def test_a_configuration_without_its_digest_is_refused():
     with pytest.raises(InputError, match="is not as the run wrote it"):
         check_config({"run": {"seed": 0}}, "config.json")
+
+
+# -- hostile files
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{}", '{"depends_on": [], "before": {}}', "[" * 100_000, '"\\ud800"']
+)
+def test_a_hostile_seal_is_refused_in_one_line(content, tmp_path):
+    path = save(tmp_path / "run")
+    (path / ORIGIN).write_text(content)
+    reseal(path)
+    with pytest.raises(InputError) as caught:
+        check_origin(path, OWN)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 500
+
+
+def test_a_seal_that_is_a_link_is_not_followed(tmp_path):
+    path = save(tmp_path / "run")
+    (path / ORIGIN).rename(tmp_path / "elsewhere")
+    (path / ORIGIN).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(InputError, match="is a link"):
+        check_origin(path, OWN)
