@@ -37,6 +37,7 @@ from minippo.runs.checkpoints import check_seal
 from minippo.runs.files import temporary_beside, write_bytes_whole, write_json
 from minippo.runs.folder import RunFolder
 from minippo.runs.read import reason
+from minippo.runs.seals import read_config
 from minippo.runs.text import counted, printable
 from minippo.tasks import Files
 from minippo.tokenizer import Tokenizer
@@ -110,9 +111,8 @@ def sampling_of(run: str) -> dict[str, Any]:
 
 def run_setting(run: str, name: str, otherwise: Any = None) -> Any:
     """One setting of the run, or `otherwise` where its configuration does not say."""
-    if not (Path(run) / "config.json").exists():
-        return otherwise
-    section = RunFolder(run).read_config().get(FIELDS[name][0])
+    path = Path(run) / "config.json"
+    section = read_config(path).get(FIELDS[name][0]) if path.exists() else None
     return section.get(name, otherwise) if isinstance(section, dict) else otherwise
 
 

@@ -24,7 +24,7 @@ from minippo.commands.wrapper import Parser, command
 from minippo.errors import InputError, Interrupted
 from minippo.runs.files import write_text_whole
 from minippo.runs.read import read_json
-from minippo.runs.seals import OWN_DIGEST, check_config
+from minippo.runs.seals import read_config
 from minippo.tasks import Files
 
 INSTEAD = {
@@ -90,9 +90,7 @@ def has_settings(out: Path, arguments: Sequence[str]) -> bool:
     """Was the run in this folder made with these arguments, and from what they name?"""
     wanted = parse_arguments(arguments).config
     try:
-        found = read_json(out / "config.json")
-        if OWN_DIGEST in found:
-            check_config(found, out / "config.json")
+        found = read_config(out / "config.json")
         was = resolve(stored_settings(found))
     except (InputError, ValueError, KeyError, TypeError):
         return False

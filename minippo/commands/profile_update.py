@@ -27,8 +27,7 @@ from minippo.critic_head import Critic
 from minippo.errors import InputError
 from minippo.interchange.load import load_gpt, load_reward_model, load_tokenizer
 from minippo.rollout import Models
-from minippo.runs.read import read_json
-from minippo.runs.seals import OWN_DIGEST, check_config
+from minippo.runs.seals import read_config
 from minippo.stages import policy as trainer
 
 KINDS = {  # kind -> what the names of its operators contain; the first that fits counts
@@ -94,9 +93,7 @@ def models_and_world(run: str, config: Config) -> tuple[Models, trainer.World]:
 def run_config(run: str, updates: int) -> Config:
     """The configuration of a run, with another number of updates."""
     path = Path(run) / "config.json"
-    sections = read_json(path)
-    if OWN_DIGEST in sections:
-        check_config(sections, path)
+    sections = read_config(path)
     try:
         return resolve(stored_settings(sections) | {"num_updates": updates})
     except (ValueError, KeyError, TypeError) as error:

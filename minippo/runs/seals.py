@@ -80,6 +80,15 @@ def sealed_config(config: Mapping[str, Any]) -> dict[str, Any]:
     return {**config, OWN_DIGEST: digest_of(config)}
 
 
+def read_config(path: str | Path) -> dict[str, Any]:
+    """The content of a config.json. InputError when it cannot be read, or has a digest and is not
+    what the run wrote."""
+    config = read_json(path)
+    if OWN_DIGEST in config:
+        check_config(config, path)
+    return config
+
+
 def check_config(config: Mapping[str, Any], path: str | Path) -> None:
     """InputError when the content of a config.json is not what the run wrote."""
     rest = {name: value for name, value in config.items() if name != OWN_DIGEST}

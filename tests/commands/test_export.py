@@ -205,3 +205,9 @@ def test_a_start_that_does_not_fit_the_run_is_refused(bytes_folder, data, tmp_pa
             arguments
         )
         assert not (tmp_path / "run").exists()
+
+
+def test_a_run_whose_metrics_were_cut_is_exported_all_the_same(exported, tmp_path):
+    run = shutil.copytree(exported[1], tmp_path / "run")
+    (run / "metrics.jsonl").write_text('{"update": 1, "objec')
+    assert main(["--run", str(run), "--to", "hf", str(tmp_path / "out")]) == 0

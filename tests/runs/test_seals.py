@@ -16,6 +16,7 @@ from minippo.runs.seals import (
     check_config,
     check_origin,
     digest_of,
+    read_config,
     seal_of,
     sealed_config,
 )
@@ -164,6 +165,16 @@ def test_a_configuration_that_was_changed_is_refused(section):
     config = sealed_config({"run": {"seed": 0}}) | {"run": section}
     with pytest.raises(InputError, match=r"config\.json: is not as the run wrote it"):
         check_config(config, "config.json")
+
+
+def test_a_configuration_is_checked_when_it_is_read_and_has_a_digest(tmp_path):
+    path, whole = tmp_path / "config.json", sealed_config({"run": {"seed": 0}})
+    for config in (whole, {"run": {"seed": 7}}):  # the second was never sealed
+        path.write_text(json.dumps(config))
+        assert read_config(path) == config
+    path.write_text(json.dumps(whole | {"run": {"seed": 7}}))
+    with pytest.raises(InputError, match="is not as the run wrote it"):
+        read_config(path)
 
 
 def test_a_configuration_without_its_digest_is_refused():
