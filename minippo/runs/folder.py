@@ -120,9 +120,8 @@ class RunFolder:
 
     def check_whole(self) -> None:
         """InputError for the first checkpoint, or row of metrics, that is not as it was written."""
-        checkpoints = self.path / "checkpoints"
-        for stage in sorted(os.listdir(checkpoints) if checkpoints.is_dir() else ()):
-            check_seal(checkpoints / stage)
+        for path in filter(Path.is_dir, sorted((self.path / "checkpoints").glob("[!.]*"))):
+            check_seal(path)
         for _, read in self.states():
             read()
 

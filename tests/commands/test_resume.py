@@ -499,11 +499,14 @@ def test_resume_needs_a_run(tmp_path, capsys):
     assert os.listdir(tmp_path) == []
 
 
-def test_a_finished_run_is_left_alone(undisturbed, capsys):
-    before = {path: path.stat().st_mtime_ns for path in undisturbed.rglob("*")}
-    assert main(["--resume", "--out", str(undisturbed)]) == 0
+def test_a_finished_run_is_left_alone(undisturbed, tmp_path, capsys):
+    out = Path(shutil.copytree(undisturbed, tmp_path / "run"))
+    (out / "checkpoints/.DS_Store").write_text("a file manager's")
+    (out / "checkpoints/notes.txt").write_text("mine")
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
+    assert main(["--resume", "--out", str(out)]) == 0
     assert "this run is finished" in capsys.readouterr().out
-    assert {path: path.stat().st_mtime_ns for path in undisturbed.rglob("*")} == before
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
 
 
 def test_a_second_process_is_refused(stopped, capsys):
