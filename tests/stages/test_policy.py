@@ -30,7 +30,12 @@ from tests.worlds import BOS, EOS, Probe, good_token, ragged, tiny, weights_of
 def test_probe_1_constant_reward_the_critic_learns_the_constant():
     """When it fails: the value loss, the value targets, or the critic's parameters not being in the
     optimiser."""
-    probe = Probe(lambda tokens, mask: torch.full((len(tokens),), 1.5), whiten_advantages=False)
+    probe = Probe(
+        lambda tokens, mask: torch.full((len(tokens),), 1.5),
+        whiten_advantages=False,
+        num_updates=20,
+        num_ppo_epochs=2,
+    )
     probe.train()
     values = response_values(probe.critic, probe.sample())
     assert (values - 1.5).abs().max() < 0.05
@@ -42,6 +47,8 @@ def test_probe_2_reward_named_by_the_prompt_the_critic_reads_the_prompt():
         lambda tokens, mask: torch.where(tokens[:, 1] == 3, 1.0, -1.0),
         prompts=((BOS, 3), (BOS, 4)),
         whiten_advantages=False,
+        num_updates=20,
+        num_ppo_epochs=2,
     )
     probe.train()
     batch = probe.sample(64)
@@ -56,7 +63,7 @@ def test_probe_3_reward_only_at_the_end_the_values_are_discounted():
         response_length=4,
         gamma=0.9,
         whiten_advantages=False,
-        num_updates=80,
+        num_updates=30,
     )
     probe.train()
     wanted = torch.tensor([0.9**3, 0.9**2, 0.9, 1.0])
@@ -65,7 +72,7 @@ def test_probe_3_reward_only_at_the_end_the_values_are_discounted():
 
 def test_probe_4_one_token_is_good_the_policy_learns_it():
     """When it fails: the sign of the loss, or log-probabilities of the wrong token."""
-    probe = Probe(good_token)
+    probe = Probe(good_token, num_updates=25)
     probe.train()
     policy, reference = probe.probabilities([BOS])
     assert reference[4] < 0.5 and policy[4] > 0.95
@@ -90,6 +97,7 @@ def test_probe_6_stopping_early_pays_the_policy_learns_to_stop():
         eos_id=EOS,
         response_length=6,
         prompts=((BOS, 3),),
+        num_updates=20,
     )
     before = probe.sample().response_mask.sum(dim=1).float().mean()
     probe.train()
@@ -119,7 +127,7 @@ def test_probe_7_left_padding_changes_no_number_of_an_update():
             assert value is None or row[name] == pytest.approx(value, rel=1e-3, abs=1e-4), name
 
 
-@pytest.mark.parametrize("vocab_size", [pytest.param(4, marks=pytest.mark.slow), 16])
+@pytest.mark.parametrize("vocab_size", [4, 16])
 def test_probe_8_the_policy_reaches_the_optimal_one(vocab_size):
     """When it fails: the KL penalty, its sign or direction, whether its gradient reaches the
     policy, the temperature."""
@@ -129,9 +137,9 @@ def test_probe_8_the_policy_reaches_the_optimal_one(vocab_size):
         vocab_size=vocab_size,
         kl_coef=0.7,
         batch_size=1024,
-        num_mini_batches=4,
+        num_mini_batches=2,
         whiten_advantages=False,
-        num_updates=60,
+        num_updates=40,
         final_learning_rate=0.01,
         num_ppo_epochs=2,
     )
