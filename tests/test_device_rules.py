@@ -232,6 +232,7 @@ print(json.dumps([taken, BROKEN]))
 """
 
 
+@pytest.mark.slow
 def test_cuda_takes_single_numbers_and_indices_of_the_cpu():
     taken, broken = in_a_process(TAKEN, PACKAGE.parent)
     copies = ["copy of an index", "copy to the CPU", "copy to the device"]

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import minippo
 
 ROOT = Path(minippo.__file__).parent.parent
@@ -24,6 +26,7 @@ SUBMISSIONS = {
 }
 
 
+@pytest.mark.slow
 def test_a_folder_of_answers_is_checked(tmp_path):
     (script,) = (
         block

@@ -2,6 +2,7 @@
 as well."""
 
 import ast
+import functools
 import sys
 from pathlib import Path
 
@@ -97,6 +98,7 @@ def imports_of(tree):
     return found
 
 
+@functools.cache
 def own_imports(tree):
     """The modules of this package that a source imports."""
     names = [

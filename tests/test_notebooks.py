@@ -3,6 +3,7 @@ their form."""
 
 import ast
 import base64
+import functools
 import re
 import sys
 from pathlib import Path
@@ -15,7 +16,6 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "notebooks"))
 import build  # noqa: E402
 
-nbformat = pytest.importorskip("nbformat")
 SOURCES = build.sources()
 NUMBERS = pytest.mark.parametrize("source", SOURCES, ids=[source.stem[:2] for source in SOURCES])
 LARGEST_PICTURE = 300_000
@@ -30,7 +30,10 @@ PARTS = (
 )
 
 
+@functools.cache
 def notebook_of(source):
+    # two seconds to import, which only the worker that comes here has to spend
+    nbformat = pytest.importorskip("nbformat")
     return nbformat.read(source.with_suffix(".ipynb"), as_version=4)
 
 
@@ -59,6 +62,7 @@ def shown(cell):
     ]
 
 
+@functools.cache
 def public_names():
     """What the modules of the package define, but for the exercises and the page, which defines
     things again on purpose."""

@@ -40,14 +40,14 @@ def test_what_is_made_for_a_record_is_what_it_says(algorithm):
 
 # Stages 1 to 4 take one step where PPO takes eight: more rollouts, and larger steps.
 OWN_SETTINGS = dict.fromkeys(
-    ("pg", "rtg", "baseline", "gae"), {"num_updates": 60, "learning_rate": 3e-2}
+    ("pg", "rtg", "baseline", "gae"), {"num_updates": 40, "learning_rate": 3e-2}
 )
-OWN_SETTINGS["trpo"] = {"max_kl": 0.1, "damping": 1e-3}
+OWN_SETTINGS["trpo"] = {"num_updates": 30, "max_kl": 0.1, "damping": 1e-3}
 
 
 @pytest.mark.parametrize("algorithm", REGISTRY)
 def test_one_token_is_good_and_every_algorithm_learns_it(algorithm):
-    settings = {"num_updates": 30, "value_epochs": 1} | OWN_SETTINGS.get(algorithm, {})
+    settings = {"num_updates": 20, "value_epochs": 1} | OWN_SETTINGS.get(algorithm, {})
     world = Probe(good_token, **settings)
     world.train(algorithm)
     policy, reference = world.probabilities([BOS])
