@@ -11,12 +11,13 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from minippo.gpt import GPT
+from minippo.gpt import GPT, Positions
 from minippo.reward_head import RewardModel
 
 
 class Critic(nn.Module):
-    """Critic(gpt)(tokens [B,S], mask [B,S] bool or None) -> values [B,S]; 0 at pads.
+    """Critic(gpt)(tokens [B,S], mask [B,S] bool or None) -> values [B,S]; 0 at pads. With `read`
+    (see gpt.py) only those values are computed, [B,R].
 
     The trunk is a copy of `gpt`. The head starts at zero, so the first values are 0 whatever the
     trunk says.
@@ -43,6 +44,10 @@ class Critic(nn.Module):
             )
         return critic
 
-    def forward(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
-        values = self.head(self.trunk.hidden(tokens, mask)).squeeze(-1)  # [B, S]
-        return values if mask is None else torch.where(mask, values, 0.0)
+    def forward(
+        self, tokens: Tensor, mask: Tensor | None = None, read: Positions | None = None
+    ) -> Tensor:
+        values = self.head(self.trunk.hidden(tokens, mask, read=read)).squeeze(-1)  # [B, S]
+        if mask is None:
+            return values
+        return torch.where(mask if read is None else mask[read], values, 0.0)

@@ -4,15 +4,18 @@ The architecture and the parameter names are GPT-2's (learned positions, LayerNo
 block, tanh-approximated GELU, biases everywhere, the output layer tied to the token embedding), so
 that weights can travel. Nothing here knows about rewards or policies.
 
-Two things are worth a look before the code:
+Three things are worth a look before the code:
 
 - `mask` says which tokens are real. A pad is never attended to and takes no position: the first
   real token of a row has position 0 wherever it is, so a prompt gives the same numbers with 0
   or 5 pads to its left.
 - `cache` keeps the keys and values of the tokens already read. Sampling token t then costs one
   position, not t.
+- `read` says at which positions the output is wanted. For the others the last block computes only
+  their keys and values, which are all that the wanted ones need of them.
 
-Shapes: B sequences, S positions, D width, H heads, V vocabulary, L positions already in the cache.
+Shapes: B sequences, S positions, D width, H heads, V vocabulary, L positions already in the cache,
+R positions that are read.
 """
 
 import math
@@ -21,6 +24,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+# an index into [B, S, ...] that leaves [B, R, ...]: two slices, or rows [B, 1] and columns [B, R]
+Positions = tuple[slice | Tensor, slice | Tensor]
+LAST: Positions = (slice(None), slice(-1, None))
+SHORT = 64  # positions up to which attention by hand is quicker on a CPU
 
 
 @dataclass(frozen=True)
@@ -83,25 +91,31 @@ class KVCache:
         return copy
 
 
-def attention_by_hand(q: Tensor, k: Tensor, v: Tensor, allowed: Tensor | None) -> Tensor:
-    """What attention computes, to be read: the layer below calls torch's fused version of it, which
-    is faster and needs less memory.
+def attention_by_hand(
+    q: Tensor, k: Tensor, v: Tensor, bias: Tensor, dropout_p: float = 0.0
+) -> Tensor:
+    """Each position asks (its query q) what each position offers (its key k), and takes a mean of
+    their values v, weighted by how well the two fit.
 
-    Each position asks (its query q) what each position offers (its key k), and takes a mean of
-    their values v, weighted by how well the two fit. It may look only where `allowed` is True; None
-    allows itself and what came before. q is [B, H, S, D/H], k and v are [B, H, L+S, D/H], allowed
-    is [B, 1, S, L+S], and the result is as q.
+    q is [B, H, R, D/H], k and v are [B, H, L+S, D/H]. bias [B or 1, 1, R, L+S] is 0 where a
+    position may look and -inf where it may not. The result is as q.
     """
-    if allowed is None:
-        allowed = torch.ones(q.shape[2], k.shape[2], dtype=torch.bool, device=q.device).tril()
     # the sum of D/H products grows with their number: without the root the softmax would be sharp
-    scores = q @ k.transpose(2, 3) / math.sqrt(q.shape[-1])  # [B, H, S, L+S]
-    weights = scores.masked_fill(~allowed, -math.inf).softmax(dim=-1)  # 0 where not allowed
-    return weights @ v
+    scores = (q / math.sqrt(q.shape[-1])) @ k.transpose(2, 3)  # [B, H, R, L+S]
+    weights = (scores + bias).softmax(dim=-1)  # 0 where the bias is -inf
+    return F.dropout(weights, dropout_p) @ v
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, dropout_p: float = 0.0) -> Tensor:
+    """The same by the quicker of two ways: short texts on a CPU by hand, all else by torch's fused
+    version, which never holds all the weights at once."""
+    if q.device.type == "cpu" and k.shape[2] <= SHORT:
+        return attention_by_hand(q, k, v, bias, dropout_p)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=dropout_p)
 
 
 class Attention(nn.Module):
-    """Causal self-attention with several heads: attention_by_hand, and a layer before and after."""
+    """Self-attention with several heads: `attention`, and a linear layer before and after."""
 
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
@@ -111,25 +125,27 @@ class Attention(nn.Module):
         self.resid_dropout = nn.Dropout(config.dropout)
 
     def forward(
-        self, x: Tensor, allowed: Tensor | None, cache: KVCache | None, layer: int
+        self, x: Tensor, bias: Tensor, cache: KVCache | None, layer: int, read: Positions | None
     ) -> Tensor:
-        B, S, D = x.shape
-        q, k, v = (
-            part.view(B, S, self.n_head, D // self.n_head).transpose(1, 2)  # [B, H, S, D/H]
-            for part in self.c_attn(x).split(D, dim=2)
-        )
+        q, k, v = (self._heads(part) for part in self._queries_keys_values(x, read))
         if cache is not None:
             k, v = cache.extend(layer, k, v)  # [B, H, L+S, D/H]
-        y = F.scaled_dot_product_attention(  # see attention_by_hand
-            q,
-            k,
-            v,
-            attn_mask=allowed,
-            is_causal=allowed is None,
-            dropout_p=self.dropout if self.training else 0.0,
-        )
-        y = y.transpose(1, 2).reshape(B, S, D)
+        y = attention(q, k, v, bias, self.dropout if self.training else 0.0)
+        y = y.transpose(1, 2).flatten(2)  # [B, R, D]
         return self.resid_dropout(self.c_proj(y))
+
+    def _queries_keys_values(self, x: Tensor, read: Positions | None) -> tuple[Tensor, ...]:
+        """What the positions that are read ask, [B, R, D], and what all offer, [B, S, D]."""
+        D = x.shape[2]
+        if read is None:
+            return self.c_attn(x).split(D, dim=2)
+        weight, bias = self.c_attn.weight, self.c_attn.bias  # of q, k and v, one below the other
+        queries = F.linear(x[read], weight[:D], bias[:D])
+        return queries, *F.linear(x, weight[D:], bias[D:]).split(D, dim=2)
+
+    def _heads(self, x: Tensor) -> Tensor:
+        """[B, S, D] -> [B, H, S, D/H]."""
+        return x.unflatten(2, (self.n_head, -1)).transpose(1, 2)
 
 
 class MLP(nn.Module):
@@ -156,10 +172,16 @@ class Block(nn.Module):
         self.mlp = MLP(config)
 
     def forward(
-        self, x: Tensor, allowed: Tensor | None, cache: KVCache | None, layer: int
+        self,
+        x: Tensor,
+        bias: Tensor,
+        cache: KVCache | None,
+        layer: int,
+        read: Positions | None = None,
     ) -> Tensor:
-        x = x + self.attn(self.ln_1(x), allowed, cache, layer)
-        return x + self.mlp(self.ln_2(x))
+        stream = x if read is None else x[read]
+        stream = stream + self.attn(self.ln_1(x), bias, cache, layer, read)  # [B, R, D]
+        return stream + self.mlp(self.ln_2(stream))
 
 
 class GPT(nn.Module):
@@ -209,40 +231,46 @@ class GPT(nn.Module):
         return hidden @ self.wte.weight.T
 
     def hidden(
-        self, tokens: Tensor, mask: Tensor | None = None, cache: KVCache | None = None
+        self,
+        tokens: Tensor,
+        mask: Tensor | None = None,
+        cache: KVCache | None = None,
+        read: Positions | None = None,
     ) -> Tensor:
         """The stream after the last LayerNorm, [B, S, D]: what the heads read.
 
         With a cache, `tokens` and `mask` are the new positions only, and the cache is extended in
-        place.
+        place. With `read` the output is [B, R, D], the same numbers as hidden(...)[read].
         """
         self._check(tokens, mask, cache)
         positions, allowed = self._positions_and_allowed(tokens, mask, cache)
         x = self.drop(self.wte(tokens) + self.wpe(positions))  # [B, S, D]
-        for layer, block in enumerate(self.h):
-            x = block(x, allowed, cache, layer)
-        return self.ln_f(x)
+        bias = torch.zeros_like(allowed, dtype=x.dtype).masked_fill(~allowed, -math.inf)
+        for layer, block in enumerate(self.h[:-1]):
+            x = block(x, bias.unsqueeze(1), cache, layer)
+        if read is not None:
+            bias = bias.expand(len(tokens), -1, -1)[read]  # [B, R, L+S]
+        return self.ln_f(self.h[-1](x, bias.unsqueeze(1), cache, len(self.h) - 1, read))
 
     def _positions_and_allowed(
         self, tokens: Tensor, mask: Tensor | None, cache: KVCache | None
-    ) -> tuple[Tensor, Tensor | None]:
-        """Which position each new token takes, [B, S] or [S], and which tokens it may read, [B, 1,
-        S, L+S] or None."""
+    ) -> tuple[Tensor, Tensor]:
+        """Which position each new token takes, [B, S] or [1, S], and which tokens it may read,
+        [B, S, L+S] or [1, S, S]."""
         B, S = tokens.shape
+        L = 0 if cache is None else len(cache)
+        columns = torch.arange(L + S, device=tokens.device)
+        causal = columns <= columns[L:, None]  # [S, L+S]: itself and what came before
         if mask is None and cache is None:
-            return torch.arange(S, device=tokens.device), None  # plain causal attention
+            return columns.unsqueeze(0), causal.unsqueeze(0)
         mask = torch.ones_like(tokens, dtype=torch.bool) if mask is None else mask
-        L = 0
         if cache is not None:
-            L = len(cache)
             mask = mask if cache.mask is None else torch.cat((cache.mask, mask), dim=1)  # [B, L+S]
             cache.mask = mask
         # [B, S]: real tokens before this one
         positions = (mask.cumsum(dim=1) - 1).clamp(min=0)[:, L:]
-        causal = torch.ones(S, L + S, dtype=torch.bool, device=tokens.device).tril(diagonal=L)
-        columns = torch.arange(L + S, device=tokens.device)
-        itself = columns[L:, None] == columns  # a pad reads itself: no empty softmax
-        return positions, ((causal & mask[:, None, :]) | itself)[:, None]
+        itself = columns == columns[L:, None]  # a pad reads itself: no empty softmax
+        return positions, (causal & mask[:, None, :]) | itself
 
     def _check(self, tokens: Tensor, mask: Tensor | None, cache: KVCache | None) -> None:
         if tokens.dim() != 2 or tokens.numel() == 0:

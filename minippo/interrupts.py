@@ -21,19 +21,20 @@ def leave_at_once(*_: Any) -> None:
 
 def while_importing() -> None:
     """From here on Ctrl-C ends the process at once, and so does a reader who has left (`| head`).
-    Not where whoever has started the process wants something else of Ctrl-C."""
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        with contextlib.suppress(ValueError):  # only the main thread may say what a signal does
+    Not where whoever has started the process wants something else of either."""
+    with contextlib.suppress(ValueError):  # only the main thread may say what a signal does
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             signal.signal(signal.SIGINT, leave_at_once)
-            if hasattr(signal, "SIGPIPE"):
-                signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        if hasattr(signal, "SIGPIPE") and signal.getsignal(signal.SIGPIPE) is signal.SIG_IGN:
+            signal.signal(signal.SIGPIPE, signal.SIG_DFL)
 
 
 def while_working() -> None:
     """From here on Ctrl-C is a KeyboardInterrupt again, and a closed pipe an OSError."""
     if signal.getsignal(signal.SIGINT) is leave_at_once:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        if hasattr(signal, "SIGPIPE"):
+    if hasattr(signal, "SIGPIPE") and signal.getsignal(signal.SIGPIPE) is signal.SIG_DFL:
+        with contextlib.suppress(ValueError):
             signal.signal(signal.SIGPIPE, signal.SIG_IGN)
 
 

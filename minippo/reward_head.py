@@ -41,8 +41,9 @@ class RewardModel(nn.Module):
     def forward(
         self, tokens: Tensor, mask: Tensor | None = None, cache: KVCache | None = None
     ) -> Tensor:
-        hidden = self.trunk.hidden(tokens, mask, cache)  # [B, S, D]
-        return self.score(hidden[torch.arange(len(tokens)), last_real_token(tokens, mask)])  # [B]
+        rows = torch.arange(len(tokens), device=tokens.device)
+        last = (rows.unsqueeze(1), last_real_token(tokens, mask).unsqueeze(1))
+        return self.score(self.trunk.hidden(tokens, mask, cache, read=last)[:, 0])  # [B]
 
     def per_token(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
         """The head at every position, [B, S]; 0 at pads."""

@@ -1,7 +1,7 @@
 """Sampling responses, and the record of everything that a PPO update needs to know about them.
 
-Position P-1+t of the model's output is where token t of the response was chosen: `before_actions`
-cuts that slice, and it is the only place that does. See docs/architecture.md for the picture.
+Position P-1+t of the model's output is where token t of the response was chosen: `choices` is that
+slice, and nothing else makes it. See docs/architecture.md for the picture.
 
 Shapes: B responses, P prompt positions (left-padded), T response slots, V vocabulary.
 """
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from minippo.critic_head import Critic
 from minippo.errors import TrainingError
-from minippo.gpt import GPT, KVCache
+from minippo.gpt import GPT, LAST, KVCache, Positions
 from minippo.kl import exact_kl, k1_variance
 from minippo.logprobs import token_logprobs
 from minippo.masked import zero_padding
@@ -131,7 +131,7 @@ class _CachedReading:
 
     def __init__(self, gpt: Any, tokens: Tensor, mask: Tensor, samples_per_prompt: int) -> None:
         self.gpt, cache = gpt, KVCache(gpt.config.n_layer)
-        logits = gpt.logits(gpt.hidden(tokens, mask, cache)[:, -1])  # [N,V]
+        logits = gpt.logits(gpt.hidden(tokens, mask, cache, read=LAST)[:, 0])  # [N,V]
         self.cache = cache.repeat_rows(samples_per_prompt)
         self.first_logits = logits.repeat_interleave(samples_per_prompt, dim=0)  # [B,V]
 
@@ -191,21 +191,26 @@ def join(
     )
 
 
+def choices(prompt_length: int) -> Positions:
+    """The positions at which the response's tokens were chosen: all that stand before one."""
+    return slice(None), slice(prompt_length - 1, -1)
+
+
 def before_actions(x: Tensor, prompt_length: int) -> Tensor:
     """[B,P+T,...] -> [B,T,...]: for each response token, what stood at the position before it."""
-    return x[:, prompt_length - 1 : -1]
+    return x[choices(prompt_length)]
 
 
 def response_logits(policy: GPT, batch: "Responses", temperature: float) -> Tensor:
-    """The logits that the tokens of some Responses were chosen from, [B,T,V]; the output layer runs
-    on no other position."""
-    hidden = before_actions(policy.hidden(*batch.whole()), batch.prompt_tokens.shape[1])  # [B,T,D]
-    return policy.logits(hidden) / temperature
+    """The logits that the tokens of some Responses were chosen from, [B,T,V]; the last block and
+    the output layer run on no other position."""
+    read = choices(batch.prompt_tokens.shape[1])
+    return policy.logits(policy.hidden(*batch.whole(), read=read)) / temperature
 
 
 def response_values(critic: Critic, batch: "Responses") -> Tensor:
     """V(s_t) before each response token, [B,T]; 0 where the response has ended."""
-    values = before_actions(critic(*batch.whole()), batch.prompt_tokens.shape[1])
+    values = critic(*batch.whole(), read=choices(batch.prompt_tokens.shape[1]))
     return zero_padding(values=values, mask=batch.response_mask)
 
 
@@ -261,6 +266,22 @@ class Responses:
         rows_are_as_good(rows.response_mask, self.response_mask)
         rows_are_as_good(rows.response_tokens, self.response_tokens)
         return rows
+
+    def trimmed(self: Record) -> Record:
+        """The same record without the columns that are padding in every row: prompts lose them on
+        the left, all that belongs to the responses on the right."""
+        masks = self.prompt_mask.any(dim=0), self.response_mask.any(dim=0)
+        P, T = torch.stack([mask.sum() for mask in masks]).tolist()
+        columns = {item.name: getattr(self, item.name) for item in fields(self)}
+        short = {
+            name: x[:, -P:] if name.startswith("prompt_") else x[:, :T]
+            for name, x in columns.items()
+            if x is not None and x.dim() > 1  # not scores [B]
+        }
+        trimmed = replace(self, **short)
+        rows_are_as_good(trimmed.response_mask, self.response_mask)
+        rows_are_as_good(trimmed.response_tokens, self.response_tokens)
+        return trimmed
 
     def __len__(self) -> int:
         return len(self.prompt_tokens)

@@ -64,7 +64,7 @@ def test_0_at_pads_even_where_the_trunk_says_nan(monkeypatch):
     hidden = torch.ones(2, 2, CONFIG.n_embd, dtype=torch.float64).masked_fill(
         ~mask.unsqueeze(-1), float("nan")
     )
-    monkeypatch.setattr(critic.trunk, "hidden", lambda tokens, mask: hidden)
+    monkeypatch.setattr(critic.trunk, "hidden", lambda tokens, mask, read: hidden)
     values = critic(random_tokens(2, 2), mask)
     assert (
         (values[~mask] == 0).all() and values[mask].isfinite().all() and (values[mask] != 0).all()

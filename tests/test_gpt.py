@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minippo.gpt import GPT, GPTConfig, KVCache, attention_by_hand
+from minippo.gpt import GPT, LAST, GPTConfig, KVCache, attention_by_hand
 from tests.helpers import assert_close, weighted_total
 
 CONFIG = GPTConfig(vocab_size=11, context_length=8, n_layer=2, n_head=2, n_embd=8)
@@ -142,37 +142,38 @@ def test_attention_by_hand_is_the_fused_one_with_padding(cached, dtype):
     itself = torch.eye(5, dtype=torch.bool)
     itself = torch.cat((torch.zeros(5, cached, dtype=torch.bool), itself), dim=1)
     allowed = ((before & real[:, None, :]) | itself)[:, None]
-    ours = attention_by_hand(q, k, v, allowed)
+    bias = torch.zeros(allowed.shape, dtype=dtype).masked_fill(~allowed, -torch.inf)
+    ours = attention_by_hand(q, k, v, bias)
     assert (ours - FUSED(q, k, v, attn_mask=allowed)).abs().max() <= AGREE[dtype]
     # what a pad offers is not read by the real tokens behind it
     k[0, :, :2], v[0, :, :2] = 7.0, -7.0
-    assert torch.equal(attention_by_hand(q, k, v, allowed)[0, :, 2:], ours[0, :, 2:])
+    assert torch.equal(attention_by_hand(q, k, v, bias)[0, :, 2:], ours[0, :, 2:])
 
 
 @pytest.mark.parametrize("dtype", AGREE)
 def test_attention_by_hand_is_the_fused_one_where_only_the_order_counts(dtype):
     generator = torch.Generator().manual_seed(1)
     q, k, v = (torch.randn(2, 3, 5, 4, generator=generator, dtype=dtype) for _ in range(3))
-    ours = attention_by_hand(q, k, v, None)
+    ours = attention_by_hand(q, k, v, torch.full((5, 5), -torch.inf, dtype=dtype).triu(1))
     assert (ours - FUSED(q, k, v, is_causal=True)).abs().max() <= AGREE[dtype]
     assert (ours[:, :, 0] - v[:, :, 0]).abs().max() <= AGREE[dtype]  # the first has no one else
 
 
-def test_a_gpt_with_attention_by_hand_gives_the_same_logits(monkeypatch):
-    tokens = random_tokens(2, 6)
-    mask = bools("..xxxx", "xxxxxx")
-    wanted = MODEL(tokens), MODEL(tokens, mask)
-    calls = []
+def test_short_texts_go_by_hand_and_long_ones_by_the_fused_one_with_the_same_logits(monkeypatch):
+    tokens, mask = random_tokens(2, 6), bools("..xxxx", "xxxxxx")
+    by_hand, calls = (MODEL(tokens), MODEL(tokens, mask)), []
 
-    def by_hand(q, k, v, attn_mask, is_causal, dropout_p):
-        assert is_causal == (attn_mask is None) and dropout_p == 0.0
-        calls.append(attn_mask)
-        return attention_by_hand(q, k, v, attn_mask)
+    def fused(*arguments, **settings):
+        calls.append(settings["dropout_p"])
+        return FUSED(*arguments, **settings)
 
-    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", by_hand)
-    for ours, fused in zip((MODEL(tokens), MODEL(tokens, mask)), wanted, strict=True):
-        assert (ours - fused).abs().max() <= AGREE[torch.float64] * 10
-    assert len(calls) == 4  # two layers, twice
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", fused)
+    assert_close(MODEL(tokens), by_hand[0])
+    assert calls == []
+    monkeypatch.setattr("minippo.gpt.SHORT", 5)
+    for ours, wanted in zip((MODEL(tokens), MODEL(tokens, mask)), by_hand, strict=True):
+        assert (ours - wanted).abs().max() <= AGREE[torch.float64] * 10
+    assert calls == [0.0] * 4  # two layers, twice
 
 
 def test_the_size_of_gpt2_small():
@@ -301,6 +302,47 @@ def test_gradients_through_repeated_rows_are_those_of_the_direct_forward():
     weighted_total(direct(tokens, mask)[:, 4:]).backward()
     for one, other in zip(cached.parameters(), direct.parameters(), strict=True):
         assert_close(one.grad, other.grad)
+
+
+# only some positions are read
+
+READINGS = {
+    "the last": LAST,
+    "from the third on": (slice(None), slice(2, None)),
+    "one of each row": (torch.arange(2).unsqueeze(1), torch.tensor([[3], [1]])),
+    "two of each row, one of them twice": (
+        torch.arange(2).unsqueeze(1),
+        torch.tensor([[4, 1], [2, 2]]),
+    ),
+}
+
+
+@pytest.mark.parametrize("read", READINGS.values(), ids=READINGS)
+@pytest.mark.parametrize("rows", [None, ("xxxxx", "..xxx"), ("xxxxx", "xxx..")])
+def test_what_is_read_is_what_all_positions_would_say(rows, read):
+    tokens, mask = random_tokens(2, 5), None if rows is None else bools(*rows)
+    some, every = random_gpt(), random_gpt()
+    hidden = some.hidden(tokens, mask, read=read)
+    wanted = every.hidden(tokens, mask)[read]
+    assert_close(hidden, wanted)
+    weighted_total(hidden).backward()
+    weighted_total(wanted).backward()
+    for name, parameter in some.named_parameters():
+        assert_close(parameter.grad, every.get_parameter(name).grad)
+
+
+@pytest.mark.parametrize("read", list(READINGS.values())[:3], ids=list(READINGS)[:3])
+def test_the_same_behind_a_cache_which_holds_all_positions_afterwards(read):
+    gpt, prompts, prompt_mask = random_gpt(), random_tokens(2, 3), bools("xxx", ".xx")
+    tokens, mask = random_tokens(2, 5, seed=1), bools("xxxxx", "xxxx.")
+    caches = [KVCache(CONFIG.n_layer) for _ in range(2)]
+    gpt.hidden(prompts, prompt_mask, caches[0])
+    gpt.hidden(prompts, prompt_mask, caches[1], read=LAST)
+    some, every = gpt.hidden(tokens, mask, caches[0], read), gpt.hidden(tokens, mask, caches[1])
+    assert_close(some, every[read])
+    for layer in range(CONFIG.n_layer):
+        for one, other in zip(caches[0].layers[layer], caches[1].layers[layer], strict=True):
+            assert_close(one, other)
 
 
 # weights

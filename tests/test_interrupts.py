@@ -72,13 +72,21 @@ time.sleep(60)
 """
 
 
+# a process that a shell has put into the background hears no Ctrl-C, nor do its children
+HEARING = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
+
+
 def interrupted(folder, *words):
     """(status, errors) of a process that hears Ctrl-C while torch, which is a slow module here, is
     being imported."""
     (folder / "torch.py").write_text(SLOW_IMPORT)
     paths = f"{folder}{os.pathsep}{ENVIRONMENT['PYTHONPATH']}"
     process = subprocess.Popen(
-        [sys.executable, *words],
+        [sys.executable, "-c", HEARING, *words],
         env=ENVIRONMENT | {"PYTHONPATH": paths},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -99,9 +99,11 @@ class Experience(NamedTuple):
     targets: Tensor | None  # [B,T] what the critic should have said; None where there is none
 
     def rows(self, index: Tensor) -> "Experience":
-        """The same of some rows: a minibatch."""
-        targets = None if self.targets is None else self.targets[index]
-        return Experience(self.rollout.rows(index), self.advantages[index], targets)
+        """The same of some rows, as short as the longest of them: a minibatch."""
+        rollout = self.rollout.rows(index).trimmed()
+        T = rollout.response_mask.shape[1]
+        targets = None if self.targets is None else self.targets[index, :T]
+        return Experience(rollout, self.advantages[index, :T], targets)
 
 
 class Updated(NamedTuple):
@@ -163,7 +165,7 @@ def adam(config: PPOConfig, **models: torch.nn.Module) -> Optimizer:
     eps as in the PPO implementations of OpenAI: it keeps the steps small where the gradients are
     tiny.
     """
-    return torch.optim.Adam(named_weights(**models), lr=config.learning_rate, eps=1e-5)
+    return torch.optim.Adam(named_weights(**models), lr=config.learning_rate, eps=1e-5, fused=True)
 
 
 def minibatches(

@@ -101,7 +101,7 @@ class CriticPasses:
                     response_mask=rollout.response_mask,
                 )
                 take_step(
-                    self.optimizers[0],
+                    self.optimizers,
                     loss,
                     learning_rate,
                     where=where,
@@ -135,7 +135,7 @@ class PolicyGradientUpdate:
         loss = self.loss(logprobs=logprobs, weights=advantages, response_mask=rollout.response_mask)
         statistics = step_statistics(experience, logits, logprobs, loss, self.config)
         norm = take_step(
-            self.optimizer,
+            [self.optimizer],
             loss,
             learning_rate,
             where=where,

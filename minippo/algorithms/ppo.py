@@ -101,8 +101,7 @@ class PPOUpdate:
         self.config, self.generator = config, generator
         self.surrogate, self.learn = surrogate, learn
         self.numbers: Numbers = start(config)
-        self.optimizer = adam(config, policy=self.policy, critic=self.critic)
-        self.optimizers = [self.optimizer]
+        self.optimizers = [adam(config, policy=self.policy, critic=self.critic)]
 
     def __call__(self, experience: Experience, *, learning_rate: float, where: str) -> Updated:
         config, steps, norms = self.config, [], []
@@ -115,7 +114,7 @@ class PPOUpdate:
                     - config.ent_coef * parts["entropy"]
                 )
                 norm = take_step(
-                    self.optimizer,
+                    self.optimizers,
                     loss,
                     learning_rate,
                     where=where,

@@ -2,6 +2,7 @@
 of."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -12,8 +13,32 @@ from minippo.errors import TrainingError
 WARMUP_STEPS = 50
 
 
+def muon_and_adamw(
+    model: nn.Module, *, learning_rate: float, weight_decay: float
+) -> list[Optimizer]:
+    """The optimisers of the supervised stages: Muon for the matrices of the blocks, AdamW for the
+    rest (embeddings, biases, LayerNorms, a head).
+
+    Muon makes all directions of a matrix's step equally long (it replaces the averaged gradient
+    U S V^T by about U V^T), so that what the gradient says quietly is learned as fast as what it
+    says loudly. Its steps are scaled to the size that AdamW's have, and one rate serves both.
+    Source: Jordan et al. 2024, Muon; the scale: Liu et al. 2025, arXiv:2502.16982.
+    """
+    named = list(model.named_parameters())
+    matrices = [(name, p) for name, p in named if ".h." in f".{name}" and p.dim() == 2]
+    rest = [(name, p) for name, p in named if not (".h." in f".{name}" and p.dim() == 2)]
+    return [
+        torch.optim.Muon(
+            matrices, lr=learning_rate, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"
+        ),
+        torch.optim.AdamW(
+            rest, lr=learning_rate, betas=(0.9, 0.98), weight_decay=weight_decay, fused=True
+        ),
+    ]
+
+
 def take_step(
-    optimizer: Optimizer,
+    optimizers: Sequence[Optimizer],
     loss: Tensor,
     learning_rate: float,
     *,
@@ -21,17 +46,23 @@ def take_step(
     max_grad_norm: float = 1.0,
     parts: dict[str, Tensor] | None = None,
 ) -> float:
-    """One optimiser step at this learning rate, with the gradient's norm held down; returns the
-    norm it had.
+    """One step of the optimisers at this learning rate, with the norm of the whole gradient held
+    down; returns the norm it had.
 
     TrainingError names the stage, the step and the tensor when the loss or a gradient is not
     finite: nothing is skipped over, and no weight has moved. `parts` are the terms that the loss
-    was made of, to say which of them it was. The optimiser must have been made with named
+    was made of, to say which of them it was. The optimisers must have been made with named
     parameters.
     """
-    optimizer.zero_grad()
+    for optimizer in optimizers:
+        optimizer.zero_grad()
     loss.backward()
-    named = [(name, p) for name, p in named_parameters(optimizer) if p.grad is not None]
+    named = [
+        (name, parameter)
+        for optimizer in optimizers
+        for name, parameter in named_parameters(optimizer)
+        if parameter.grad is not None
+    ]
     parameters = [parameter for _, parameter in named]
     norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
     numbers = torch.stack((loss.detach(), norm)).tolist()  # the one look at the device
@@ -42,9 +73,10 @@ def take_step(
         check_finite(where, **gradients)
         check_finite(where, **{"the gradient's norm": norm})
     torch.nn.utils.clip_grads_with_norm_(parameters, max_grad_norm, norm)
-    for group in optimizer.param_groups:
-        group["lr"] = learning_rate
-    optimizer.step()
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate
+        optimizer.step()
     return numbers[1]
 
 

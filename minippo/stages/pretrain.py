@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from minippo.gpt import GPT
 from minippo.settings import Checked, count, positive
-from minippo.stages.optimise import numbers_of, take_step, warmup_then_cosine
+from minippo.stages.optimise import muon_and_adamw, numbers_of, take_step, warmup_then_cosine
 from minippo.tasks.base import Example
 from minippo.tokenizer import pad_right
 
@@ -39,21 +39,20 @@ def next_token_loss(model: GPT, examples: Sequence[Example], pad_id: int) -> Ten
                     target
     Shapes   examples: lists of tokens and flags -> scalar.
     """
-    labels = [
-        [
-            token if flag else IGNORED
-            for token, flag in zip(example.tokens, example.is_target, strict=True)
-        ]
-        for example in examples
-    ]
     device = next(model.parameters()).device
     tokens, _ = pad_right([example.tokens for example in examples], pad_id)  # [B,S]
-    targets, _ = pad_right(labels, IGNORED)
+    columns = [
+        [i - 1 for i, flag in enumerate(example.is_target) if flag and i > 0]
+        for example in examples
+    ]  # of the tokens before the targets: where they are predicted
+    read, is_there = pad_right(columns, 0)  # [B,R], R the most targets of a row
+    rows = torch.arange(len(tokens)).unsqueeze(1)
+    targets = torch.where(is_there, tokens[rows, read + 1], IGNORED)
     # With the pads on the right no real token can read one: causal attention alone is enough, and
     # quicker.
-    logits = model(tokens[:, :-1].to(device))  # [B,S-1,V]
-    targets = targets[:, 1:].to(device)
-    return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED)
+    hidden = model.hidden(tokens[:, :-1].to(device), read=(rows.to(device), read.to(device)))
+    logits = model.logits(hidden)  # [B,R,V]
+    return F.cross_entropy(logits.flatten(0, 1), targets.flatten().to(device), ignore_index=IGNORED)
 
 
 def train_next_token(
@@ -72,14 +71,12 @@ def train_next_token(
     tenth of them all) and falls along a cosine to a tenth. TrainingError when a loss or a gradient
     is not finite.
     """
-    optimizer = torch.optim.AdamW(
-        model.named_parameters(), lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.01
-    )
+    optimizers = muon_and_adamw(model, learning_rate=learning_rate, weight_decay=0.01)
     losses = []
     for step in progress(range(steps)):
         loss = next_token_loss(model, draw_examples(step), pad_id)
         rate = warmup_then_cosine(step, steps) * learning_rate
-        take_step(optimizer, loss, rate, where=f"{stage}, step {step + 1}")
+        take_step(optimizers, loss, rate, where=f"{stage}, step {step + 1}")
         losses.append(loss.detach())
-    optimizer.zero_grad()  # the last gradients would be copied with the model
+    model.zero_grad()  # the last gradients would be copied with the model
     return numbers_of(losses)

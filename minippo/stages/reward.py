@@ -14,11 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from minippo.gpt import KVCache
+from minippo.gpt import LAST, KVCache
 from minippo.reward_head import RewardModel, bradley_terry_loss
 from minippo.runs.stats import clustered_interval
 from minippo.settings import Checked, count, positive, setting
-from minippo.stages.optimise import numbers_of, take_step
+from minippo.stages.optimise import muon_and_adamw, numbers_of, take_step
 from minippo.stages.preferences import Comparisons, pair_indices
 from minippo.tasks.base import Example
 from minippo.tokenizer import pad_right
@@ -33,7 +33,9 @@ class RewardConfig(Checked):
     reward_epochs: int = count(2, "passes over the preferences")
     reward_batch_size: int = count(32, "prompts per step")
     reward_learning_rate: float = positive(2e-3, "peak; warm-up, then linearly to 0")
-    reward_weight_decay: float = setting(0.01, "AdamW's", low=0.0)
+    reward_weight_decay: float = setting(
+        0.01, "of the weights, per step and learning rate", low=0.0
+    )
 
 
 def response_scores(reward_model: RewardModel, comparisons: Comparisons) -> Tensor:
@@ -41,7 +43,8 @@ def response_scores(reward_model: RewardModel, comparisons: Comparisons) -> Tens
     fraction of the work."""
     N, K, T = comparisons.response_tokens.shape
     cache = KVCache(reward_model.trunk.config.n_layer)
-    reward_model.trunk.hidden(comparisons.prompt_tokens, comparisons.prompt_mask, cache)
+    prompts = comparisons.prompt_tokens, comparisons.prompt_mask
+    reward_model.trunk.hidden(*prompts, cache, read=LAST)  # what it says of a prompt is not used
     tokens, mask = (
         x.reshape(N * K, T) for x in (comparisons.response_tokens, comparisons.response_mask)
     )
@@ -70,10 +73,9 @@ def train_reward_model(
     TrainingError when a loss or a gradient is not finite.
     """
     device = next(reward_model.parameters()).device
-    optimizer = torch.optim.AdamW(
-        reward_model.named_parameters(),
-        lr=config.reward_learning_rate,
-        betas=(0.9, 0.98),
+    optimizers = muon_and_adamw(
+        reward_model,
+        learning_rate=config.reward_learning_rate,
         weight_decay=config.reward_weight_decay,
     )
     losses = []
@@ -94,13 +96,13 @@ def train_reward_model(
         loss = bradley_terry_loss(chosen_scores=margins, rejected_scores=torch.zeros_like(margins))
         share = min(1.0, (step + 1) / warmup) * (1 - step / len(batches))
         take_step(
-            optimizer,
+            optimizers,
             loss,
             share * config.reward_learning_rate,
             where=f"reward model, step {step + 1}",
         )
         losses.append(loss.detach())
-    optimizer.zero_grad()  # the last gradients would be copied with the model
+    reward_model.zero_grad()  # the last gradients would be copied with the model
     return numbers_of(losses)
 
 

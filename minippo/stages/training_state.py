@@ -83,11 +83,7 @@ def _averages(prefix: str, own: dict[str, Tensor], parameter: Tensor) -> dict[st
         _check_average(prefix, name, tensor, parameter)
     if own and own.keys() != OF_ADAM:
         raise ValueError(f"{prefix}*: wanted {', '.join(sorted(OF_ADAM))}")
-    # Adam counts its steps on the CPU
-    return {
-        name: tensor.clone() if name == "step" else tensor.to(parameter.device, copy=True)
-        for name, tensor in own.items()
-    }
+    return {name: tensor.to(parameter.device, copy=True) for name, tensor in own.items()}
 
 
 def _check_finite(prefix, model):

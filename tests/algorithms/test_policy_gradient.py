@@ -27,10 +27,10 @@ def test_the_step_is_along_the_policy_gradient_with_these_weights(algorithm, mon
     monkeypatch.setattr(
         module,
         "take_step",
-        lambda optimizer, loss, *_, **__: (
+        lambda optimizers, loss, *_, **__: (
             seen.append(
                 torch.autograd.grad(
-                    loss, optimizer.param_groups[0]["params"], materialize_grads=True
+                    loss, optimizers[0].param_groups[0]["params"], materialize_grads=True
                 )
             )
             or 0.0

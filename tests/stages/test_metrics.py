@@ -251,8 +251,9 @@ class TablePolicy(nn.Module):
         super().__init__()
         self.table = nn.Parameter(TEMPERATURE * probabilities.log())
 
-    def hidden(self, tokens, mask):
-        return pad(self.table[tokens[:, 0]], (0, 0, 0, 1))  # [B,1+T,V]: one prompt token
+    def hidden(self, tokens, mask, read):
+        said = pad(self.table[tokens[:, 0]], (0, 0, 0, 1))  # [B,1+T,V]: one prompt token
+        return said[:, : tokens.shape[1]][read]
 
     def logits(self, hidden):
         return hidden
@@ -269,8 +270,8 @@ class TableCritic(nn.Module):
         super().__init__()
         self.head = nn.ParameterList([values.clone()])
 
-    def forward(self, tokens, mask):
-        return pad(self.head[0][tokens[:, 0]], (0, 1))
+    def forward(self, tokens, mask, read):
+        return pad(self.head[0][tokens[:, 0]], (0, 1))[:, : tokens.shape[1]][read]
 
     @torch.no_grad()
     def say(self, values):
@@ -340,10 +341,10 @@ class Written:
         """For steps that are real."""
         self.record = dataclasses.replace(self.record, weights=lambda *_: advantages)
 
-    def turn_the_page(self, optimizer, loss, learning_rate, **_):
+    def turn_the_page(self, optimizers, loss, learning_rate, **_):
         """In the place of take_step."""
         self.learning_rates.append(learning_rate)
-        models = {name.split(".")[0] for name in optimizer.param_groups[0]["param_names"]}
+        models = {name.split(".")[0] for name in optimizers[0].param_groups[0]["param_names"]}
         for name in models:
             getattr(self.models, name).say(next(self.to_say[name]))
         return next(self.norms) if "policy" in models else 99.0

@@ -31,7 +31,7 @@ def test_a_gradient_that_is_not_finite_stops_too_and_the_weights_stay_as_they_we
         TrainingError, match="^here: P010 grad-none: the gradient of weight is inf; try"
     ):
         # the slope of sqrt at 0 is infinite
-        take_step(optimizer, weight.sqrt().sum(), 1.0, where="here")
+        take_step([optimizer], weight.sqrt().sum(), 1.0, where="here")
     assert weight.item() == 0.0
 
 
@@ -39,7 +39,7 @@ def test_a_norm_that_overflows_is_noticed_where_no_gradient_is_infinite():
     weight = torch.nn.Parameter(torch.ones(2))
     optimizer = torch.optim.SGD([("weight", weight)], lr=1.0)
     with pytest.raises(TrainingError, match="^here: the gradient's norm is inf; try"):
-        take_step(optimizer, (1e30 * weight).sum(), 1.0, where="here")
+        take_step([optimizer], (1e30 * weight).sum(), 1.0, where="here")
     assert weight.tolist() == [1.0, 1.0]
 
 
@@ -64,7 +64,7 @@ def test_weights_stand_under_the_name_of_their_model():
 def test_the_gradient_is_scaled_down_to_the_norm_and_its_own_norm_is_returned():
     weight = torch.nn.Parameter(torch.tensor([3.0, 4.0]))
     optimizer = torch.optim.SGD([("weight", weight)], lr=123.0)
-    norm = take_step(optimizer, 0.5 * (weight**2).sum(), 1.0, where="here", max_grad_norm=1.0)
+    norm = take_step([optimizer], 0.5 * (weight**2).sum(), 1.0, where="here", max_grad_norm=1.0)
     assert norm == pytest.approx(5.0)  # the gradient is [3, 4]; scaled to norm 1 it is [0.6, 0.8]
     assert weight.tolist() == pytest.approx([2.4, 3.2], abs=1e-5)
 
