@@ -19,6 +19,7 @@ R positions that are read.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -28,6 +29,7 @@ from torch.nn import functional as F
 # an index into [B, S, ...] that leaves [B, R, ...]: two slices, or rows [B, 1] and columns [B, R]
 Positions = tuple[slice | Tensor, slice | Tensor]
 LAST: Positions = (slice(None), slice(-1, None))
+ROOM = 16  # positions that a cache is prepared for, each time it is full
 SHORT = 64  # positions up to which attention by hand is quicker on a CPU
 
 
@@ -65,6 +67,8 @@ class KVCache:
         # each (k, v), [B, H, L, D/H]
         self.layers: list[tuple[Tensor, Tensor] | None] = [None] * n_layer
         self.mask: Tensor | None = None  # [B, L] bool
+        # each the same two, with room for what comes: [B, H, more than L, D/H]
+        self._buffers: list[tuple[Tensor, Tensor] | None] = [None] * n_layer
 
     def __len__(self) -> int:
         return 0 if self.mask is None else self.mask.shape[1]
@@ -72,22 +76,44 @@ class KVCache:
     def extend(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Add the new positions' keys and values of one layer; return those of all positions."""
         before = self.layers[layer]
-        if before is not None:
-            old_k, old_v = before
-            k, v = torch.cat((old_k, k), dim=2), torch.cat((old_v, v), dim=2)  # [B, H, L+S, D/H]
-        self.layers[layer] = (k, v)
+        if before is not None and torch.is_grad_enabled():
+            k, v = (torch.cat(pair, dim=2) for pair in zip(before, (k, v), strict=True))
+        elif before is not None:  # without a copy of all that is there
+            L, end = before[0].shape[2], before[0].shape[2] + k.shape[2]
+            buffers = self._buffers_of(layer, before, end)
+            for buffer, new in zip(buffers, (k, v), strict=True):
+                buffer[:, :, L:end] = new
+            k, v = (buffer[:, :, :end] for buffer in buffers)
+        self.layers[layer] = (k, v)  # [B, H, L+S, D/H]
         return k, v
+
+    def _buffers_of(
+        self, layer: int, before: tuple[Tensor, Tensor], length: int
+    ) -> tuple[Tensor, Tensor]:
+        buffers = self._buffers[layer]
+        if buffers is None or buffers[0].shape[2] < length:
+            extra = (0, 0, 0, length + ROOM - before[0].shape[2])
+            buffers = F.pad(before[0], extra), F.pad(before[1], extra)
+            self._buffers[layer] = buffers
+        return buffers
 
     def repeat_rows(self, n: int) -> "KVCache":
         """A cache in which every row is repeated n times: n continuations that share one
         reading of the prompt."""
-        copy = KVCache(len(self.layers))
-        if self.mask is not None:
-            copy.mask = self.mask.repeat_interleave(n, dim=0)
+        return self._changed(lambda x: x.repeat_interleave(n, dim=0))
+
+    def rows(self, index: Tensor) -> "KVCache":
+        """A cache of some of the rows, each as often as it is named."""
+        every = torch.arange(0 if self.mask is None else len(self.mask), device=index.device)
+        return self if torch.equal(index, every) else self._changed(lambda x: x[index])
+
+    def _changed(self, change: Callable[[Tensor], Tensor]) -> "KVCache":
+        copy, L = KVCache(len(self.layers)), len(self)
+        copy.mask = None if self.mask is None else change(self.mask)
         for layer, pair in enumerate(self.layers):
             if pair is not None:
-                k, v = (x.repeat_interleave(n, dim=0) for x in pair)
-                copy.layers[layer] = (k, v)
+                k, v = (change(x) for x in self._buffers[layer] or pair)
+                copy.layers[layer], copy._buffers[layer] = (k[:, :, :L], v[:, :, :L]), (k, v)
         return copy
 
 

@@ -75,8 +75,8 @@ def read_prompts(
 ) -> "Reading":
     """Read each prompt once, however many responses it is to have.
 
-    Shapes   prompt_tokens [N,P] int64, prompt_mask [N,P] bool -> a Reading of B = N *
-             samples_per_prompt rows; those of a prompt are neighbours.
+    Shapes   prompt_tokens [N,P] int64, prompt_mask [N,P] bool -> a Reading for B = N *
+             samples_per_prompt responses; those to a prompt are neighbours.
     Limits   a GPT keeps keys and values, any other model reads all anew for each token.
     Raises   ValueError: samples_per_prompt below 1, a prompt that does not end at the last column,
              a model in training mode with dropout.
@@ -96,18 +96,22 @@ def continue_prompts(
     eos_id: int,
     pad_id: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Draw a response to each row of a Reading, which is used up; see sample_responses.
+    """Draw the responses of a Reading, which is used up; see sample_responses.
+
+    Responses to one prompt that are the same so far are read once: of 500 draws from a policy that
+    is sure of itself, few begin differently.
 
     Raises   ValueError: response_length below 1, temperature not above 0, PAD equal to EOS.
              TrainingError: a probability is NaN.
     """
     _check_drawing(response_length, temperature, eos_id, pad_id)
-    logits = reading.first_logits  # [B,V]
-    shape = (len(logits), response_length)
+    logits = reading.first_logits  # [U,V] after each of U different beginnings
+    begins_as = reading.begins_as  # [A] which of these each response has that goes on, A = B as yet
+    rows = torch.arange(len(begins_as), device=logits.device)  # [A] which response it is
+    shape = (len(rows), response_length)
     tokens = torch.full(shape, pad_id, device=logits.device)  # [B,T]
     mask = torch.zeros(shape, dtype=torch.bool, device=logits.device)
     logprobs = torch.zeros(shape, dtype=logits.dtype, device=logits.device)
-    alive = torch.ones(len(logits), dtype=torch.bool, device=logits.device)  # [B]
     for t in range(response_length):
         log_pi = torch.log_softmax(logits / temperature, dim=-1)
         if bool(log_pi.isnan().any()):
@@ -115,14 +119,16 @@ def continue_prompts(
                 "sampling: the model's probabilities are not numbers; try a smaller learning rate, "
                 "or a higher temperature"
             )
-        drawn = torch.multinomial(log_pi.exp(), 1, generator=generator)  # [B,1]
-        tokens[:, t] = torch.where(alive, drawn[:, 0], pad_id)
-        logprobs[:, t] = torch.where(alive, log_pi.gather(1, drawn)[:, 0], 0.0)
-        mask[:, t] = alive
-        alive = alive & (drawn[:, 0] != eos_id)
-        if t == response_length - 1 or not bool(alive.any()):
+        drawn = torch.multinomial(log_pi.exp()[begins_as], 1, generator=generator)[:, 0]  # [A]
+        tokens[rows, t], mask[rows, t] = drawn, True
+        logprobs[rows, t] = log_pi[begins_as, drawn]
+        goes_on = drawn != eos_id
+        rows, begins_as, drawn = rows[goes_on], begins_as[goes_on], drawn[goes_on]
+        if t == response_length - 1 or len(rows) == 0:
             break
-        logits = reading.logits_after(tokens[:, : t + 1], mask[:, : t + 1])
+        V = logits.shape[1]
+        different, begins_as = torch.unique(begins_as * V + drawn, return_inverse=True)
+        logits = reading.logits_after(different // V, different % V)
     return tokens, mask, logprobs
 
 
@@ -130,31 +136,42 @@ class _CachedReading:
     """Each prompt is read once, and each drawn token once: a key/value cache keeps the rest."""
 
     def __init__(self, gpt: Any, tokens: Tensor, mask: Tensor, samples_per_prompt: int) -> None:
-        self.gpt, cache = gpt, KVCache(gpt.config.n_layer)
-        logits = gpt.logits(gpt.hidden(tokens, mask, cache, read=LAST)[:, 0])  # [N,V]
-        self.cache = cache.repeat_rows(samples_per_prompt)
-        self.first_logits = logits.repeat_interleave(samples_per_prompt, dim=0)  # [B,V]
+        self.gpt, self.cache = gpt, KVCache(gpt.config.n_layer)
+        self.first_logits = gpt.logits(gpt.hidden(tokens, mask, self.cache, read=LAST)[:, 0])
+        self.begins_as = _repeated(torch.arange(len(tokens)), samples_per_prompt, tokens.device)
 
-    def logits_after(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        """The logits after the responses so far, [B,t] -> [B,V]; only the last column is new."""
-        return self.gpt(tokens[:, -1:], mask[:, -1:], self.cache)[:, -1]
+    def logits_after(self, beginnings: Tensor, tokens: Tensor) -> Tensor:
+        """The logits after one more token, [U,V]: beginnings [U] of those read last, tokens [U]."""
+        self.cache = self.cache.rows(beginnings)
+        column = tokens.unsqueeze(1)
+        return self.gpt(column, torch.ones_like(column, dtype=torch.bool), self.cache)[:, -1]
 
 
 class _WholeReading:
-    """Prompt and response are read anew for each token: for any model, and to check the cache."""
+    """All is read anew for each token: for any model, and to check the cache."""
 
     def __init__(self, model: Any, tokens: Tensor, mask: Tensor, samples_per_prompt: int) -> None:
-        self.model, logits = model, model(tokens, mask)[:, -1]  # [N,V]
-        self.prompt_tokens, self.prompt_mask, self.first_logits = (
-            x.repeat_interleave(samples_per_prompt, dim=0) for x in (tokens, mask, logits)
-        )
+        self.model, self.tokens, self.mask = model, tokens, mask
+        self.first_logits = model(tokens, mask)[:, -1]  # [N,V]
+        self.begins_as = _repeated(torch.arange(len(tokens)), samples_per_prompt, tokens.device)
 
-    def logits_after(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        """The logits after the responses so far, [B,t] -> [B,V]."""
-        return self.model(*join(self.prompt_tokens, self.prompt_mask, tokens, mask))[:, -1]
+    def logits_after(self, beginnings: Tensor, tokens: Tensor) -> Tensor:
+        """The logits after one more token, [U,V]: beginnings [U] of those read last, tokens [U]."""
+        column = tokens.unsqueeze(1)
+        self.tokens, self.mask = join(
+            self.tokens[beginnings],
+            self.mask[beginnings],
+            column,
+            torch.ones_like(column, dtype=torch.bool),
+        )
+        return self.model(self.tokens, self.mask)[:, -1]
 
 
 Reading = _CachedReading | _WholeReading
+
+
+def _repeated(x: Tensor, times: int, device: torch.device) -> Tensor:
+    return x.repeat_interleave(times).to(device)
 
 
 def _check_reading(model: nn.Module, prompt_mask: Tensor, samples_per_prompt: int) -> None:

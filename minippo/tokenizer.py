@@ -224,10 +224,10 @@ def pad_right(rows: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tenso
 
 
 def _pad(rows: Sequence[Sequence[int]], pad_id: int, on_the_left: bool) -> tuple[Tensor, Tensor]:
-    length = max(len(row) for row in rows)
-    tokens = torch.full((len(rows), length), pad_id)
-    mask = torch.zeros(len(rows), length, dtype=torch.bool)
-    for i, row in enumerate(rows):
-        place = slice(length - len(row), length) if on_the_left else slice(0, len(row))
-        tokens[i, place], mask[i, place] = torch.tensor(row), True
-    return tokens, mask
+    lengths = torch.tensor([len(row) for row in rows]).unsqueeze(1)  # [B,1]
+    S = int(lengths.max())
+    pads = ([pad_id] * (S - len(row)) for row in rows)
+    both = zip(pads, rows, strict=True) if on_the_left else zip(rows, pads, strict=True)
+    tokens = torch.tensor([[*first, *second] for first, second in both], dtype=torch.int64)
+    columns = torch.arange(S)  # [S]
+    return tokens, columns >= S - lengths if on_the_left else columns < lengths

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from minippo.gpt import GPT, LAST, KVCache
 from minippo.rollout import (
     Models,
     Responses,
@@ -22,7 +23,6 @@ from minippo.rollout import (
     ScoreFunction,
     continue_prompts,
     read_prompts,
-    response_logits,
     response_logprobs,
     score_responses,
 )
@@ -109,10 +109,22 @@ def _score_and_rescore(
     """(scores, logprobs, ref_logprobs) of responses, [U]."""
     scores, _ = score_responses(score_function, batch, config=config, eos_id=eos_id)
     policy, reference = (
-        response_logprobs(response_logits(model, batch, config.temperature), batch).sum(dim=1)
+        response_logprobs(_logits(model, batch) / config.temperature, batch).sum(dim=1)
         for model in (models.policy, models.reference)
     )
     return scores, policy, reference
+
+
+def _logits(model: GPT, batch: Responses) -> Tensor:
+    """What rollout.response_logits gives at temperature 1, [U,T,V], for responses to one prompt,
+    which is read once."""
+    cache = KVCache(model.config.n_layer)
+    hidden = model.hidden(batch.prompt_tokens[:1], batch.prompt_mask[:1], cache, read=LAST)
+    hidden = hidden.expand(len(batch), -1, -1)  # [U,1,D] before the first token
+    tokens, mask = batch.response_tokens[:, :-1], batch.response_mask[:, :-1]
+    if tokens.shape[1] > 0:
+        hidden = torch.cat((hidden, model.hidden(tokens, mask, cache.repeat_rows(len(batch)))), 1)
+    return model.logits(hidden)
 
 
 def log_weights(draws: Draws, kl_coef: float) -> Tensor:
