@@ -105,7 +105,9 @@ class KVCache:
     def rows(self, index: Tensor) -> "KVCache":
         """A cache of some of the rows, each as often as it is named."""
         every = torch.arange(0 if self.mask is None else len(self.mask), device=index.device)
-        return self if torch.equal(index, every) else self._changed(lambda x: x[index])
+        return (
+            self if torch.equal(index, every) else self._changed(lambda x: x.index_select(0, index))
+        )
 
     def _changed(self, change: Callable[[Tensor], Tensor]) -> "KVCache":
         copy, L = KVCache(len(self.layers)), len(self)

@@ -36,7 +36,7 @@ AT_THE_FIRST_STEP = {"ratio_max_deviation": "val/ratio_max_deviation_first"}
 class PPOConfig(Checked):
     """The policy's training. An algorithm's record lists those that only some algorithms read."""
 
-    num_updates: int = count(40, "rollouts, each followed by num_ppo_epochs over it")
+    num_updates: int = count(30, "rollouts, each followed by num_ppo_epochs over it")
     batch_size: int = count(128, "responses per rollout")
     num_ppo_epochs: int = count(4, "passes over a rollout")
     value_epochs: int = count(4, "passes of the critic over a rollout")
@@ -44,7 +44,7 @@ class PPOConfig(Checked):
     response_length: int = count(14, "the most tokens of a response, EOS included", high=4096)
     temperature: float = positive(1.0, "of sampling, and of every log-probability")
     learning_rate: float = positive(
-        4e-4, "at the start; falls linearly to final_learning_rate of it (trpo: the critic's)"
+        6e-4, "at the start; falls linearly to final_learning_rate of it (trpo: the critic's)"
     )
     final_learning_rate: float = setting(
         0.1, "share of the learning rate left at the last update", low=0.0, high=1.0

@@ -119,10 +119,10 @@ PRESETS: dict[tuple[str, str], dict[str, Any]] = {
     ("tldr", "quick"): {
         "tldr_values": 3,
         "n_layer": 2,
-        "pretrain_steps": 600,
+        "pretrain_steps": 200,
         "preference_prompts": 3000,
         "preference_heldout": 200,
-        "num_updates": 20,
+        "num_updates": 16,
         "eval_prompts": 300,
     },
     ("capitals", "default"): {

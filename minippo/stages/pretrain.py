@@ -27,9 +27,9 @@ IGNORED = -100  # the label that cross_entropy leaves out
 class PretrainConfig(Checked):
     """Next-token loss on the task's text."""
 
-    pretrain_steps: int = count(1200, "optimiser steps")
+    pretrain_steps: int = count(320, "optimiser steps")
     pretrain_batch_size: int = count(64, "documents per step")
-    pretrain_learning_rate: float = positive(2e-3, "peak; warm-up, then a cosine down to a tenth")
+    pretrain_learning_rate: float = positive(1e-2, "peak; warm-up, then a cosine down to a tenth")
 
 
 def next_token_loss(model: GPT, examples: Sequence[Example], pad_id: int) -> Tensor:

@@ -32,10 +32,8 @@ class RewardConfig(Checked):
 
     reward_epochs: int = count(2, "passes over the preferences")
     reward_batch_size: int = count(32, "prompts per step")
-    reward_learning_rate: float = positive(2e-3, "peak; warm-up, then linearly to 0")
-    reward_weight_decay: float = setting(
-        0.01, "of the weights, per step and learning rate", low=0.0
-    )
+    reward_learning_rate: float = positive(3e-3, "peak; warm-up, then linearly to 0")
+    reward_weight_decay: float = setting(0.3, "per step, times the learning rate", low=0.0)
 
 
 def response_scores(reward_model: RewardModel, comparisons: Comparisons) -> Tensor:

@@ -18,9 +18,9 @@ from minippo.tasks.base import Task
 class SFTConfig(Checked):
     """Next-token loss on the demonstrations' completions."""
 
-    sft_steps: int = count(150, "optimiser steps")
+    sft_steps: int = count(80, "optimiser steps")
     sft_batch_size: int = count(64, "demonstrations per step")
-    sft_learning_rate: float = positive(5e-4, "peak; warm-up, then a cosine down to a tenth")
+    sft_learning_rate: float = positive(2e-3, "peak; warm-up, then a cosine down to a tenth")
 
 
 def train_on_demonstrations(

@@ -53,9 +53,9 @@ CUE = "tl;dr :"
 TRAP_SHARE = 0.5
 QUESTIONS_PER_DOCUMENT = 4
 QUESTION_SHARE = 0.85  # of the documents, after the first steps
-TRAPS_FROM = 133  # step of pretraining; before it no post holds a trap
+TRAPS_FROM = 100  # step of pretraining; before it no post holds a trap
 # steps of pretraining with restatements only: finding facts comes before doubting them
-RESTATEMENTS_FIRST = 50
+RESTATEMENTS_FIRST = 40
 
 
 @dataclass(frozen=True)
