@@ -8,7 +8,7 @@ wait until a name is met.
     the derivation   logprobs  kl  policy_gradient  reward_to_go  baseline  gae  trpo  ppo
                      ppo_statistics  shaped_reward
     the models       gpt  reward_head  critic_head  tokenizer
-    RLHF             rollout
+    RLHF             sampling  rollout
                      algorithms/   the stages of the derivation as ways to train: one record each
                      stages/       pretrain  sft  preferences  reward  policy  evaluate  optimum
     beside it        tasks/        the worlds that a run can happen in

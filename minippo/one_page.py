@@ -119,8 +119,9 @@ def sample(policy: GPT, reference: GPT, critic: Critic, tokens: Tensor, rng: Gen
     """Go on from the prompts, tokens [B,P], one token at a time; ask every model about it."""
     for _ in range(T):
         pi = policy(tokens)[:, -1].softmax(dim=-1)  # [B,V]
-        ended = (tokens == EOS).any(dim=1, keepdim=True)
-        action = torch.where(ended, EOS, torch.multinomial(pi, 1, generator=rng))
+        goes_on = ~(tokens == EOS).any(dim=1)
+        action = torch.full((len(tokens), 1), EOS)
+        action[goes_on] = torch.multinomial(pi[goes_on], 1, generator=rng)
         tokens = torch.cat((tokens, action), dim=1)
     mask = F.pad(tokens[:, P:-1] == EOS, (1, 0)).cumsum(dim=1) == 0  # no EOS before this slot
     old, ref = response_logprobs(policy, tokens), response_logprobs(reference, tokens)

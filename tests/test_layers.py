@@ -30,6 +30,7 @@ LAYERS = (  # lowest first; a module imports from its own layer and from those b
     ("", "errors", "interrupts", "shapes", "masked", "settings"),
     DERIVATION,
     MODELS,
+    ("sampling",),
     ("rollout",),
     ("one_page",),  # imports nothing, and nothing imports it
     ("runs",),

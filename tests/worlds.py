@@ -106,3 +106,14 @@ def ragged(**settings):
 
 def weights_of(model):
     return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
+
+
+def padded_prompts(n=3, length=4, pads=0, seed=0):
+    """n prompts of different lengths; `pads` more columns of padding on the left."""
+    generator = torch.Generator().manual_seed(seed)
+    tokens = torch.randint(3, 8, (n, length), generator=generator)
+    mask = torch.arange(length) >= torch.arange(n).remainder(length).unsqueeze(1)
+    tokens = torch.where(mask, tokens, 0)
+    return torch.cat((torch.zeros(n, pads, dtype=torch.int64), tokens), 1), torch.cat(
+        (torch.zeros(n, pads, dtype=torch.bool), mask), 1
+    )

@@ -7,7 +7,7 @@ over:
 
     python -m minippo.diagnostics runs/tldr-ppo-default-0
 
-P004 (PAD is EOS) is in rollout.continue_prompts: such a run is refused before there is a row. P012
+P004 (PAD is EOS) is in sampling.continue_prompts: such a run is refused before there is a row. P012
 and P013 are asked before the policy's training, about the stages in front of it. P011 and P014
 compare the end of a training with its beginning, so they are asked when it is over.
 

@@ -21,11 +21,10 @@ from minippo.rollout import (
     Responses,
     Sampling,
     ScoreFunction,
-    continue_prompts,
-    read_prompts,
     response_logprobs,
     score_responses,
 )
+from minippo.sampling import continue_prompts, read_prompts
 from minippo.tokenizer import Tokenizer
 
 # times kl_coef; a lower price would need draws from further out

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from minippo.gpt import GPT
-from minippo.rollout import Sampling, continue_prompts, read_prompts
+from minippo.rollout import Sampling
+from minippo.sampling import continue_prompts, read_prompts
 from minippo.settings import Checked, count, positive
 from minippo.tasks.base import Task
 from minippo.tokenizer import pad_right
