@@ -127,7 +127,7 @@ PRESETS: dict[tuple[str, str], dict[str, Any]] = {
     },
     ("capitals", "default"): {
         "n_layer": 2,
-        "pretrain_steps": 200,
+        "pretrain_steps": 100,
         "preference_prompts": 10000,
         "preference_heldout": 200,
         "annotator_temperature": 0.4,
@@ -136,11 +136,10 @@ PRESETS: dict[tuple[str, str], dict[str, Any]] = {
         "learning_rate": 3e-4,
     },
     ("files", "default"): {
-        "pretrain_steps": 1000,
+        "pretrain_steps": 400,
         "pretrain_batch_size": 16,
-        "sft_steps": 400,
+        "sft_steps": 160,
         "sft_batch_size": 32,
-        "sft_learning_rate": 1e-3,
         "preference_heldout": 200,
         "reward_epochs": 5,
         "reward_learning_rate": 1e-3,
@@ -155,8 +154,8 @@ PRESETS: dict[tuple[str, str], dict[str, Any]] = {
 }
 PRESETS["capitals", "quick"] = PRESETS["capitals", "default"]
 PRESETS["files", "quick"] = PRESETS["files", "default"] | {
-    "pretrain_steps": 300,
-    "sft_steps": 350,
+    "pretrain_steps": 120,
+    "sft_steps": 140,
     "response_length": 160,
     "num_updates": 25,
     "batch_size": 32,
