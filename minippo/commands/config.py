@@ -132,8 +132,7 @@ PRESETS: dict[tuple[str, str], dict[str, Any]] = {
         "preference_heldout": 200,
         "annotator_temperature": 0.4,
         "response_length": 4,
-        "num_updates": 60,
-        "learning_rate": 3e-4,
+        "num_updates": 40,
     },
     ("files", "default"): {
         "pretrain_steps": 400,
