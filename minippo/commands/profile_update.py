@@ -1,18 +1,25 @@
 """Where the seconds of a PPO update go: by part of the update, and by kind of operation.
 
     python -m minippo.profile_update --run runs/tldr-ppo-default-0
+    python -m minippo.profile_update --synthetic [--layers 2] [--width 64] ...
 
-Takes the fine-tuned model and the reward model of a finished run and makes a few updates with the
-settings of that run, on the CPU: once to time the parts, and then once more, from where that ended,
-to record every operation.
+The first takes the fine-tuned model and the reward model of a finished run and makes a few updates
+with the settings of that run, on the CPU: once to time the parts, and then once more, from where
+that ended, to record every operation.
+
+The second needs no run: it makes updates at a size that flags name, and prints one line of JSON
+(see commands/synthetic_update.py). machine_gflops is the rate at which this machine computes the
+products of such an update when it does nothing else, share the part of an update that they take.
 """
 
 import copy
+import json
 import random
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +29,7 @@ from torch.profiler import ProfilerActivity, profile
 from minippo.algorithms import REGISTRY
 from minippo.commands.config import Config, resolve, stored_settings
 from minippo.commands.prepare import make_task
+from minippo.commands.synthetic_update import Size, measure_update
 from minippo.commands.wrapper import Parser, command
 from minippo.critic_head import Critic
 from minippo.errors import InputError
@@ -153,13 +161,39 @@ def lines_of(title: str, seconds: Times, whole: float) -> list[str]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit status."""
     parser = Parser(prog="python -m minippo.profile_update", description=__doc__)
-    parser.add_argument("--run", required=True, help="the folder of a finished run")
-    parser.add_argument("--updates", type=int, default=10)
+    parser.add_argument("--run", help="the folder of a finished run")
+    parser.add_argument("--updates", type=int, help="10; with --synthetic 12")
+    parser.add_argument("--synthetic", action="store_true", help="an update of random models")
+    sizes = parser.add_argument_group("with --synthetic")
+    for item in fields(Size):
+        if item.name != "updates":
+            sizes.add_argument(f"--{item.name}", type=int, help=f"{item.default}")
     own = parser.parse_args(arguments)
-    if own.updates < 1:
-        raise InputError(f"--updates: wanted at least 1, got {own.updates}")
-    parts, kinds, total = profile_updates(own.run, own.updates)
-    print(f"{total / own.updates:.2f} s per update, mean of {own.updates}\n")
+    size = {item.name: getattr(own, item.name) for item in fields(Size)}
+    size = {name: value for name, value in size.items() if value is not None}
+    if own.synthetic:
+        return print_synthetic(own.run, size)
+    for name in size.keys() - {"updates"}:
+        raise InputError(f"--{name}: is read with --synthetic only; a run has its own")
+    if own.run is None:
+        raise InputError("--run: wanted the folder of a finished run, or --synthetic")
+    updates = size.get("updates", 10)
+    if updates < 1:
+        raise InputError(f"--updates: wanted at least 1, got {updates}")
+    parts, kinds, total = profile_updates(own.run, updates)
+    print(f"{total / updates:.2f} s per update, mean of {updates}\n")
     print("\n".join(lines_of("part of an update", parts, total)) + "\n")
     print("\n".join(lines_of("kind of operation", kinds, sum(kinds.values()))))
+    return 0
+
+
+def print_synthetic(run: str | None, size: dict[str, int]) -> int:
+    """The line of JSON of an update at this size; the exit status."""
+    if run is not None:
+        raise InputError("--run: a synthetic update needs none; leave one of the two out")
+    try:
+        wanted = Size(**size)
+    except ValueError as error:
+        raise InputError(f"--{error}") from error
+    print(json.dumps(measure_update(wanted)))
     return 0
