@@ -30,7 +30,7 @@ is reinforcement learning, and only the modules of RLHF know both.
 
 from minippo.interrupts import is_being_run, while_importing
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 
 if is_being_run():  # what is to be run is imported next
     while_importing()

@@ -125,7 +125,10 @@ def leave_one_out_baseline(*, rewards: Tensor, response_mask: Tensor, gamma: flo
             "rewards: got one row, wanted at least two: the baseline "
             "of a row is the mean of the others"
         )
-    others = (returns[:, 0].sum() - returns[:, :1]) / (len(returns) - 1)  # [B,1]
+    # the sum of all minus one's own would lose the others' digits beside a large return
+    itself = torch.eye(len(returns), dtype=torch.bool, device=returns.device)
+    others = returns[:, 0].expand_as(itself).masked_fill(itself, 0.0).sum(dim=1, keepdim=True)
+    others = others / (len(returns) - 1)  # [B,1]
     return zero_padding(values=others.expand_as(returns), mask=response_mask)
 
 

@@ -99,10 +99,13 @@ def k1_variance(*, logits: Tensor, ref_logits: Tensor) -> Tensor:
     """
     check_shapes(logits=(logits, "B T V"), ref_logits=(ref_logits, "B T V"))
     check_data(ref_logits=ref_logits)
-    pi = logits.softmax(dim=-1)
-    d = torch.where(pi > 0, logits.log_softmax(dim=-1) - ref_logits.log_softmax(dim=-1), 0.0)
-    kl = (pi * d).sum(dim=-1, keepdim=True)
-    return torch.where(kl.isinf(), torch.inf, pi * (d - kl) ** 2).sum(dim=-1)
+    log_pi = logits.log_softmax(dim=-1)
+    # a constant changes no variance: without the softmax of ref_logits no digit is lost to it
+    d = torch.where(log_pi.isfinite(), logits - ref_logits, 0.0)
+    mean = torch.where(log_pi.isfinite(), log_pi.exp() * d, 0.0).sum(dim=-1, keepdim=True)
+    # a product of a tiny pi and a huge square, neither of which need fit the dtype
+    terms = (log_pi / 2 + (d - mean).abs().log()).exp() ** 2
+    return torch.where(mean.isfinite(), terms, torch.inf).sum(dim=-1)
 
 
 def _differences(logprobs: Tensor, ref_logprobs: Tensor) -> Tensor:

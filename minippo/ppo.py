@@ -168,7 +168,7 @@ def kl_penalised_surrogate_loss(
              the policy near to it. The tokens are samples of the old policy, so with responses of
              one length the second part is on average kl_old_coef times the gradient of KL(old ||
              new).
-    Limits   kl_old_coef=0: (6.1). A single sampled penalty can be negative.
+    Limits   kl_old_coef=0: (6.1). A single sampled penalty can be negative. Never NaN; see (6.1).
     Raises   ValueError: shapes differ, old_logprobs or advantages require grad, a bad mask,
              kl_old_coef outside [0, inf).
     """
@@ -179,9 +179,11 @@ def kl_penalised_surrogate_loss(
         advantages=advantages,
         response_mask=response_mask,
     )
-    return surrogate + kl_old_coef * sampled_kl(
+    penalty = kl_old_coef * sampled_kl(
         logprobs=logprobs, old_logprobs=old_logprobs, response_mask=response_mask
     )
+    # where both overflow, with different signs, the exponential has outgrown the line
+    return torch.where(surrogate.isinf(), surrogate, surrogate + penalty)
 
 
 def adapt_kl_coef(*, kl_coef: float, kl: float, target: float) -> float:
