@@ -13,10 +13,12 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-from minippo.exact.tables import main as draw_ladder
-from minippo.runs.figures.style import DPI
-
 FOLDER = Path(__file__).resolve().parent
+sys.path.insert(0, str(FOLDER.parent.parent))  # from a checkout without an installation
+
+from minippo.exact.tables import main as draw_ladder  # noqa: E402
+from minippo.runs.figures.style import DPI  # noqa: E402
+
 FROM_A_RUN = ("clip_cases", "values_along_response", "score_against_kl", "reward_and_kl")
 STAGES = (  # name, what goes in, the module
     ("pretrain", "the task's text", "pretrain"),
