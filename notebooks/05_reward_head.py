@@ -188,22 +188,22 @@ def print_report(name, model):
     print(f"ceiling {found['annotator_ceiling']:.2f}")
 
 
-six_passes, losses = trained_for(1 if FAST else 6)
+two_passes, losses = trained_for(1 if FAST else 2)
 print("loss, first step", round(losses[0], 2), " last ten", round(sum(losses[-10:]) / 10, 2))
 print_report("before training", untrained)
-print_report("after six passes", six_passes)
+print_report("after two passes", two_passes)
 
 # %% [markdown]
 # Prediction 1: the ceiling is 0.82 of the held-out comparisons. In the others the annotator has
 # contradicted the rule, and nobody can foresee which these are. The first loss, 0.74, is a little
 # above log 2, the loss of equal scores: the scores of an untrained head differ, and not in step
-# with the choices. The accuracy goes from 0.52 to 0.77. That is close to the ceiling. Is the rule
-# learned?
+# with the choices. The accuracy goes from 0.52 to 0.73. That is not far below the ceiling. Is the
+# rule learned?
 #
 # ## What the accuracy does not say
 #
 # Look at single texts. "it and it" has gold 0, so the scores below are relative to its score. The
-# last column is a second model, which has seen the same comparisons twelve times.
+# last column is a second model, which has seen the same comparisons six times.
 
 
 # %%
@@ -213,22 +213,23 @@ def relative_scores(model, texts):
     return (scores[1:] - scores[0]).tolist()
 
 
-twelve_passes, _ = trained_for(2 if FAST else 12)
-columns = [relative_scores(model, EXAMPLES) for model in (six_passes, twelve_passes)]
-print(f"{'text':<16} gold   six passes   twelve passes")
-for text, six, twelve in zip(EXAMPLES, *columns):
-    print(f"{text:<16} {gold_points(text):>4} {six:12.2f} {twelve:15.2f}")
-print_report("after six passes", six_passes)
-print_report("after twelve", twelve_passes)
+six_passes, _ = trained_for(2 if FAST else 6)
+columns = [relative_scores(model, EXAMPLES) for model in (two_passes, six_passes)]
+print(f"{'text':<16} gold   two passes   six passes")
+for text, two, six in zip(EXAMPLES, *columns):
+    print(f"{text:<16} {gold_points(text):>4} {two:12.2f} {six:15.2f}")
+print_report("after two passes", two_passes)
+print_report("after six", six_passes)
 
 # %% [markdown]
-# After six passes the model has learned "good" and "bad", and it has not learned "not". "not good"
-# is as bad as "bad" by the rule, and its score is no lower than that of "it and it"; "not bad" is
-# as good as "good", and gets a quarter of a point. After twelve passes the model ranks all six
-# texts as the rule does. Yet the accuracies of the two differ by 0.02 only, less than the width of
-# either interval. Two things hide the fault: two thirds of the comparisons have no negation in
-# them, and the annotator contradicts the rule so often that a few more wrong answers do not stand
-# out. It shows when the held-out comparisons are divided by what they test.
+# After two passes the model has learned "good" and "bad", and it has not learned "not". "not good"
+# is as bad as "bad" by the rule, and gets a higher score than "it and it"; "not bad" is as good as
+# "good", and gets next to nothing. After six passes the model ranks all six texts as the rule does.
+# Yet the accuracies of the two differ by 0.05 only, less than the width of either interval. (All
+# comparisons here are about one prompt, and an interval that asks how it would be with other
+# prompts can hardly say anything.) Two things hide the fault: two thirds of the comparisons have no
+# negation in them, and the annotator contradicts the rule so often that a few more wrong answers do
+# not stand out. It shows when the held-out comparisons are divided by what they test.
 
 
 # %%
@@ -246,8 +247,8 @@ compared = heldout.labels != 0
 ceiling = torch.maximum(heldout.probabilities, 1 - heldout.probabilities)
 for name, group in (("with a negation", either & compared), ("without", ~either & compared)):
     print(f"{name:<16} {int(group.sum())} comparisons:", end=" ")
-    print(f"six passes {accuracy(six_passes, group):.2f},", end=" ")
-    print(f"twelve {accuracy(twelve_passes, group):.2f}, ceiling {ceiling[group].mean():.2f}")
+    print(f"two passes {accuracy(two_passes, group):.2f},", end=" ")
+    print(f"six {accuracy(six_passes, group):.2f}, ceiling {ceiling[group].mean():.2f}")
 
 # %% [markdown]
 # The figure has the scores of all held-out responses against their gold.
@@ -256,7 +257,7 @@ for name, group in (("with a negation", either & compared), ("without", ~either 
 gold = torch.tensor([gold_points(text) for text in texts])
 jitter = 0.3 * torch.rand(len(gold), generator=torch.Generator().manual_seed(3)) - 0.15
 figure, axes = panels(2, height=3.2, sharey=True)
-for panel, model, title in zip(axes, (six_passes, twelve_passes), ("six passes", "twelve passes")):
+for panel, model, title in zip(axes, (two_passes, six_passes), ("two passes", "six passes")):
     scores = reward.all_scores(model, heldout).flatten()
     scores -= scores[gold == 0].mean()
     for group, colour, marker in ((~negated, ORANGE, "o"), (negated, DARK, "x")):
@@ -272,15 +273,15 @@ name_line(axes[0], -4.3, 2.9, "x  not good or not bad in it", DARK)
 axes[0].set_ylabel("score, mean 0 at gold 0")
 show(
     figure,
-    "Scores of the held-out responses against their gold, after six and after twelve passes."
+    "Scores of the held-out responses against their gold, after two and after six passes."
     " Responses without a negation lie along a rising line in both. Those with one are spread far"
-    " from it after six passes and lie along the same line after twelve.",
+    " from it after two passes and lie along the same line after six.",
 )
 
 # %% [markdown]
-# A policy that is trained against the model with six passes is paid for single words rather than
+# A policy that is trained against the model with two passes is paid for single words rather than
 # for what is said, and no number in its report has warned of that. Look at examples before you
-# believe an accuracy. The rest of the notebook uses the model with twelve passes.
+# believe an accuracy. The rest of the notebook uses the model with six passes.
 #
 # ## What the head says on the way
 #
@@ -291,7 +292,7 @@ show(
 sentence, _ = as_batch("good and not good and bad")
 words = [tokenizer.token_text(i) for i in sentence[0].tolist()]
 with torch.no_grad():
-    trace = twelve_passes.per_token(sentence)[0]
+    trace = six_passes.per_token(sentence)[0]
 figure, axes = panels(height=2.8)
 axes.plot(trace[:-1], "o--", color=BLUE)
 axes.plot([len(words) - 1], trace[-1:], "s", color=DARK, markersize=8)
@@ -309,7 +310,7 @@ show(
 print([f"{word} {x:.2f}" for word, x in zip(words, trace.tolist())])
 
 # %% [markdown]
-# The circles are not scores. Between -0.34 at "bad" and -0.95 at EOS lies one token that says only
+# The circles are not scores. Between 1.69 at "bad" and -1.46 at EOS lies one token that says only
 # that the text is over: whatever the head says before that was never compared with anything.
 #
 # ## The swap test
@@ -328,7 +329,7 @@ print([f"{word} {x:.2f}" for word, x in zip(words, trace.tolist())])
 # in a row has none of these by itself.
 
 # %%
-scores = reward.all_scores(twelve_passes, heldout)
+scores = reward.all_scores(six_passes, heldout)
 margins, swapped = (reward.pair_margins(scores, x) for x in (heldout.labels, -heldout.labels))
 loss, swapped_loss = (
     bradley_terry_loss(chosen_scores=m, rejected_scores=torch.zeros_like(m))
@@ -359,9 +360,9 @@ with torch.no_grad():
     for pads in range(9):
         right = torch.nn.functional.pad(row, (0, pads), value=pad)
         left = torch.nn.functional.pad(row, (pads, 0), value=pad)
-        curves["with the mask"].append(twelve_passes(right, right != pad).item())
-        curves["right pads, last column"].append(twelve_passes(right).item())
-        curves["left pads, no mask"].append(twelve_passes(left).item())
+        curves["with the mask"].append(six_passes(right, right != pad).item())
+        curves["right pads, last column"].append(six_passes(right).item())
+        curves["left pads, no mask"].append(six_passes(left).item())
 for name, curve in curves.items():
     print(f"{name:<24}", [round(curve[pads], 2) for pads in (0, 1, 4, 8)], "with 0, 1, 4, 8 pads")
 
@@ -381,8 +382,8 @@ moved = {name: round(max(abs(x - curve[0]) for x in curve), 2) for name, curve i
 print("largest change of the score:", moved)
 
 # %% [markdown]
-# Prediction 3: read in the last column, four pads move the score from -1.26 to -1.06, and eight to
-# -2.1. Direction and size depend on the weights. With the mask all are the same.
+# Prediction 3: read in the last column, four pads move the score from -1.22 to 1.83, and eight to
+# 1.48. Direction and size depend on the weights. With the mask all are the same.
 #
 # ## What would break this
 #
@@ -406,18 +407,17 @@ wide, real = (
 )
 with torch.no_grad():
     readings = {
-        "as it should be": twelve_passes(wide, real),
-        "last column": twelve_passes(wide),
-        "without EOS": twelve_passes(wide, real & (wide != tokenizer.eos_id)),
+        "as it should be": six_passes(wide, real),
+        "last column": six_passes(wide),
+        "without EOS": six_passes(wide, real & (wide != tokenizer.eos_id)),
     }
 for name, found in readings.items():
     right = reward.pair_margins(found.view(-1, 4), heldout.labels) > 0
     print(f"{name:<16} accuracy {right.double().mean().item():.3f}")
 
 # %% [markdown]
-# The accuracy falls from 0.787 to 0.719 when the last column is read: low enough to harm, too high
-# to notice without knowing what it should be. Without EOS it falls to 0.778 only. This head says
-# nearly the same one token early, although nothing has trained it to. And now a model that is
+# The accuracy falls from 0.782 to 0.758 when the last column is read, and to 0.714 without EOS: low
+# enough to harm, too high to notice without knowing what it should be. And now a model that is
 # trained on turned labels.
 
 # %%

@@ -108,14 +108,14 @@ def sample(policy, prompts, generator):
     """(tokens [B,2+T] of prompt and response, mask [B,T] of the response)"""
     B, T = len(prompts), config.response_length
     tokens = torch.cat((prompts, torch.full((B, T), PAD)), dim=1)
-    mask, alive = torch.zeros(B, T, dtype=torch.bool), torch.ones(B, dtype=torch.bool)
+    mask = torch.zeros(B, T, dtype=torch.bool)
+    rows = torch.arange(B)  # of the responses that have not ended
     for t in range(T):
-        logits = policy(tokens[:, : 2 + t])[:, -1]  # [B,V], what the next token is drawn from
+        logits = policy(tokens[rows, : 2 + t])[:, -1]  # [.,V], what the next token is drawn from
         drawn = torch.multinomial(logits.softmax(dim=-1), 1, generator=generator)[:, 0]
-        tokens[:, 2 + t] = torch.where(alive, drawn, PAD)
-        mask[:, t] = alive
-        alive = alive & (drawn != EOS)
-        if not alive.any():
+        tokens[rows, 2 + t], mask[rows, t] = drawn, True
+        rows = rows[drawn != EOS]
+        if len(rows) == 0:
             break
     return tokens, mask
 
@@ -476,7 +476,7 @@ for name in rows[0]:
 # policy, in the two variants of PPO that have such a price in place of the clip) and
 # `policy/step_share` (how much of the full step TRPO's line search took).
 #
-# ## Ten diagnostics
+# ## Fourteen diagnostics
 #
 # Nobody reads thirty numbers per update. `minippo.runs.diagnostics` reads them and says nothing
 # while all is well. A finding is a reason to look, not a verdict; docs/diagnostics.md says where
@@ -494,6 +494,10 @@ for name in rows[0]:
 # | P008 kl-runaway | the KL is above 10 nats and rising, or the entropy is below a tenth of its start, and the score gains nothing | `kl_coef`, learning rate, the reward model |
 # | P009 adv-degenerate | all scores of a rollout are equal | the reward model, the EOS rule |
 # | P010 grad-none | a parameter has no gradient, or one that is not a number | a detach too many |
+# | P011 gold-falls | the score rose and gold fell: the run is hacked | the reward model's data, `kl_coef` |
+# | P012 reward-coin | the reward model may be no better than a coin | more preferences, more passes |
+# | P013 seen-often | a demonstration was seen more than 50 times | `sft_steps`, more demonstrations |
+# | P014 rlhf-falls | score minus penalty ends below where it began | learning rate, `kl_coef` |
 #
 # On the run above they are silent. Now one fault: `vf_coef` is 0, so nothing teaches the critic.
 

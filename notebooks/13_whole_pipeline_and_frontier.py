@@ -10,7 +10,7 @@
 #    twice as much KL?
 # 2. Best-of-n needs no training at all: sample n answers of the reference, keep the one with the
 #    highest score. Can it be above the curve of the best policies?
-# 3. A reward model learned from few preferences agrees with the annotator on 80 % of held-out
+# 3. A reward model learned from few preferences agrees with the annotator on 77 % of held-out
 #    pairs (92 % is the most that is possible). The policy is trained on its score, with less and
 #    less price on KL. What happens to the share of right answers?
 
@@ -67,6 +67,7 @@ FAST = bool(os.environ.get("MINIPPO_FAST"))
 def smaller_run(preference_prompts):
     settings = {"pretrain_steps": 40, "sft_steps": 40, "preference_heldout": 50} if FAST else {}
     settings |= {"task": "capitals", "preference_prompts": preference_prompts}
+    settings["reward_learning_rate"] = 2e-3  # less than usual: with 200 prompts there are few steps
     config, task, _ = prepare(resolve(settings))
     folder = RunFolder.create(tempfile.mkdtemp(), default_name="capitals")
     return Run(config, task, torch.device("cpu"), folder, Screen())
@@ -167,10 +168,9 @@ for kl_coef, (kl, score, right) in zip(PRICES, frontier["good"]):
     print(f"kl_coef {kl_coef:5.3f}   KL {kl:.3f}   score {score:.3f}   gold {right:.3f}")
 
 # %% [markdown]
-# Prediction 1: no. Halving the price from 0.1 to 0.05 moves the KL from 0.770 to 0.786. Where one
-# answer has nearly all the probability there is little left to buy. The KL jumps only when the
-# price is so low that answers which the reference hardly ever gives begin to pay; look at the
-# gold score in the last lines.
+# Prediction 1: no. Halving the price from 0.1 to 0.05 moves the KL from 0.801 to 0.803. Where one
+# answer has nearly all the probability there is little left to buy. This reward model gives its
+# highest score to the right answer of every question, so a lower price changes nothing more.
 #
 # ## PPO on the map
 #
@@ -305,7 +305,7 @@ right.set(xlabel="update", title="the PPO run")
 show(
     figure,
     "Left: the score of the best policies (solid) rises all the way with KL, while their gold"
-    " (dashed) rises at first, reaches its maximum below one nat and then falls far below where it"
+    " (dashed) rises at first, reaches its maximum below one nat and then falls below where it"
     " began; the filled star of PPO is near the solid curve, the open one near the dashed curve."
     " Right, over the updates: the score rises and levels off; gold rises for three updates, then"
     " falls and stays low.",
@@ -316,13 +316,12 @@ print(
 print(f"PPO's gold {rows[0]['objective/gold']:.3f} -> {rows[-1]['objective/gold']:.3f}")
 
 # %% [markdown]
-# Prediction 3: it rises first and falls later, from 0.450 over 0.720 to 0.083, far below where it
-# began. Nothing went wrong in the training: PPO came near to the policy that it was asked for.
-# The weak reward model gives high scores to words that the reference hardly ever says. They were
-# hardly ever sampled, so hardly ever compared, and an optimiser looks for the highest score. This
-# is reward hacking, or overoptimisation; the price on KL is what holds it off, and the score
-# never shows it. The good reward model has such words as well. They pay only at lower prices: its
-# gold is highest at 0.1 and hardly lower at 0.05, and falls from there.
+# Prediction 3: it rises first and falls later, from 0.450 over 0.766 to 0.313, below where it
+# began. Nothing went wrong in the training: PPO came near to the policy that it was asked for. The
+# weak reward model gives high scores to words that the reference hardly ever says. They were hardly
+# ever sampled, so hardly ever compared, and an optimiser looks for the highest score. This is
+# reward hacking, or overoptimisation; the price on KL is what holds it off, and the score never
+# shows it. The good reward model has no such words among those that we listed.
 
 # %%
 for name in scores:

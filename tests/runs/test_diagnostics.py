@@ -256,7 +256,7 @@ def test_p011_is_silent_where_gold_rises_too():
 
 HEALTHY = [
     path.stem
-    for kind in ("quick", "capitals")
+    for kind in ("default", "quick", "capitals")
     for path in sorted((ROOT / "tests/data/metrics").glob(f"{kind}-seed-*.jsonl"))
 ]
 
