@@ -22,7 +22,7 @@
 #    gave itself. How often is it right in the end?
 # 3. Moving away from the fine-tuned model has a price. The distance is the KL divergence from the
 #    fine-tuned model, in nats (the unit of natural logarithms). About how many nats does it come
-#    to: 0.01, 1 or 100?
+#    to: a hundredth of one, 1 or 100?
 
 # %%
 import copy

@@ -225,8 +225,8 @@ print_report("after six", six_passes)
 # After two passes the model has learned "good" and "bad", and it has not learned "not". "not good"
 # is as bad as "bad" by the rule, and gets a higher score than "it and it"; "not bad" is as good as
 # "good", and gets next to nothing. After six passes the model ranks all six texts as the rule does.
-# Yet the accuracies of the two differ by 0.05 only, less than the width of either interval. (All
-# comparisons here are about one prompt, and an interval that asks how it would be with other
+# Yet the accuracies of the two, 0.73 and 0.78, differ by less than the width of either interval.
+# (All comparisons here are about one prompt, and an interval that asks how it would be with other
 # prompts can hardly say anything.) Two things hide the fault: two thirds of the comparisons have no
 # negation in them, and the annotator contradicts the rule so often that a few more wrong answers do
 # not stand out. It shows when the held-out comparisons are divided by what they test.
