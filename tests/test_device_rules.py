@@ -30,7 +30,7 @@ TINY = shlex.split("""
     --optimum_draws 4 --save_every 1
 """)
 
-LOOKS_PER_MINIBATCH = 1  # at the loss and the gradient's norm: are they finite?
+LOOKS_PER_MINIBATCH = 2  # how long the longest row is; the loss and the gradient's norm
 
 
 def in_a_process(script: str, folder: Path, *arguments: str) -> dict:
@@ -130,16 +130,16 @@ MISTAKES = {
         'generator=run.generator("policy", run.device)',
         'generator=run.generator("policy")',
         "aten.multinomial.default: generator and draw are on two devices",
-        "rollout.py",
+        "sampling.py",
         "torch.multinomial(",
     ),
     "a mask that the sampler makes on the CPU": Mistake(
-        "rollout.py",
+        "sampling.py",
         "mask = torch.zeros(shape, dtype=torch.bool, device=logits.device)",
         "mask = torch.zeros(shape, dtype=torch.bool)",
-        "aten.cat.default: a tensor of the CPU, [32, 1], beside one on the device",
-        "gpt.py",
-        "torch.cat((cache.mask, mask), dim=1)",
+        "aten.index_put_.default: an index or values on the device, a tensor of the CPU",
+        "sampling.py",
+        "tokens[rows, t], mask[rows, t] = drawn, True",
     ),
     "numpy() of the metrics": Mistake(
         "stages/policy.py",
