@@ -139,7 +139,8 @@ def attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, dropout_p: float = 
     version, which never holds all the weights at once."""
     if q.device.type == "cpu" and k.shape[2] <= SHORT:
         return attention_by_hand(q, k, v, bias, dropout_p)
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=dropout_p)
+    allowed = bias == 0
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=allowed, dropout_p=dropout_p)
 
 
 class Attention(nn.Module):
