@@ -12,6 +12,7 @@ import statistics
 import sys
 import tempfile
 import time
+from itertools import pairwise
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
@@ -94,7 +95,7 @@ def main() -> None:
         out, sys.stdout = sys.stdout, sys.stderr
         trainer.train()
         sys.stdout = out
-    seconds = [after - before for before, after in zip(times, times[1:])]
+    seconds = [after - before for before, after in pairwise(times)]
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(
         json.dumps(

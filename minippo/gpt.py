@@ -78,6 +78,7 @@ class KVCache:
         before = self.layers[layer]
         if before is not None and torch.is_grad_enabled():
             k, v = (torch.cat(pair, dim=2) for pair in zip(before, (k, v), strict=True))
+            self._buffers[layer] = None
         elif before is not None:  # without a copy of all that is there
             L, end = before[0].shape[2], before[0].shape[2] + k.shape[2]
             buffers = self._buffers_of(layer, before, end)
@@ -105,9 +106,9 @@ class KVCache:
     def rows(self, index: Tensor) -> "KVCache":
         """A cache of some of the rows, each as often as it is named."""
         every = torch.arange(0 if self.mask is None else len(self.mask), device=index.device)
-        return (
-            self if torch.equal(index, every) else self._changed(lambda x: x.index_select(0, index))
-        )
+        if torch.equal(index, every):
+            return self
+        return self._changed(lambda x: x.index_select(0, index))
 
     def _changed(self, change: Callable[[Tensor], Tensor]) -> "KVCache":
         copy, L = KVCache(len(self.layers)), len(self)
@@ -134,13 +135,20 @@ def attention_by_hand(
     return F.dropout(weights, dropout_p) @ v
 
 
-def attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, dropout_p: float = 0.0) -> Tensor:
-    """The same by the quicker of two ways: short texts on a CPU by hand, all else by torch's fused
+def where_to_look(allowed: Tensor, dtype: torch.dtype) -> Tensor:
+    """`allowed`, True where a position may look, in the form that the quicker way of `attention`
+    takes: a bias for short texts on a CPU, and else as it is."""
+    if allowed.device.type == "cpu" and allowed.shape[-1] <= SHORT:
+        return torch.zeros_like(allowed, dtype=dtype).masked_fill(~allowed, -math.inf)
+    return allowed
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor, look: Tensor, dropout_p: float = 0.0) -> Tensor:
+    """Attention by hand where `look` is a bias, and where it is of True and False by torch's fused
     version, which never holds all the weights at once."""
-    if q.device.type == "cpu" and k.shape[2] <= SHORT:
-        return attention_by_hand(q, k, v, bias, dropout_p)
-    allowed = bias == 0
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=allowed, dropout_p=dropout_p)
+    if look.dtype != torch.bool:
+        return attention_by_hand(q, k, v, look, dropout_p)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=look, dropout_p=dropout_p)
 
 
 class Attention(nn.Module):
@@ -154,12 +162,12 @@ class Attention(nn.Module):
         self.resid_dropout = nn.Dropout(config.dropout)
 
     def forward(
-        self, x: Tensor, bias: Tensor, cache: KVCache | None, layer: int, read: Positions | None
+        self, x: Tensor, look: Tensor, cache: KVCache | None, layer: int, read: Positions | None
     ) -> Tensor:
         q, k, v = (self._heads(part) for part in self._queries_keys_values(x, read))
         if cache is not None:
             k, v = cache.extend(layer, k, v)  # [B, H, L+S, D/H]
-        y = attention(q, k, v, bias, self.dropout if self.training else 0.0)
+        y = attention(q, k, v, look, self.dropout if self.training else 0.0)
         y = y.transpose(1, 2).flatten(2)  # [B, R, D]
         return self.resid_dropout(self.c_proj(y))
 
@@ -203,13 +211,13 @@ class Block(nn.Module):
     def forward(
         self,
         x: Tensor,
-        bias: Tensor,
+        look: Tensor,
         cache: KVCache | None,
         layer: int,
         read: Positions | None = None,
     ) -> Tensor:
         stream = x if read is None else x[read]
-        stream = stream + self.attn(self.ln_1(x), bias, cache, layer, read)  # [B, R, D]
+        stream = stream + self.attn(self.ln_1(x), look, cache, layer, read)  # [B, R, D]
         return stream + self.mlp(self.ln_2(stream))
 
 
@@ -274,12 +282,12 @@ class GPT(nn.Module):
         self._check(tokens, mask, cache)
         positions, allowed = self._positions_and_allowed(tokens, mask, cache)
         x = self.drop(self.wte(tokens) + self.wpe(positions))  # [B, S, D]
-        bias = torch.zeros_like(allowed, dtype=x.dtype).masked_fill(~allowed, -math.inf)
+        look = where_to_look(allowed, x.dtype)
         for layer, block in enumerate(self.h[:-1]):
-            x = block(x, bias.unsqueeze(1), cache, layer)
+            x = block(x, look.unsqueeze(1), cache, layer)
         if read is not None:
-            bias = bias.expand(len(tokens), -1, -1)[read]  # [B, R, L+S]
-        return self.ln_f(self.h[-1](x, bias.unsqueeze(1), cache, len(self.h) - 1, read))
+            look = look.expand(len(tokens), -1, -1)[read]  # [B, R, L+S]
+        return self.ln_f(self.h[-1](x, look.unsqueeze(1), cache, len(self.h) - 1, read))
 
     def _positions_and_allowed(
         self, tokens: Tensor, mask: Tensor | None, cache: KVCache | None

@@ -14,13 +14,14 @@ import torch
 from torch import Tensor
 
 from minippo.critic_head import Critic
-from minippo.gpt import GPT, Positions
+from minippo.gpt import GPT, LAST, KVCache, Positions
 from minippo.kl import exact_kl, k1_variance
 from minippo.logprobs import token_logprobs
 from minippo.masked import zero_padding
 from minippo.sampling import continue_prompts, join, read_prompts
 from minippo.sampling import sample_responses as sample_responses
 from minippo.shapes import check_mask, rows_are_as_good
+from minippo.tokenizer import used_columns
 
 ScoreFunction = Callable[[Tensor, Tensor], Tensor]  # (tokens [B,S], mask [B,S]) -> scores [B]
 Record = TypeVar("Record", bound="Responses")
@@ -54,6 +55,18 @@ def response_logits(policy: GPT, batch: "Responses", temperature: float) -> Tens
     the output layer run on no other position."""
     read = choices(batch.prompt_tokens.shape[1])
     return policy.logits(policy.hidden(*batch.whole(), read=read)) / temperature
+
+
+def logits_to_one_prompt(policy: GPT, batch: "Responses", temperature: float) -> Tensor:
+    """The same for responses to one and the same prompt, which is read once."""
+    cache = KVCache(policy.config.n_layer)
+    hidden = policy.hidden(batch.prompt_tokens[:1], batch.prompt_mask[:1], cache, read=LAST)
+    hidden = hidden.expand(len(batch), -1, -1)  # [B,1,D]: where all first tokens were chosen
+    tokens, mask = batch.response_tokens[:, :-1], batch.response_mask[:, :-1]
+    if tokens.shape[1] > 0:
+        others = policy.hidden(tokens, mask, cache.repeat_rows(len(batch)))
+        hidden = torch.cat((hidden, others), dim=1)  # [B,T,D]
+    return policy.logits(hidden) / temperature
 
 
 def response_values(critic: Critic, batch: "Responses") -> Tensor:
@@ -118,8 +131,7 @@ class Responses:
     def trimmed(self: Record) -> Record:
         """The same record without the columns that are padding in every row: prompts lose them on
         the left, all that belongs to the responses on the right."""
-        masks = self.prompt_mask.any(dim=0), self.response_mask.any(dim=0)
-        P, T = torch.stack([mask.sum() for mask in masks]).tolist()
+        P, T = used_columns(self.prompt_mask, self.response_mask)
         columns = {item.name: getattr(self, item.name) for item in fields(self)}
         short = {
             name: x[:, -P:] if name.startswith("prompt_") else x[:, :T]

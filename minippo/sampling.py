@@ -113,7 +113,7 @@ class _CachedReading:
     def __init__(self, gpt: Any, tokens: Tensor, mask: Tensor, samples_per_prompt: int) -> None:
         self.gpt, self.cache = gpt, KVCache(gpt.config.n_layer)
         self.first_logits = gpt.logits(gpt.hidden(tokens, mask, self.cache, read=LAST)[:, 0])
-        self.begins_as = _repeated(torch.arange(len(tokens)), samples_per_prompt, tokens.device)
+        self.begins_as = _each_prompt(tokens, samples_per_prompt)
 
     def logits_after(self, beginnings: Tensor, tokens: Tensor) -> Tensor:
         """The logits after one more token, [U,V]: beginnings [U] of those read last, tokens [U]."""
@@ -128,7 +128,7 @@ class _WholeReading:
     def __init__(self, model: Any, tokens: Tensor, mask: Tensor, samples_per_prompt: int) -> None:
         self.model, self.tokens, self.mask = model, tokens, mask
         self.first_logits = model(tokens, mask)[:, -1]  # [N,V]
-        self.begins_as = _repeated(torch.arange(len(tokens)), samples_per_prompt, tokens.device)
+        self.begins_as = _each_prompt(tokens, samples_per_prompt)
 
     def logits_after(self, beginnings: Tensor, tokens: Tensor) -> Tensor:
         """The logits after one more token, [U,V]: beginnings [U] of those read last, tokens [U]."""
@@ -145,8 +145,9 @@ class _WholeReading:
 Reading = _CachedReading | _WholeReading
 
 
-def _repeated(x: Tensor, times: int, device: torch.device) -> Tensor:
-    return x.repeat_interleave(times).to(device)
+def _each_prompt(tokens: Tensor, times: int) -> Tensor:
+    """[0, 0, .., 1, 1, ..]: the number of each prompt, so many times."""
+    return torch.arange(len(tokens), device=tokens.device).repeat_interleave(times)
 
 
 def _check_reading(model: nn.Module, prompt_mask: Tensor, samples_per_prompt: int) -> None:

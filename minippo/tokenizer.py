@@ -223,6 +223,12 @@ def pad_right(rows: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tenso
     return _pad(rows, pad_id, on_the_left=False)
 
 
+def used_columns(*masks: Tensor) -> list[int]:
+    """Of each mask [..., S], how many columns are not padding in every row: the longest row."""
+    counts = [mask.flatten(0, -2).any(dim=0).sum() for mask in masks]
+    return torch.stack(counts).tolist()  # the one look at the device
+
+
 def _pad(rows: Sequence[Sequence[int]], pad_id: int, on_the_left: bool) -> tuple[Tensor, Tensor]:
     lengths = torch.tensor([len(row) for row in rows]).unsqueeze(1)  # [B,1]
     S = int(lengths.max())

@@ -345,6 +345,15 @@ def test_the_same_behind_a_cache_which_holds_all_positions_afterwards(read):
             assert_close(one, other)
 
 
+def test_a_cache_that_is_read_on_with_and_without_gradient_keeps_every_position():
+    gpt, tokens, cache = random_gpt(), random_tokens(2, 4), KVCache(CONFIG.n_layer)
+    parts = []
+    for t, with_gradient in enumerate((False, False, True, False)):
+        with torch.set_grad_enabled(with_gradient):
+            parts.append(gpt(tokens[:, t : t + 1], cache=cache))
+    assert_close(torch.cat(parts, dim=1), gpt(tokens))
+
+
 # weights
 
 

@@ -1,5 +1,6 @@
 """Sampling and the record of a rollout."""
 
+import pytest
 import torch
 
 from minippo.algorithms.base import PPOConfig
@@ -10,6 +11,7 @@ from minippo.rollout import (
     Responses,
     apply_eos_rule,
     before_actions,
+    logits_to_one_prompt,
     make_rollout,
     response_logits,
     response_logprobs,
@@ -155,3 +157,13 @@ def test_trimmed_loses_the_columns_that_are_padding_in_every_row_and_nothing_els
     logits, wanted = response_logits(model, short, 1.0), response_logits(model, batch, 1.0)
     real = mask[:, :3]
     assert_close(logits[real], wanted[:, :3][real])
+
+
+@pytest.mark.parametrize("T", [1, 4])
+def test_responses_to_one_prompt_have_the_same_logits_when_it_is_read_once(T):
+    model, prompt = small_gpt(), [x.expand(3, -1) for x in prompts(n=1, pads=1)]
+    tokens = torch.tensor([[3, EOS, PAD, PAD], [4, 5, 6, EOS], [EOS, PAD, PAD, PAD]])[:, :T]
+    mask = torch.tensor([[True, True, False, False], [True] * 4, [True] + [False] * 3])[:, :T]
+    batch = Responses(*prompt, tokens, mask)
+    once, wanted = (read(model, batch, 0.7) for read in (logits_to_one_prompt, response_logits))
+    assert_close(once[mask], wanted[mask])

@@ -1,10 +1,11 @@
 import json
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minippo.tokenizer import ByteTokenizer, WordTokenizer, tokenizer_from_dict
+from minippo.tokenizer import ByteTokenizer, WordTokenizer, tokenizer_from_dict, used_columns
 
 SPECIAL = {WordTokenizer.PAD, WordTokenizer.BOS, WordTokenizer.EOS}
 words = st.text(min_size=1, max_size=5).filter(
@@ -143,3 +144,9 @@ def test_an_unknown_kind_is_refused(kind):
         tokenizer_from_dict({"kind": kind})
     with pytest.raises(ValueError, match="kind: a tokenizer is 'word', 'byte' or 'hf', got None"):
         tokenizer_from_dict({})
+
+
+def test_used_columns_are_those_of_the_longest_row():
+    left = torch.tensor([[False, True, True], [False, False, True]])
+    right = torch.tensor([[[True, False, False, False]], [[True, True, True, False]]])
+    assert used_columns(left, right) == [2, 3]

@@ -173,8 +173,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     size = {name: value for name, value in size.items() if value is not None}
     if own.synthetic:
         return print_synthetic(own.run, size)
-    for name in size.keys() - {"updates"}:
-        raise InputError(f"--{name}: is read with --synthetic only; a run has its own")
+    if own_size := [name for name in size if name != "updates"]:
+        raise InputError(f"--{own_size[0]}: is read with --synthetic only; a run has its own")
     if own.run is None:
         raise InputError("--run: wanted the folder of a finished run, or --synthetic")
     updates = size.get("updates", 10)

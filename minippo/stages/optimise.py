@@ -26,7 +26,8 @@ def muon_and_adamw(
     """
     named = list(model.named_parameters())
     matrices = [(name, p) for name, p in named if ".h." in f".{name}" and p.dim() == 2]
-    rest = [(name, p) for name, p in named if not (".h." in f".{name}" and p.dim() == 2)]
+    by_muon = {name for name, _ in matrices}
+    rest = [(name, p) for name, p in named if name not in by_muon]
     return [
         torch.optim.Muon(
             matrices, lr=learning_rate, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"

@@ -15,17 +15,17 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from minippo.gpt import GPT, LAST, KVCache
 from minippo.rollout import (
     Models,
     Responses,
     Sampling,
     ScoreFunction,
+    logits_to_one_prompt,
     response_logprobs,
     score_responses,
 )
 from minippo.sampling import continue_prompts, read_prompts
-from minippo.tokenizer import Tokenizer
+from minippo.tokenizer import Tokenizer, used_columns
 
 # times kl_coef; a lower price would need draws from further out
 FRONTIER_FACTORS = tuple(1.3**k for k in range(18))
@@ -97,9 +97,10 @@ def responses_to(prompt: Sequence[Tensor], rows: Tensor) -> Responses:
     """Responses to one prompt, from rows that hold tokens and mask side by side, [U,2T]; columns
     that are padding in every row are left out."""
     tokens, mask = rows.chunk(2, dim=1)
-    length = int(mask.sum(dim=1).max())
+    mask = mask.bool()
+    (T,) = used_columns(mask)
     prompt_tokens, prompt_mask = (x.expand(len(rows), -1) for x in prompt)
-    return Responses(prompt_tokens, prompt_mask, tokens[:, :length], mask[:, :length].bool())
+    return Responses(prompt_tokens, prompt_mask, tokens[:, :T], mask[:, :T])
 
 
 def _score_and_rescore(
@@ -108,22 +109,10 @@ def _score_and_rescore(
     """(scores, logprobs, ref_logprobs) of responses, [U]."""
     scores, _ = score_responses(score_function, batch, config=config, eos_id=eos_id)
     policy, reference = (
-        response_logprobs(_logits(model, batch) / config.temperature, batch).sum(dim=1)
+        response_logprobs(logits_to_one_prompt(model, batch, config.temperature), batch).sum(dim=1)
         for model in (models.policy, models.reference)
     )
     return scores, policy, reference
-
-
-def _logits(model: GPT, batch: Responses) -> Tensor:
-    """What rollout.response_logits gives at temperature 1, [U,T,V], for responses to one prompt,
-    which is read once."""
-    cache = KVCache(model.config.n_layer)
-    hidden = model.hidden(batch.prompt_tokens[:1], batch.prompt_mask[:1], cache, read=LAST)
-    hidden = hidden.expand(len(batch), -1, -1)  # [U,1,D] before the first token
-    tokens, mask = batch.response_tokens[:, :-1], batch.response_mask[:, :-1]
-    if tokens.shape[1] > 0:
-        hidden = torch.cat((hidden, model.hidden(tokens, mask, cache.repeat_rows(len(batch)))), 1)
-    return model.logits(hidden)
 
 
 def log_weights(draws: Draws, kl_coef: float) -> Tensor:

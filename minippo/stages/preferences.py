@@ -20,7 +20,7 @@ from minippo.rollout import Sampling
 from minippo.sampling import continue_prompts, read_prompts
 from minippo.settings import Checked, count, positive
 from minippo.tasks.base import Task
-from minippo.tokenizer import pad_right
+from minippo.tokenizer import pad_right, used_columns
 
 
 @dataclass(frozen=True)
@@ -62,13 +62,12 @@ class Comparisons:
     def rows(self, index: Tensor) -> "Comparisons":
         """Some of the prompts, with columns that are padding in all of them cut away."""
         prompts, responses = self.prompt_mask[index], self.response_mask[index]
-        left = prompts.shape[1] - int(prompts.sum(dim=1).max())
-        right = int(responses.sum(dim=2).max())
+        P, T = used_columns(prompts, responses)
         return Comparisons(
-            self.prompt_tokens[index][:, left:],
-            prompts[:, left:],
-            self.response_tokens[index][:, :, :right],
-            responses[:, :, :right],
+            self.prompt_tokens[index][:, -P:],
+            prompts[:, -P:],
+            self.response_tokens[index][:, :, :T],
+            responses[:, :, :T],
             self.labels[index],
             self.probabilities[index],
         )
