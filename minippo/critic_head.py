@@ -34,6 +34,13 @@ class Critic(nn.Module):
         nn.init.zeros_(self.head.bias)
 
     @classmethod
+    def sharing(cls, policy: GPT) -> "Critic":
+        """A critic whose trunk is the policy's own, not a copy: what one learns moves the other."""
+        critic = cls(policy)
+        critic.trunk = policy
+        return critic
+
+    @classmethod
     def from_reward_model(cls, reward_model: RewardModel) -> "Critic":
         """A critic that starts as a copy of the reward model: trunk, head, centring and scale."""
         critic = cls(reward_model.trunk)

@@ -8,7 +8,7 @@ Shapes: B responses, P prompt positions (left-padded), T response slots, V vocab
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from typing import NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -20,7 +20,7 @@ from minippo.logprobs import token_logprobs
 from minippo.masked import zero_padding
 from minippo.sampling import continue_prompts, join, read_prompts
 from minippo.sampling import sample_responses as sample_responses
-from minippo.shapes import check_mask, rows_are_as_good
+from minippo.shapes import check_mask, remember_as_good, rows_are_as_good
 from minippo.tokenizer import used_columns
 
 ScoreFunction = Callable[[Tensor, Tensor], Tensor]  # (tokens [B,S], mask [B,S]) -> scores [B]
@@ -38,6 +38,12 @@ class Sampling(Protocol):
     def no_eos_score(self) -> float | None: ...
     @property
     def missing_eos_penalty(self) -> float: ...
+    @property
+    def action(self) -> str: ...
+    @property
+    def value_after_end(self) -> str: ...
+    @property
+    def old_logprobs(self) -> str: ...
 
 
 def choices(prompt_length: int) -> Positions:
@@ -69,10 +75,52 @@ def logits_to_one_prompt(policy: GPT, batch: "Responses", temperature: float) ->
     return policy.logits(hidden) / temperature
 
 
-def response_values(critic: Critic, batch: "Responses") -> Tensor:
-    """V(s_t) before each response token, [B,T]; 0 where the response has ended."""
+def response_values(critic: Critic, batch: "Responses", value_mask: Tensor | None = None) -> Tensor:
+    """V(s_t) before each response token, [B,T]; 0 where the response has ended, or outside
+    value_mask."""
     values = critic(*batch.whole(), read=choices(batch.prompt_tokens.shape[1]))
-    return zero_padding(values=values, mask=batch.response_mask)
+    return zero_padding(
+        values=values, mask=batch.response_mask if value_mask is None else value_mask
+    )
+
+
+def logits_and_values(
+    policy: GPT, critic: Critic, batch: "Rollout", temperature: float
+) -> tuple[Tensor, Tensor]:
+    """(response_logits, response_values) of a policy and its critic; a trunk that they share is
+    read once."""
+    if critic.trunk is not policy:
+        logits = response_logits(policy, batch, temperature)
+        return logits, response_values(critic, batch, batch.value_mask)
+    hidden = policy.hidden(*batch.whole(), read=choices(batch.prompt_tokens.shape[1]))
+    values = critic.head(hidden).squeeze(-1)  # [B,T]
+    return policy.logits(hidden) / temperature, zero_padding(values=values, mask=batch.value_mask)
+
+
+def values_at_the_end(critic: Critic, batch: "Responses") -> Tensor:
+    """V of the state that the last token leads to, [B]: of the whole response."""
+    prompt_length = batch.prompt_tokens.shape[1]
+    last = prompt_length - 1 + batch.response_mask.sum(dim=1, keepdim=True)  # [B,1]
+    rows = torch.arange(len(batch), device=last.device).unsqueeze(1)
+    return critic(*batch.whole(), read=(rows, last)).squeeze(1)
+
+
+def one_more(mask: Tensor) -> Tensor:
+    """The mask with the slot behind each row's last True, where there is room, [B,T]."""
+    more = torch.cat((mask[:, :1], mask[:, :-1]), dim=1)
+    remember_as_good(more)
+    return more
+
+
+def value_slots(response_mask: Tensor, config: Sampling) -> Tensor:
+    """The slots at which the critic is asked, [B,T]: before each action, and with a value that is
+    kept after the end, one more."""
+    if config.action == "response":
+        first = torch.zeros_like(response_mask)
+        first[:, 0] = True
+        remember_as_good(first)
+        return first
+    return one_more(response_mask) if config.value_after_end == "kept" else response_mask
 
 
 def response_logprobs(logits: Tensor, batch: "Responses") -> Tensor:
@@ -123,25 +171,28 @@ class Responses:
     def rows(self: Record, index: Tensor) -> Record:
         """The same record of some rows: a minibatch."""
         columns = {item.name: getattr(self, item.name) for item in fields(self)}
-        rows = replace(self, **{name: x[index] for name, x in columns.items() if x is not None})
-        rows_are_as_good(rows.response_mask, self.response_mask)
-        rows_are_as_good(rows.response_tokens, self.response_tokens)
-        return rows
+        rows = {name: x[index] for name, x in columns.items() if x is not None}
+        for name, x in rows.items():
+            rows_are_as_good(x, columns[name])
+        return replace(self, **rows)
 
     def trimmed(self: Record) -> Record:
         """The same record without the columns that are padding in every row: prompts lose them on
         the left, all that belongs to the responses on the right."""
-        P, T = used_columns(self.prompt_mask, self.response_mask)
+        P, T = used_columns(self.prompt_mask, self.slots())
         columns = {item.name: getattr(self, item.name) for item in fields(self)}
         short = {
             name: x[:, -P:] if name.startswith("prompt_") else x[:, :T]
             for name, x in columns.items()
             if x is not None and x.dim() > 1  # not scores [B]
         }
-        trimmed = replace(self, **short)
-        rows_are_as_good(trimmed.response_mask, self.response_mask)
-        rows_are_as_good(trimmed.response_tokens, self.response_tokens)
-        return trimmed
+        for name, x in short.items():
+            rows_are_as_good(x, columns[name])
+        return replace(self, **short)
+
+    def slots(self) -> Tensor:
+        """The slots that something is said about, [B,T]."""
+        return self.response_mask
 
     def __len__(self) -> int:
         return len(self.prompt_tokens)
@@ -156,11 +207,27 @@ class Rollout(Responses):
     sample_logprobs: Tensor  # [B,T] as sampled
     old_logprobs: Tensor  # [B,T] the same, rescored in one pass: what the ratios divide by
     ref_logprobs: Tensor  # [B,T] of the frozen reference
-    old_values: Tensor | None  # [B,T] of the critic, where there is one
+    old_values: Tensor | None  # [B,T] of the critic, where there is one; 0 outside value_mask
+    value_mask: Tensor  # [B,T] bool: the slots at which the critic is asked
+    end_values: Tensor | None  # [B] of the critic at the whole response; None: the end is worth 0
     scores: Tensor  # [B] after the EOS rule
     old_logits: Tensor  # [B,T,V] of the policy: what the tokens were drawn from
     exact_kl: Tensor  # [B,T] KL(policy || reference) of those distributions
     k1_variance: Tensor  # [B,T] under the policy: how far one token may be from that KL
+
+    def slots(self) -> Tensor:
+        return self.response_mask | self.value_mask
+
+
+def values_of(critic: Critic | None, batch: Responses, config: Sampling) -> dict[str, Any]:
+    """What the critic says of some Responses, and where it is asked."""
+    value_mask = value_slots(batch.response_mask, config)
+    if critic is None:
+        return {"old_values": None, "value_mask": value_mask, "end_values": None}
+    values, end_values = response_values(critic, batch, value_mask), None
+    if config.value_after_end != "zero":
+        end_values = values_at_the_end(critic, batch)
+    return {"old_values": values, "value_mask": value_mask, "end_values": end_values}
 
 
 class Models(NamedTuple):
@@ -205,6 +272,7 @@ def make_rollout(
         for model in (models.policy, models.reference)
     )
     scores, ended = score_responses(score_function, batch, config=config, eos_id=eos_id)
+    rescored = response_logprobs(logits, batch)
     return Rollout(
         prompt_tokens,
         prompt_mask,
@@ -212,9 +280,9 @@ def make_rollout(
         mask,
         ended=ended,
         sample_logprobs=sample_logprobs,
-        old_logprobs=response_logprobs(logits, batch),
+        old_logprobs=sample_logprobs if config.old_logprobs == "sampled" else rescored,
         ref_logprobs=response_logprobs(ref_logits, batch),
-        old_values=None if models.critic is None else response_values(models.critic, batch),
+        **values_of(models.critic, batch, config),
         scores=scores,
         old_logits=logits,
         exact_kl=zero_padding(values=exact_kl(logits=logits, ref_logits=ref_logits), mask=mask),

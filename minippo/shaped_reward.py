@@ -9,6 +9,7 @@ of the whole response.
 from torch import Tensor
 
 from minippo.masked import zero_padding
+from minippo.ppo import KL_COEF_MAX, KL_COEF_MIN
 from minippo.shapes import check_batch, check_data, check_range, check_shapes
 
 
@@ -40,3 +41,20 @@ def shaped_rewards(
     rewards = zero_padding(values=-kl_coef * (old_logprobs - ref_logprobs), mask=response_mask)
     last_slot = response_mask.sum(dim=1) - 1  # [B,T] -> [B]
     return rewards.scatter_add(1, last_slot.unsqueeze(1), scores.to(rewards.dtype).unsqueeze(1))
+
+
+def proportional_kl_coef(*, kl_coef: float, kl: float, target: float, share: float) -> float:
+    """The next kl_coef, after a batch whose responses were `kl` nats from the reference.
+
+    Equation (7.2)  kl_coef (1 + share e),  e = kl / target - 1 held within -0.2 and 0.2
+    Source   Ziegler et al. 2019, arXiv:1909.08593, section 2.2; there share is the responses of the
+             batch over 10,000 (its code's horizon).
+    Shapes   four numbers -> one number.
+    Gradient none: these are plain numbers.
+    Limits   kl = target: unchanged. A batch changes it by at most 0.2 share.
+    Raises   ValueError: kl_coef, target or share outside (0, inf), kl is NaN.
+    """
+    check_range("(0, inf)", kl_coef=kl_coef, target=target, share=share)
+    check_range("[-inf, inf]", kl=kl)
+    error = min(0.2, max(-0.2, kl / target - 1))
+    return max(KL_COEF_MIN, min(kl_coef * (1 + share * error), KL_COEF_MAX))

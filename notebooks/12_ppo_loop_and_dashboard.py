@@ -28,7 +28,8 @@ from minippo.critic_head import Critic
 from minippo.gpt import GPT, GPTConfig
 from minippo.rollout import Models, make_rollout
 from minippo.runs.diagnostics import diagnose_all, ratio_first
-from minippo.stages.policy import World, estimate_advantages, train_policy
+from minippo.stages.credit import estimate_advantages
+from minippo.stages.policy import World, train_policy
 from minippo.tokenizer import WordTokenizer
 
 FAST = bool(os.environ.get("MINIPPO_FAST"))

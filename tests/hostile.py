@@ -17,6 +17,7 @@ def numbers_of_a_state(update):
     version, words, gauss = random.Random(0).getstate()
     return {
         "update": update,
+        "kl_coef": 0.05,
         "kl_old_coef": 1.0,
         "stage_seconds": 0.5,
         "rng": [version, list(words), gauss],

@@ -28,14 +28,14 @@ MODELS = ("gpt", "reward_head", "critic_head", "tokenizer")
 WINGS = ("exact", "exercises")
 LAYERS = (  # lowest first; a module imports from its own layer and from those before it
     ("", "errors", "interrupts", "shapes", "masked", "settings"),
-    DERIVATION,
+    (*DERIVATION, "relatives"),
     MODELS,
     ("sampling",),
     ("rollout",),
     ("one_page",),  # imports nothing, and nothing imports it
     ("runs",),
     ("tasks",),
-    ("stages.optimise",),
+    ("stages.optimise", "stages.pretrain"),
     ("algorithms",),
     ("stages",),
     ("interchange",),

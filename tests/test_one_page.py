@@ -14,7 +14,7 @@ from minippo.algorithms.ppo import PPOUpdate
 from minippo.critic_head import Critic
 from minippo.gpt import GPT, GPTConfig
 from minippo.rollout import Models, make_rollout
-from minippo.stages.policy import estimate_advantages
+from minippo.stages.credit import estimate_advantages
 
 PAGE = Path(one_page.__file__)
 SETTINGS = one_page.Settings(

@@ -159,3 +159,21 @@ def test_against_numpy(batch, kl_coef):
                 is_last = t + 1 == mask.shape[1] or not mask[b, t + 1]
                 wanted[b, t] += scores[b] if is_last else 0.0
     assert_close(shaped_reward.shaped_rewards(**batch, kl_coef=kl_coef), wanted)
+
+
+def test_the_proportional_controller_by_hand():
+    price = shaped_reward.proportional_kl_coef
+    # 10 % above the target, half a horizon: 1 + 0.5 * 0.1
+    assert price(kl_coef=0.2, kl=6.6, target=6.0, share=0.5) == pytest.approx(0.21)
+    assert price(kl_coef=0.2, kl=5.4, target=6.0, share=0.5) == pytest.approx(0.19)
+    for nats, error in ((60.0, 0.2), (float("inf"), 0.2), (0.0, -0.2), (-1.0, -0.2)):
+        found = price(kl_coef=0.2, kl=nats, target=6.0, share=0.5)
+        assert found == pytest.approx(0.2 * (1 + 0.5 * error))
+    assert price(kl_coef=1e10, kl=99.0, target=6.0, share=1.0) == 1e10
+    assert price(kl_coef=1e-10, kl=0.0, target=6.0, share=1.0) == 1e-10
+    good = {"kl_coef": 0.2, "kl": 1.0, "target": 6.0, "share": 0.5}
+    for name in ("kl_coef", "target", "share"):
+        with pytest.raises(ValueError, match=name):
+            price(**good | {name: 0.0})
+    with pytest.raises(ValueError, match="kl"):
+        price(**good | {"kl": float("nan")})

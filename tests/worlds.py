@@ -52,9 +52,11 @@ class Probe:
         critic = self.critic if REGISTRY[algorithm].has_critic else None
         return Models(self.policy, self.reference, critic)
 
-    def updates(self, algorithm=DEFAULT, gold_function=None, **more):
+    def updates(self, algorithm=DEFAULT, gold_function=None, draw_texts=None, **more):
         """policy_updates: yields each update when it is made."""
-        world = World(self.draw_prompts, self.score_function, self.eos_id, PAD, gold_function)
+        world = World(
+            self.draw_prompts, self.score_function, self.eos_id, PAD, gold_function, draw_texts
+        )
         settings = dict(config=self.config, generator=self.generator, algorithm=algorithm)
         return policy_updates(self.models(algorithm), world, **settings, **more)
 

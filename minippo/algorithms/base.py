@@ -11,84 +11,29 @@ whether there is a critic, which settings are read, which diagnostics have no me
 `minippo.algorithms` lists the records; CONTRIBUTING.md adds one in ten lines.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from minippo.algorithms.config import PPOConfig
 from minippo.gpt import GPT
 from minippo.logprobs import token_entropy, token_ratios
-from minippo.masked import masked_mean
+from minippo.masked import masked_mean, masked_variance, whiten, zero_padding
 from minippo.ppo_statistics import ratio_statistics
 from minippo.rollout import Models, Rollout, response_logits, response_logprobs
-from minippo.settings import Checked, count, positive, setting
+from minippo.shapes import rows_are_as_good
 from minippo.stages.optimise import named_weights
+from minippo.tasks.base import Example
 
 Given = TypeVar("Given")
+Actions = dict[str, Tensor]  # logprobs, old_logprobs, advantages, response_mask: a surrogate's
+DEGENERATE = 1e-12  # variance of numbers that are all equal: nothing to divide by
 # a statistic of a step that tells something at the first step of an update only -> its metric
 AT_THE_FIRST_STEP = {"ratio_max_deviation": "val/ratio_max_deviation_first"}
-
-
-@dataclass(frozen=True)
-class PPOConfig(Checked):
-    """The policy's training. An algorithm's record lists those that only some algorithms read."""
-
-    num_updates: int = count(30, "rollouts, each followed by num_ppo_epochs over it")
-    batch_size: int = count(128, "responses per rollout")
-    num_ppo_epochs: int = count(4, "passes over a rollout")
-    value_epochs: int = count(4, "passes of the critic over a rollout")
-    num_mini_batches: int = count(2, "optimiser steps per pass")
-    response_length: int = count(14, "the most tokens of a response, EOS included", high=4096)
-    temperature: float = positive(1.0, "of sampling, and of every log-probability")
-    learning_rate: float = positive(
-        6e-4, "at the start; falls linearly to final_learning_rate of it (trpo: the critic's)"
-    )
-    final_learning_rate: float = setting(
-        0.1, "share of the learning rate left at the last update", low=0.0, high=1.0
-    )
-    kl_coef: float = positive(0.05, "price of a nat of KL to the fine-tuned model")
-    gamma: float = setting(1.0, "discount", low=0.0, high=1.0)
-    lam: float = setting(0.95, "GAE's lambda", low=0.0, high=1.0)
-    cliprange: float = positive(0.2, "of the ratio")
-    cliprange_value: float = positive(0.2, "of the values")
-    kl_old_coef: float = positive(
-        1.0, "price of a nat of KL from the old policy, per token; adaptive: at the start"
-    )
-    kl_old_target: float = positive(
-        0.03, "the KL from the old policy per token that an update aims at"
-    )
-    max_kl: float = positive(0.03, "TRPO's delta: the most KL from the old policy per token")
-    damping: float = setting(0.5, "added to the diagonal of the Fisher matrix", low=0.0)
-    cg_iterations: int = count(6, "of conjugate gradient")
-    vf_coef: float = setting(0.1, "weight of the value loss", low=0.0)
-    ent_coef: float = setting(0.0, "weight of the entropy bonus", low=0.0)
-    max_grad_norm: float = positive(1.0, "gradients are scaled down to this norm")
-    whiten_advantages: bool = setting(True, "mean 0 and standard deviation 1 over the rollout")
-    whiten_rewards: bool = setting(False, "standard deviation 1 over the rollout, the mean is kept")
-    no_eos_score: float | None = setting(
-        -5.0, "score of a response without EOS; none: the reward model's own", low=-1e6, high=1e6
-    )
-    missing_eos_penalty: float = setting(
-        0.0, "subtracted from the score of a response without EOS", low=0.0
-    )
-    target_kl: float | None = setting(
-        None,
-        "stop the passes when approxkl of a pass's last minibatch, to the old policy, is above; "
-        "none: never",
-        low=0.0,
-        open_low=True,
-    )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.num_mini_batches > self.batch_size:
-            raise ValueError(
-                f"num_mini_batches: wanted at most batch_size {self.batch_size}, "
-                f"got {self.num_mini_batches}"
-            )
 
 
 class Experience(NamedTuple):
@@ -97,13 +42,16 @@ class Experience(NamedTuple):
     rollout: Rollout
     advantages: Tensor  # [B,T] the algorithm's weights
     targets: Tensor | None  # [B,T] what the critic should have said; None where there is none
+    kl_coef: float = 0.0  # the price of the KL to the reference, where it is in the loss
+    texts: Sequence[Example] | None = None  # of the pretraining, as many, for PPO-ptx
 
     def rows(self, index: Tensor) -> "Experience":
         """The same of some rows, as short as the longest of them: a minibatch."""
         rollout = self.rollout.rows(index).trimmed()
         T = rollout.response_mask.shape[1]
         targets = None if self.targets is None else self.targets[index, :T]
-        return Experience(rollout, self.advantages[index, :T], targets)
+        texts = self.texts and [self.texts[i] for i in index.tolist()]
+        return Experience(rollout, self.advantages[index, :T], targets, self.kl_coef, texts)
 
 
 class Updated(NamedTuple):
@@ -165,7 +113,9 @@ def adam(config: PPOConfig, **models: torch.nn.Module) -> Optimizer:
     eps as in the PPO implementations of OpenAI: it keeps the steps small where the gradients are
     tiny.
     """
-    return torch.optim.Adam(named_weights(**models), lr=config.learning_rate, eps=1e-5, fused=True)
+    named = {id(parameter): (name, parameter) for name, parameter in named_weights(**models)[::-1]}
+    each_once = list(named.values())[::-1]  # a trunk that two models share is the first one's
+    return torch.optim.Adam(each_once, lr=config.learning_rate, eps=1e-5, fused=True)
 
 
 def minibatches(
@@ -177,23 +127,56 @@ def minibatches(
     return map(experience.rows, order.tensor_split(config.num_mini_batches))
 
 
+def whitened(advantages: Tensor, mask: Tensor, config: PPOConfig) -> Tensor:
+    """The advantages with mean 0 and standard deviation 1 over the actions, as they are where they
+    are all equal.
+
+    Where the whole response is the action, it counts once and not once per token.
+    """
+    if config.action == "response":
+        once = whitened(advantages[:, :1], mask[:, :1], replace(config, action="token"))
+        return zero_padding(values=once.expand_as(advantages), mask=mask)
+    if masked_variance(values=advantages, mask=mask) <= DEGENERATE:
+        return advantages
+    if not config.whiten_bessel:
+        return whiten(values=advantages, mask=mask)
+    n = int(mask.sum())
+    return whiten(values=advantages, mask=mask) * ((n - 1) / n) ** 0.5
+
+
+def actions_of(logprobs: Tensor, batch: Experience, config: PPOConfig) -> Actions:
+    """What a surrogate reads: of each token, [B,T]; or, where the response is the action, the sums
+    over its tokens, [B,1]."""
+    rollout, mask = batch.rollout, batch.rollout.response_mask
+    advantages = batch.advantages
+    if config.whiten_advantages and config.whiten_over == "minibatch":
+        advantages = whitened(advantages, mask, config)
+    old_logprobs = rollout.old_logprobs
+    if config.action == "response":
+        logprobs, old_logprobs = (
+            zero_padding(values=x, mask=mask).sum(dim=1, keepdim=True)
+            for x in (logprobs, old_logprobs)
+        )
+        advantages, mask = advantages[:, :1], mask[:, :1]
+        rows_are_as_good(mask, rollout.response_mask)
+    return {
+        "logprobs": logprobs,
+        "old_logprobs": old_logprobs,
+        "advantages": advantages,
+        "response_mask": mask,
+    }
+
+
 @torch.no_grad()
 def step_statistics(
-    batch: Experience, logits: Tensor, logprobs: Tensor, policy_loss: Tensor, config: PPOConfig
+    actions: Actions, logits: Tensor, rollout: Rollout, policy_loss: Tensor, config: PPOConfig
 ) -> dict[str, Tensor]:
     """What the policy looked like before a step: scalars, still on the device."""
-    rollout, advantages, _ = batch
-    mask = rollout.response_mask
-    statistics = ratio_statistics(
-        logprobs=logprobs.detach(),
-        old_logprobs=rollout.old_logprobs,
-        advantages=advantages,
-        response_mask=mask,
-        cliprange=config.cliprange,
-    )
-    return statistics | {
+    data = actions | {"logprobs": actions["logprobs"].detach()}
+    entropy = token_entropy(logits=logits)
+    return ratio_statistics(**data, cliprange=config.cliprange) | {
         "loss/policy_avg": policy_loss,
-        "policy/entropy_avg": masked_mean(values=token_entropy(logits=logits), mask=mask),
+        "policy/entropy_avg": masked_mean(values=entropy, mask=rollout.response_mask),
     }
 
 
@@ -212,16 +195,16 @@ def metrics_of_steps(steps: list[dict[str, Tensor]]) -> dict[str, float | None]:
 
 @torch.no_grad()
 def tokens_after(policy: GPT, batch: Experience, config: PPOConfig) -> dict[str, list[float]]:
-    """The ratios after the update, and the advantages, of the real tokens of the rollout."""
+    """The ratios after the update, and the advantages, of the actions of the rollout."""
     logits = response_logits(policy, batch.rollout, config.temperature)
-    return ratios_and_advantages(response_logprobs(logits, batch.rollout), batch)
+    logprobs = response_logprobs(logits, batch.rollout)
+    return ratios_and_advantages(actions_of(logprobs, batch, config))
 
 
-def ratios_and_advantages(logprobs: Tensor, batch: Experience) -> dict[str, list[float]]:
-    """The same from log-probabilities that are at hand."""
-    mask = batch.rollout.response_mask
-    ratios = token_ratios(
-        logprobs=logprobs, old_logprobs=batch.rollout.old_logprobs, response_mask=mask
-    )
-    both = torch.stack((ratios, batch.advantages))[:, mask].tolist()  # [2,B,T] -> two lists
+def ratios_and_advantages(actions: Actions) -> dict[str, list[float]]:
+    """The same of actions that are at hand."""
+    mask = actions["response_mask"]
+    logprobs, old_logprobs = actions["logprobs"].detach(), actions["old_logprobs"]
+    ratios = token_ratios(logprobs=logprobs, old_logprobs=old_logprobs, response_mask=mask)
+    both = torch.stack((ratios, actions["advantages"]))[:, mask].tolist()  # [2,B,T] -> two lists
     return {"ratios": both[0], "advantages": both[1]}

@@ -22,8 +22,8 @@ from torch.optim import Optimizer
 from minippo.algorithms.base import (
     Algorithm,
     Experience,
-    PPOConfig,
     Updated,
+    actions_of,
     adam,
     metrics_of_steps,
     minibatches,
@@ -31,6 +31,7 @@ from minippo.algorithms.base import (
     step_statistics,
     tokens_after,
 )
+from minippo.algorithms.config import PPOConfig
 from minippo.baseline import baseline_advantages, value_loss
 from minippo.critic_head import Critic
 from minippo.gae import gae_advantages
@@ -40,7 +41,8 @@ from minippo.rollout import Models, response_logits, response_logprobs, response
 from minippo.stages.optimise import take_step
 
 SETTINGS = {"whiten_advantages": False, "learning_rate": 1e-3}
-CRITIC_FIELDS = ("value_epochs", "num_mini_batches")  # what CriticPasses reads
+CRITIC_STARTS = ("critic_start", "critic_warmup", "value_after_end")  # of all that have a critic
+CRITIC_FIELDS = (*CRITIC_STARTS, "value_epochs", "num_mini_batches")  # with CriticPasses
 
 
 # -- the weights
@@ -94,11 +96,12 @@ class CriticPasses:
             return {}
         config, losses = self.config, []
         for _ in range(config.value_epochs):
-            for rollout, _, targets in minibatches(experience, config, self.generator):
+            for batch in minibatches(experience, config, self.generator):
+                mask = batch.rollout.value_mask
                 loss = value_loss(
-                    values=response_values(self.critic, rollout),
-                    value_targets=of_the_critic(targets),
-                    response_mask=rollout.response_mask,
+                    values=response_values(self.critic, batch.rollout, mask),
+                    value_targets=of_the_critic(batch.targets),
+                    response_mask=mask,
                 )
                 take_step(
                     self.optimizers,
@@ -129,11 +132,12 @@ class PolicyGradientUpdate:
         self.numbers: dict[str, float] = {}
 
     def __call__(self, experience: Experience, *, learning_rate: float, where: str) -> Updated:
-        rollout, advantages, _ = experience
+        rollout, advantages = experience.rollout, experience.advantages
         logits = response_logits(self.policy, rollout, self.config.temperature)
         logprobs = response_logprobs(logits, rollout)
         loss = self.loss(logprobs=logprobs, weights=advantages, response_mask=rollout.response_mask)
-        statistics = step_statistics(experience, logits, logprobs, loss, self.config)
+        actions = actions_of(logprobs, experience, self.config)
+        statistics = step_statistics(actions, logits, rollout, loss, self.config)
         norm = take_step(
             [self.optimizer],
             loss,
@@ -182,6 +186,6 @@ GAE = Algorithm(
     weights=gae_weights,
     update=PolicyGradientUpdate,
     settings=SETTINGS,
-    fields=("lam", *CRITIC_FIELDS),
+    fields=("lam", "critic_lam", *CRITIC_FIELDS),
     silent_diagnostics=("P007",),
 )

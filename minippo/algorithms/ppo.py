@@ -8,6 +8,7 @@ The four variants are one update with another surrogate, the loss of the policy:
     ppo_adaptive_kl   a price that follows the KL that the last update made
 """
 
+import math
 from collections.abc import Callable
 from functools import partial
 
@@ -15,10 +16,11 @@ import torch
 from torch import Tensor
 
 from minippo.algorithms.base import (
+    Actions,
     Algorithm,
     Experience,
-    PPOConfig,
     Updated,
+    actions_of,
     adam,
     metrics_of_steps,
     minibatches,
@@ -26,7 +28,9 @@ from minippo.algorithms.base import (
     ratios_and_advantages,
     step_statistics,
 )
-from minippo.algorithms.policy_gradient import gae_weights
+from minippo.algorithms.config import PPOConfig
+from minippo.algorithms.policy_gradient import CRITIC_STARTS, gae_weights
+from minippo.algorithms.terms import kl_term, ptx_term, reduced, with_dropout
 from minippo.logprobs import token_entropy
 from minippo.masked import masked_mean
 from minippo.ppo import (
@@ -37,26 +41,26 @@ from minippo.ppo import (
     unclipped_surrogate_loss,
 )
 from minippo.ppo_statistics import clipped_value_fraction
-from minippo.rollout import Models, response_logits, response_logprobs, response_values
+from minippo.rollout import Models, logits_and_values, response_logprobs
 from minippo.stages.optimise import take_step
 
 Numbers = dict[str, float]
-Surrogate = Callable[[dict[str, Tensor], PPOConfig, Numbers], Tensor]
+Surrogate = Callable[[Actions, PPOConfig, Numbers], Tensor]
 
 
 # -- the surrogates, the numbers that they start from, and what one learns from an update
 
 
-def clipped(for_policy: dict[str, Tensor], config: PPOConfig, numbers: Numbers) -> Tensor:
-    return clipped_surrogate_loss(**for_policy, cliprange=config.cliprange)
+def clipped(actions: Actions, config: PPOConfig, numbers: Numbers) -> Tensor:
+    return clipped_surrogate_loss(**actions, cliprange=config.cliprange)
 
 
-def unclipped(for_policy: dict[str, Tensor], config: PPOConfig, numbers: Numbers) -> Tensor:
-    return unclipped_surrogate_loss(**for_policy)
+def unclipped(actions: Actions, config: PPOConfig, numbers: Numbers) -> Tensor:
+    return unclipped_surrogate_loss(**actions)
 
 
-def kl_penalised(for_policy: dict[str, Tensor], config: PPOConfig, numbers: Numbers) -> Tensor:
-    return kl_penalised_surrogate_loss(**for_policy, kl_old_coef=numbers["kl_old_coef"])
+def kl_penalised(actions: Actions, config: PPOConfig, numbers: Numbers) -> Tensor:
+    return kl_penalised_surrogate_loss(**actions, kl_old_coef=numbers["kl_old_coef"])
 
 
 def nothing(config: PPOConfig) -> Numbers:
@@ -84,7 +88,9 @@ def adapt(numbers: Numbers, kl_old_to_policy: float, config: PPOConfig) -> Numbe
 class PPOUpdate:
     """num_ppo_epochs passes of minibatches. Each step minimises
 
-    surrogate + vf_coef * clipped value loss - ent_coef * entropy.
+    surrogate + vf_coef * clipped value loss - ent_coef * entropy
+
+    and, where they are asked for, kl_coef * KL to the reference and ptx_coef * pretraining loss.
     """
 
     def __init__(
@@ -107,15 +113,17 @@ class PPOUpdate:
         config, steps, norms = self.config, [], []
         for _ in range(config.num_ppo_epochs):
             for batch in minibatches(experience, config, self.generator):
-                parts, logprobs, statistics = self.parts_of_the_loss(batch)
+                with with_dropout([self.policy, self.critic], config.dropout, self.generator):
+                    parts, actions, statistics = self.parts_of_the_loss(batch)
                 loss = (
                     parts["policy_loss"]
                     + config.vf_coef * parts["value_loss"]
                     - config.ent_coef * parts["entropy"]
                 )
+                others = [parts[name] for name in ("kl_loss", "ptx_loss") if name in parts]
                 norm = take_step(
                     self.optimizers,
-                    loss,
+                    sum(others, loss),
                     learning_rate,
                     where=where,
                     max_grad_norm=config.max_grad_norm,
@@ -127,39 +135,42 @@ class PPOUpdate:
                 break
         metrics = metrics_of_steps(steps) | {"policy/grad_norm": sum(norms) / len(norms)}
         metrics |= {f"objective/{name}": value for name, value in self.numbers.items()}
-        return Updated(metrics, ratios_and_advantages(logprobs.detach(), batch))
+        return Updated(metrics, ratios_and_advantages(actions))
 
     def parts_of_the_loss(
         self, batch: Experience
-    ) -> tuple[dict[str, Tensor], Tensor, dict[str, Tensor]]:
-        """The three parts of the loss of a minibatch, the log-probabilities, and what is logged."""
-        rollout, advantages, targets = batch
-        mask = rollout.response_mask
-        logits = response_logits(self.policy, rollout, self.config.temperature)
+    ) -> tuple[dict[str, Tensor], Actions, dict[str, Tensor]]:
+        """The parts of the loss of a minibatch, the actions that it is about, and what is
+        logged."""
+        rollout, config = batch.rollout, self.config
+        logits, values = logits_and_values(self.policy, self.critic, rollout, config.temperature)
         logprobs = response_logprobs(logits, rollout)
-        for_policy = {
-            "logprobs": logprobs,
-            "old_logprobs": rollout.old_logprobs,
-            "advantages": advantages,
-            "response_mask": mask,
-        }
+        actions = actions_of(logprobs, batch, config)
         for_critic = {
-            "values": response_values(self.critic, rollout),
+            "values": values,
             "old_values": rollout.old_values,
-            "value_targets": targets,
-            "response_mask": mask,
-            "cliprange_value": self.config.cliprange_value,
+            "value_targets": batch.targets,
+            "response_mask": rollout.value_mask,
+            "cliprange_value": math.inf
+            if config.cliprange_value is None
+            else config.cliprange_value,
         }
         parts = {
-            "policy_loss": self.surrogate(for_policy, self.config, self.numbers),
+            "policy_loss": self.surrogate(reduced(actions, config), config, self.numbers),
             "value_loss": clipped_value_loss(**for_critic),
-            "entropy": masked_mean(values=token_entropy(logits=logits), mask=mask),
+            "entropy": masked_mean(values=token_entropy(logits=logits), mask=rollout.response_mask),
         }
-        statistics = step_statistics(batch, logits, logprobs, parts["policy_loss"], self.config) | {
+        statistics = step_statistics(actions, logits, rollout, parts["policy_loss"], config) | {
             "loss/value_avg": parts["value_loss"],
             "val/clipfrac_avg": clipped_value_fraction(**for_critic),
         }
-        return parts, logprobs, statistics
+        if config.kl_loss != "none":
+            parts["kl_loss"] = kl_term(logprobs, batch, actions, config)
+            statistics["loss/kl_avg"] = parts["kl_loss"]
+        if config.ptx_coef > 0:
+            parts["ptx_loss"] = ptx_term(self.policy, batch, config)
+            statistics["loss/ptx_avg"] = parts["ptx_loss"]
+        return parts, actions, statistics
 
     def has_gone_too_far(self, step: dict[str, Tensor]) -> bool:
         """Was the last minibatch of a pass beyond target_kl?"""
@@ -171,7 +182,16 @@ class PPOUpdate:
 
 
 FIELDS = (
+    *CRITIC_STARTS,
     "lam",
+    "critic_lam",
+    "action",
+    "loss_reduction",
+    "whiten_over",
+    "kl_loss",
+    "critic",
+    "dropout",
+    "ptx_coef",
     "num_ppo_epochs",
     "num_mini_batches",
     "cliprange_value",

@@ -11,12 +11,13 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from minippo.algorithms.base import (
     Algorithm,
     Experience,
-    PPOConfig,
     Updated,
+    actions_of,
     metrics_of_steps,
     step_statistics,
     tokens_after,
 )
+from minippo.algorithms.config import PPOConfig
 from minippo.algorithms.policy_gradient import CRITIC_FIELDS, CriticPasses, gae_weights
 from minippo.errors import TrainingError
 from minippo.rollout import Models, response_logits, response_logprobs
@@ -33,7 +34,7 @@ class TRPOUpdate:
         self.numbers: dict[str, float] = {}
 
     def __call__(self, experience: Experience, *, learning_rate: float, where: str) -> Updated:
-        config, (rollout, advantages, _) = self.config, experience
+        config, rollout = self.config, experience.rollout
 
         def logits() -> Tensor:
             return response_logits(self.policy, rollout, config.temperature)
@@ -42,7 +43,7 @@ class TRPOUpdate:
             return surrogate_loss(
                 logprobs=response_logprobs(logits(), rollout),
                 old_logprobs=rollout.old_logprobs,
-                advantages=advantages,
+                advantages=experience.advantages,
                 response_mask=rollout.response_mask,
             )
 
@@ -57,7 +58,8 @@ class TRPOUpdate:
         with torch.no_grad():
             before = logits()
             logprobs = response_logprobs(before, rollout)
-            statistics = step_statistics(experience, before, logprobs, loss(), config)
+            actions = actions_of(logprobs, experience, config)
+            statistics = step_statistics(actions, before, rollout, loss(), config)
         try:
             share = trpo_step(
                 loss=loss,
@@ -83,6 +85,6 @@ TRPO = Algorithm(
     summary="trust region policy optimisation: one step with a bound on the KL",
     weights=gae_weights,
     update=TRPOUpdate,
-    fields=("lam", "max_kl", "damping", "cg_iterations", *CRITIC_FIELDS),
+    fields=("lam", "critic_lam", "max_kl", "damping", "cg_iterations", *CRITIC_FIELDS),
     silent_diagnostics=("P007",),
 )

@@ -3,7 +3,7 @@
 The command line is made from these fields: `learning_rate` is the flag --learning_rate (or
 --learning-rate). The defaults are those of the task tldr; PRESETS says where the other tasks and
 the quick preset differ. `resolve` puts the layers together: defaults, preset, algorithm, what the
-user set.
+user set; a recipe stands between the algorithm and the user.
 """
 
 from collections.abc import Mapping
@@ -11,7 +11,8 @@ from dataclasses import Field, asdict, dataclass, fields
 from typing import Any
 
 from minippo.algorithms import DEFAULT, REGISTRY, readers_of
-from minippo.algorithms.base import PPOConfig
+from minippo.algorithms.config import READ_WITH, PPOConfig
+from minippo.algorithms.recipes import RECIPES
 from minippo.settings import Checked, count, setting
 from minippo.stages.evaluate import EvalConfig
 from minippo.stages.preferences import PreferenceConfig
@@ -36,6 +37,9 @@ class RunConfig(Checked):
     )
     truncate: bool = setting(False, "cut texts that are longer than the context, at a word")
     algorithm: str = setting(DEFAULT, "how the policy is trained", choices=tuple(REGISTRY))
+    recipe: str = setting(
+        "minippo", "the choices of a code base, all at once", choices=tuple(RECIPES)
+    )
     preset: str = setting(
         "default", "quick: the same job, smaller (capitals: the same)", choices=("default", "quick")
     )
@@ -165,14 +169,14 @@ PRESETS["files", "quick"] = PRESETS["files", "default"] | {
 
 
 def resolve(settings: Mapping[str, Any]) -> Config:
-    """A Config from {field: value}: the defaults, the preset's, the algorithm's, then these.
-    ValueError names a field."""
+    """A Config from {field: value}: the defaults, the preset's, the algorithm's, the recipe's, then
+    these. ValueError names a field."""
     for name in settings:
         if name not in FIELDS:
             raise ValueError(f"{name}: there is no such setting")
     run = RunConfig(**_section("run", settings))
     values = PRESETS.get((run.task, run.preset), {}) | dict(REGISTRY[run.algorithm].settings)
-    values |= dict(settings)
+    values |= dict(RECIPES[run.recipe]) | dict(settings)
     return Config(**{name: kind(**_section(name, values)) for name, kind in SECTIONS.items()})
 
 
@@ -189,6 +193,11 @@ def check_used(settings: Mapping[str, Any], config: Config) -> None:
     """Refuse what was set and would change nothing: this algorithm, this task, or this start does
     not read it. ValueError names it."""
     algorithm, task = config.run.algorithm, config.run.task
+    if RECIPES[config.run.recipe] and algorithm not in readers_of("loss_reduction"):
+        raise ValueError(
+            f"recipe: {config.run.recipe} is a set of choices of PPO; --algorithm {algorithm} "
+            f"reads only some of them; it is for {', '.join(readers_of('loss_reduction'))}"
+        )
     for name in settings:
         readers, tasks = readers_of(name), TASKS_THAT_READ.get(name, (task,))
         if task not in tasks:
@@ -198,6 +207,12 @@ def check_used(settings: Mapping[str, Any], config: Config) -> None:
         if readers and algorithm not in readers:
             raise ValueError(
                 f"{name}: --algorithm {algorithm} does not use it; it is for {', '.join(readers)}"
+            )
+        other, values = READ_WITH.get(name, (name, None))
+        if values is not None and getattr(config.ppo, other) not in values:
+            got, wanted = (str(x).lower() for x in (getattr(config.ppo, other), values[0]))
+            raise ValueError(
+                f"{name}: with --{other} {got} it is not used; leave it out, or --{other} {wanted}"
             )
         if config.run.start_from is not None and FIELDS[name][0] in ("model", "pretrain"):
             raise ValueError(

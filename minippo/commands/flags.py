@@ -30,7 +30,7 @@ OTHER_NAMES = {  # flag -> what others call it
     "learning_rate": "lr actor_lr policy_lr step_size alpha",
     "kl_coef": "kl beta kl_beta kl_coeff kl_penalty kl_weight init_kl_coef",
     "kl_old_coef": "adaptive_kl_coef",
-    "kl_old_target": "kl_target target_kl_old",
+    "kl_old_target": "target_kl_old",
     "max_kl": "delta trust_region",
     "cliprange": "clip clip_range clip_eps clip_epsilon clip_ratio clip_param eps epsilon",
     "cliprange_value": "clip_range_vf vf_clip value_clip clip_value",
@@ -61,6 +61,17 @@ OTHER_NAMES = {  # flag -> what others call it
     "whiten_rewards": "normalize_rewards norm_reward",
     "missing_eos_penalty": "eos_penalty",
     "algorithm": "algo method",
+    "kl_controller": "adaptive_kl kl_ctl kl_ctrl",
+    "kl_loss": "use_kl_loss kl_loss_type",
+    "kl_reward": "kl_estimator use_kl_in_reward",
+    "kl_horizon": "horizon",
+    "loss_reduction": "loss_agg_mode reduction aggregation",
+    "mask_unended": "mask_truncated mask_truncated_completions overlong_filtering",
+    "critic_warmup": "critic_warmup_steps value_warmup value_pretrain",
+    "critic_lam": "lam_critic value_lam",
+    "critic": "shared_trunk share_trunk value_model",
+    "ptx_coef": "ptx ptx_weight pretraining_coef",
+    "dropout": "dropout_rate resid_pdrop",
     "task": "env environment env_id",
     "tensorboard": "logger report_to",
     "out": "output output_dir out_dir logdir log_dir run run_dir save_dir folder",
@@ -222,6 +233,11 @@ def _about_unknown(argument):
     if not name.startswith("--"):
         return f"{argument}: not a flag; {_about_word(name, value)}"
     meant = name.removeprefix("--").lower().replace("-", "_")
+    if meant in ("top_k", "top_p"):
+        return (
+            f"{name}: training samples from the whole distribution, which is also the one whose "
+            "log-probabilities it uses; cutting it off would make every ratio wrong"
+        )
     if meant == "seeds":
         return f"{name}: one run takes --seed; python -m minippo.measure takes --seeds first-last"
     for field, others in OTHER_NAMES.items():

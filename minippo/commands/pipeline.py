@@ -19,12 +19,12 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, tensor
 
+from minippo.commands.critic import first_critic
 from minippo.commands.path import Point, enough, is_on_path, point_of_path
 from minippo.commands.prepare import read_start
 from minippo.commands.recipe import context_needed
 from minippo.commands.run import Run
 from minippo.commands.stopping import Asked, asked_to_stop
-from minippo.critic_head import Critic
 from minippo.errors import Interrupted, TrainingError
 from minippo.gpt import GPT, GPTConfig
 from minippo.reward_head import RewardModel
@@ -38,7 +38,7 @@ from minippo.stages.preferences import Comparisons, recorded_comparisons, simula
 from minippo.stages.pretrain import train_next_token
 from minippo.stages.reward import all_scores, heldout_report, set_zero_and_unit, train_reward_model
 from minippo.stages.sft import train_on_demonstrations
-from minippo.tasks.base import Task
+from minippo.tasks.base import Example, Task
 
 CENTRING_DEMONSTRATIONS, UNIT_PROMPTS = 500, 128
 
@@ -208,15 +208,18 @@ def optimise_policy(run: Run, sft: GPT, reward_model: RewardModel) -> Trained:
     """The algorithm, from the fine-tuned model on."""
     start = run.saved_state()
     changing = {} if start is None else start[1]
-    critic = Critic.from_reward_model(reward_model) if run.algorithm.has_critic else None
-    models = Models(copy.deepcopy(sft), sft.requires_grad_(False), critic)
+    policy = copy.deepcopy(sft)
+    critic = first_critic(run, policy, sft, reward_model)
+    models = Models(policy, sft.requires_grad_(False), critic)
     progress = PolicyProgress(
         run, changing, lambda update: point_of_path(run, models, reward_model, update)
     )
     with run.stage("policy", progress.seconds_before) as report, asked_to_stop(run.screen) as asked:
         updates = policy_updates(
             models,
-            world_of(run, reward_model, progress.draw_prompts),
+            replace(
+                world_of(run, reward_model, progress.draw_prompts), draw_texts=progress.draw_texts
+            ),
             config=run.config.ppo,
             algorithm=run.config.run.algorithm,
             generator=run.generator("policy", run.device),
@@ -276,6 +279,11 @@ class PolicyProgress:
     def draw_prompts(self, n: int) -> tuple[Tensor, Tensor]:
         """The prompts of the next rollout."""
         return self.run.prompt_tensors(self.run.task.training_prompts(n, rng=self.rng))
+
+    def draw_texts(self, n: int) -> Sequence[Example]:
+        """Texts of the pretraining, as its last step saw them, for PPO-ptx."""
+        steps = self.run.config.pretrain.pretrain_steps
+        return self.run.task.pretraining_examples(n, step=steps, rng=self.rng)
 
     def record(self, step: Step, asked: Asked) -> None:
         """Metrics, screen, diagnostics; and a state when one is due, or when the user wants to

@@ -18,6 +18,7 @@ from minippo.runs.diagnostics import is_hacked
 from minippo.runs.screen import optimality_text
 from minippo.runs.stats import matmul_loop_seconds, mean, peak_memory_of
 from minippo.runs.text import counted
+from minippo.stages.credit import estimate_advantages
 from minippo.stages.evaluate import Answers, answer, gold_report, win_rate
 from minippo.stages.optimum import (
     Draws,
@@ -27,7 +28,6 @@ from minippo.stages.optimum import (
     optimal_frontier,
     policy_and_reference,
 )
-from minippo.stages.policy import estimate_advantages
 from minippo.tokenizer import pad_right
 
 SAMPLES_SHOWN, SAMPLES_SAVED = 3, 100

@@ -22,6 +22,7 @@ from typing import Any
 
 import torch
 
+from minippo.algorithms.recipes import recipe_notes
 from minippo.commands.config import FIELDS, Config
 from minippo.commands.flags import parse_arguments
 from minippo.commands.passes import passes
@@ -105,7 +106,8 @@ def run_all(
     else:
         about = {"versions": versions(device, task), "start": start and start._asdict()}
         folder.save_config(sealed_config(config.to_dict() | about))
-    for note in (*task.notes, *passes(config, task)):
+    chosen = recipe_notes(config.run.recipe, config.ppo)
+    for note in (*task.notes, *chosen, *passes(config, task)):
         screen.note(note)
     if device.type == "cpu" and (note := busy(config.run.threads)):
         screen.note(note)

@@ -5,11 +5,7 @@ reference. One update, from prompt to gradient:
 
     make_rollout         sample responses, score them, and record what policy, reference and critic
                          say about each token
-    estimate_advantages
-      shaped_rewards     -kl_coef * (log pi - log pi_ref) on every token, the score on the last
-      algorithm.weights  what each token was worth: stages 1 to 4 of the derivation
-      value_targets      what the critic should have said; made before the advantages are whitened
-      whiten             advantages with mean 0 and standard deviation 1
+    estimate_advantages  (credit) rewards per token, what each token was worth, the critic's targets
     algorithm.update     (algorithms/) one policy gradient step, one TRPO step, or several passes of
                          PPO minibatches
       take_step          (optimise) backward, the gradient's norm held down, one step of the
@@ -22,8 +18,8 @@ The trainer knows nothing of tasks and texts: prompts come from a function, scor
 probes of tests/stages/test_policy.py are small worlds made of two such functions.
 """
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -32,22 +28,23 @@ from torch.nn.utils import parameters_to_vector
 from torch.optim import Optimizer
 
 from minippo.algorithms import DEFAULT, REGISTRY
-from minippo.algorithms.base import Algorithm, Experience, PPOConfig, Update, of_the_critic
+from minippo.algorithms.base import Algorithm, Experience, Update, of_the_critic
+from minippo.algorithms.config import PPOConfig
+from minippo.algorithms.policy_gradient import CriticPasses
 from minippo.critic_head import Critic
 from minippo.errors import TrainingError
-from minippo.gae import value_targets
 from minippo.gpt import GPT
 from minippo.kl import kl_k1
-from minippo.masked import masked_mean, masked_variance, scale_to_unit_std, whiten, zero_padding
+from minippo.masked import masked_mean, zero_padding
 from minippo.ppo_statistics import explained_variance
 from minippo.reward_to_go import rewards_to_go
 from minippo.rollout import Models, Rollout, ScoreFunction, make_rollout, response_logits
-from minippo.shaped_reward import shaped_rewards
+from minippo.stages.credit import REWARD_SLOTS, estimate_advantages, next_kl_coef
 from minippo.stages.optimise import check_finite, named_parameters, named_weights
 from minippo.stages.training_state import restore_training, training_tensors
+from minippo.tasks.base import Example
 from minippo.trpo import mean_kl
 
-DEGENERATE = 1e-12  # variance of advantages or rewards that are all equal: nothing to divide by
 Row = dict[str, Any]  # of metrics: numbers, None for what is not known, and a text of names
 State = tuple[dict[str, Tensor], dict[str, Any]]  # all that the rest of a training depends on
 
@@ -65,6 +62,7 @@ class World:
     eos_id: int
     pad_id: int
     gold_function: Callable[[Rollout], float] | None = None
+    draw_texts: Callable[[int], Sequence[Example]] | None = None  # of the pretraining, for PPO-ptx
 
 
 class Step(NamedTuple):
@@ -101,32 +99,64 @@ def policy_updates(
         if model is not None:
             model.eval()  # no dropout: the ratio of the first minibatch must be 1
     record = REGISTRY[algorithm]
-    update_on = record.update(models, config, generator)
-    done = 0 if start is None else resume_from(start, models, update_on, generator)
+    update_on, done = record.update(models, config, generator), 0
+    if start is None:
+        warm_up_critic(models, world, algorithm, config, generator)
+    else:
+        done = resume_from(start, models, update_on, generator)
+        config = replace(config, kl_coef=start[1]["kl_coef"])
     for update in progress(range(done + 1, config.num_updates + 1)):
         where = f"policy, update {update}"
         rollout = finite_rollout(where, models, world, record, config, generator)
         rewards, advantages, targets = estimate_advantages(rollout, config, algorithm)
         check_finite(where, rewards=rewards, advantages=advantages)
         head_before = head_of(models.critic)
-        updated = update_on(
-            Experience(rollout, advantages, targets),
-            learning_rate=learning_rate_of(update, config),
-            where=where,
-        )
+        texts = texts_for(world, len(rollout), config)
+        experience = Experience(rollout, advantages, targets, config.kl_coef, texts)
+        rate = learning_rate_of(update, config)
+        updated = update_on(experience, learning_rate=rate, where=where)
         check_finite(where, **dict(named_weights(**trained(models))))  # after the last step
         kl_old_to_policy = kl_from_old(models.policy, rollout, config)
         update_on.look_back(kl_old_to_policy)
-        row: Row = {"update": update, "episode": update * len(rollout)}
-        row |= {"lr": learning_rate_of(update, config)}
+        row: Row = {"update": update, "episode": update * len(rollout), "lr": rate}
         row |= rollout_metrics(rollout, rewards, config) | updated.metrics
-        if models.critic is not None and targets is not None:
+        if targets is not None:
             row |= critic_metrics(rollout, rewards, targets, config)
             row["val/critic_head_change"] = (head_of(models.critic) - head_before).norm().item()
         row["policy/without_gradient"] = without_gradient(update_on.optimizers)
         row["policy/kl_old_to_policy"] = kl_old_to_policy
         row["objective/gold"] = world.gold_function and world.gold_function(rollout)
-        yield Step(row, rollout, updated.tokens, state_after(update, models, update_on, generator))
+        kl_coef = next_kl_coef(config.kl_coef, row["objective/kl"], config)
+        config = replace(config, kl_coef=kl_coef)
+        state = state_after(update, models, update_on, generator, kl_coef)
+        yield Step(row, rollout, updated.tokens, state)
+
+
+def warm_up_critic(
+    models: Models, world: World, algorithm: str, config: PPOConfig, generator: torch.Generator
+) -> None:
+    """Let the critic learn from critic_warmup rollouts of the policy that has not begun to move."""
+    if models.critic is None or config.critic_warmup == 0:
+        return
+    passes = CriticPasses(models.critic, config, generator)
+    for number in range(1, config.critic_warmup + 1):
+        where = f"critic, rollout {number}"
+        rollout = finite_rollout(where, models, world, REGISTRY[algorithm], config, generator)
+        _, advantages, targets = estimate_advantages(rollout, config, algorithm)
+        passes(
+            Experience(rollout, advantages, targets),
+            learning_rate=config.learning_rate,
+            where=where,
+        )
+
+
+def texts_for(world: World, n: int, config: PPOConfig) -> Sequence[Example] | None:
+    """Texts of the pretraining for a rollout of n responses; None without PPO-ptx."""
+    if config.ptx_coef == 0:
+        return None
+    if world.draw_texts is None:
+        raise ValueError("ptx_coef: this world has no texts of a pretraining")
+    return world.draw_texts(n)
 
 
 def learning_rate_of(update: int, config: PPOConfig) -> float:
@@ -144,14 +174,14 @@ def trained(models: Models) -> dict[str, GPT | Critic]:
 
 
 def state_after(
-    update: int, models: Models, update_on: Update, generator: torch.Generator
+    update: int, models: Models, update_on: Update, generator: torch.Generator, kl_coef: float
 ) -> Callable[[], State]:
     """A function that takes the state; to be called before the next update, or not at all."""
     return lambda: (
         training_tensors(
             models=trained(models), optimizers=update_on.optimizers, generator=generator
         ),
-        {"update": update, **update_on.numbers},
+        {"update": update, "kl_coef": kl_coef, **update_on.numbers},
     )
 
 
@@ -197,30 +227,6 @@ def finite_rollout(
         old_values=rollout.old_values,
     )
     return rollout
-
-
-def estimate_advantages(
-    rollout: Rollout, config: PPOConfig, algorithm: str = DEFAULT
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    """(rewards, advantages, value_targets) of a rollout, [B,T] each; targets are None where there
-    is no critic."""
-    mask, values = rollout.response_mask, rollout.old_values
-    rewards = shaped_rewards(
-        scores=rollout.scores,
-        old_logprobs=rollout.old_logprobs,
-        ref_logprobs=rollout.ref_logprobs,
-        response_mask=mask,
-        kl_coef=config.kl_coef,
-    )
-    if config.whiten_rewards and masked_variance(values=rewards, mask=mask) > DEGENERATE:
-        rewards = scale_to_unit_std(values=rewards, mask=mask)
-    advantages = REGISTRY[algorithm].weights(rewards, values, mask, config)
-    targets = None
-    if values is not None:
-        targets = value_targets(advantages=advantages, values=values, response_mask=mask)
-    if config.whiten_advantages and masked_variance(values=advantages, mask=mask) > DEGENERATE:
-        advantages = whiten(values=advantages, mask=mask)
-    return rewards, advantages, targets
 
 
 def head_of(critic: Critic | None) -> Tensor:
@@ -271,7 +277,7 @@ def rollout_metrics(rollout: Rollout, rewards: Tensor, config: PPOConfig) -> Row
         "val/eos_rate": rollout.ended.float().mean(),
         "val/response_length": mask.sum(dim=1).float().mean(),
         "val/score_std": rollout.scores.std(correction=0),
-        "val/reward_avg": masked_mean(values=rewards, mask=mask),
+        "val/reward_avg": rewards.sum() / mask.sum(),
         "sample/logp_gap": masked_mean(values=gap, mask=mask),
     }
     numbers = torch.stack([x.double() for x in scalars.values()]).tolist()
@@ -291,12 +297,14 @@ def critic_metrics(rollout: Rollout, rewards: Tensor, targets: Tensor, config: P
 
     The targets contain the critic's own later values, the rewards-to-go contain none of it.
     """
-    mask = rollout.response_mask
-    returns = rewards_to_go(rewards=rewards, response_mask=mask, gamma=config.gamma)
+    slots = REWARD_SLOTS[config.score_place](rollout.response_mask)
+    returns = rewards_to_go(rewards=rewards, response_mask=slots, gamma=config.gamma)
     wanted = {"val/explained_variance": targets, "val/explained_variance_returns": returns}
     return {
         name: explained_variance(
-            values=of_the_critic(rollout.old_values), value_targets=values, response_mask=mask
+            values=of_the_critic(rollout.old_values),
+            value_targets=values,
+            response_mask=rollout.value_mask,
         )
         for name, values in wanted.items()
     }

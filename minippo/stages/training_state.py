@@ -112,6 +112,7 @@ def check_numbers(numbers: Any, update: int, also: tuple[str, ...] = ()) -> None
     good = {
         "update": type(numbers.get("update")) is int and numbers["update"] == update,
         "stage_seconds": is_number(numbers.get("stage_seconds")) and numbers["stage_seconds"] >= 0,
+        "kl_coef": is_number(numbers.get("kl_coef")) and numbers["kl_coef"] > 0,
         "rng": _is_random_state(numbers.get("rng")),
         "minibatch": isinstance(minibatch, dict)
         and _are_pairs(minibatch.get("ratios"), minibatch.get("advantages")),

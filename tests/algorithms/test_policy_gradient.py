@@ -10,7 +10,7 @@ from minippo.algorithms import policy_gradient as module
 from minippo.algorithms.base import PPOConfig
 from minippo.policy_gradient import policy_gradient_loss
 from minippo.rollout import response_logits, response_logprobs
-from minippo.stages.policy import estimate_advantages
+from minippo.stages.credit import estimate_advantages
 from tests.helpers import assert_close
 from tests.worlds import ragged, weights_of
 

@@ -79,6 +79,8 @@ def test_the_fields_that_may_be_none():
         "start_from",
         "no_eos_score",
         "target_kl",
+        "cliprange_value",
+        "critic_lam",
     }
 
 
@@ -300,4 +302,4 @@ def test_every_field_is_read_by_the_program():
     root = Path(minippo.__file__).parent
     sources = [path for path in root.rglob("*.py") if path.name != "config.py"]
     read = set().union(*(reads_of(ast.parse(path.read_text(encoding="utf-8"))) for path in sources))
-    assert set(FIELDS) - read == set()
+    assert set(FIELDS) - read == {"allow_broken"}  # algorithms/config.py alone reads it

@@ -85,13 +85,31 @@ def another_value(name):
     if kind_of(item) is str:
         return item.metadata["choices"][-1] if item.metadata["choices"] else FOLDER
     value = item.default if item.default is not None else 0.25
-    for candidate in (not value,) if kind_of(item) is bool else (2 * value, value / 2, value + 1):
+    candidates = (2 * value, value / 2, value + 1, value + 0.25)
+    for candidate in (not value,) if kind_of(item) is bool else candidates:
         try:
             resolve({name: candidate})
         except ValueError:
             continue
         if candidate != item.default:
             return candidate
+
+
+# what a setting is not read without
+WITH = {
+    "kl_target": {"kl_controller": "double_halve"},
+    "kl_horizon": {"kl_controller": "proportional"},
+    "kl_loss": {"allow_broken": True},
+}
+
+
+def flags_of(settings):
+    """["--field", "value", ...]; the switches are on."""
+    return [
+        part
+        for name, value in settings.items()
+        for part in ([f"--{name}"] if value is True else [f"--{name}", str(value)])
+    ]
 
 
 # -- what is understood
@@ -105,6 +123,8 @@ def test_no_arguments_are_the_defaults():
 def test_a_value_is_read_in_every_spelling(name):
     value, first = another_value(name), [*algorithm_for(name), *task_for(name)]
     others = {flag.removeprefix("--"): other for flag, other in zip(first[::2], first[1::2])}
+    others |= WITH.get(name, {})
+    first += flags_of(WITH.get(name, {}))
     expected = resolve({name: value} | others)
     for flag in spellings(name):
         assert (

@@ -268,6 +268,7 @@ class TableCritic(nn.Module):
 
     def __init__(self, values):
         super().__init__()
+        self.trunk = None  # of its own, were it a GPT
         self.head = nn.ParameterList([values.clone()])
 
     def forward(self, tokens, mask, read):

@@ -20,7 +20,8 @@ from minippo.algorithms.policy_gradient import PolicyGradientUpdate
 from minippo.errors import TrainingError
 from minippo.gae import value_targets
 from minippo.rollout import response_logits, response_values
-from minippo.stages.policy import critic_metrics, estimate_advantages
+from minippo.stages.credit import estimate_advantages
+from minippo.stages.policy import critic_metrics
 from tests.helpers import assert_close
 from tests.worlds import BOS, EOS, Probe, good_token, ragged, tiny, weights_of
 
@@ -216,7 +217,7 @@ def test_a_critic_that_knows_nothing_explains_its_targets_but_not_the_rewards_to
     config = PPOConfig(lam=0.95, gamma=1.0)
     advantages = REGISTRY["ppo"].weights(rewards, values, mask, config)
     targets = value_targets(advantages=advantages, values=values, response_mask=mask)
-    rollout = SimpleNamespace(old_values=values, response_mask=mask)
+    rollout = SimpleNamespace(old_values=values, response_mask=mask, value_mask=mask)
     found = critic_metrics(rollout, rewards, targets, config)
     assert found == pytest.approx(
         {"val/explained_variance": 0.79, "val/explained_variance_returns": -0.67}, abs=0.005

@@ -36,6 +36,7 @@ def test_the_numbers_of_a_state_are_those_that_it_needs():
             "rng",
             {"3": 1},
         ),
+        "kl_coef": (0.0, -1.0, None, True, "0.05", float("nan")),
         "minibatch": (
             None,
             [],

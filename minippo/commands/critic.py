@@ -1,0 +1,26 @@
+"""What the critic of a run starts from."""
+
+from minippo.commands.run import Run
+from minippo.critic_head import Critic
+from minippo.gpt import GPT
+from minippo.reward_head import RewardModel
+
+
+def first_critic(run: Run, policy: GPT, sft: GPT, reward_model: RewardModel) -> Critic | None:
+    """The critic before the first update; None where the algorithm has none.
+
+    shared         a head on the policy's own trunk
+    reward_model   a copy of the reward model: what it says of a prefix is the first guess
+    sft            a copy of the fine-tuned model, with a head of zeros
+    fresh          random weights, with a head of zeros
+    """
+    if not run.algorithm.has_critic:
+        return None
+    config = run.config.ppo
+    if config.critic == "shared":
+        return Critic.sharing(policy)
+    if config.critic_start == "reward_model":
+        return Critic.from_reward_model(reward_model)
+    if config.critic_start == "sft":
+        return Critic(sft)
+    return Critic(GPT(sft.config, generator=run.generator("critic weights")).to(run.device))

@@ -1,0 +1,5 @@
+"""The pure functions of PPO's relatives and variants, in the same form as the ladder's.
+
+reductions  from one number per token to one loss: four ways
+kl_losses   a KL to the reference as a loss term: which forms have its gradient
+"""

@@ -1,0 +1,156 @@
+"""From a rollout to rewards, advantages and the critic's targets: who is paid, and how much.
+
+    token_rewards        the KL on every token, the score on one
+    the algorithm's      what each token was worth, from rewards and values: stages 1 to 4 of the
+    weights              derivation; or one number for the whole response
+    critic_targets       what the critic should have said; made before the advantages are whitened
+    whitened             advantages with mean 0 and standard deviation 1
+
+With the default choices all of it happens on the slots of the response mask. The score may also be
+paid behind the last token, and a value may stand there: then rewards and values have slots that no
+action has, and only the advantages are cut down to the actions.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from minippo.algorithms import DEFAULT, REGISTRY
+from minippo.algorithms.base import DEGENERATE, of_the_critic, whitened
+from minippo.algorithms.config import PPOConfig
+from minippo.gae import value_targets
+from minippo.kl import kl_k2, kl_k3
+from minippo.masked import masked_variance, scale_to_unit_std, zero_padding
+from minippo.policy_gradient import trajectory_returns
+from minippo.ppo import adapt_kl_coef
+from minippo.rollout import Rollout, one_more
+from minippo.shaped_reward import proportional_kl_coef, shaped_rewards
+from minippo.shapes import remember_as_good
+
+
+def everywhere(response_mask: Tensor) -> Tensor:
+    """All slots, the padding behind the responses among them."""
+    whole = torch.ones_like(response_mask)
+    remember_as_good(whole)
+    return whole
+
+
+# score_place -> the slots that a reward may stand in; the score is paid on each row's last
+REWARD_SLOTS: dict[str, Callable[[Tensor], Tensor]] = {
+    "last_token": lambda response_mask: response_mask,
+    "after_eos": one_more,
+    "last_column": everywhere,
+}
+# kl_reward -> what a token pays for, [B,T]; k1 is shaped_rewards' own
+OTHER_KL: dict[str, Callable[[Rollout], Tensor]] = {
+    "k2": lambda rollout: kl_k2(logprobs=rollout.old_logprobs, ref_logprobs=rollout.ref_logprobs),
+    "k3": lambda rollout: kl_k3(logprobs=rollout.old_logprobs, ref_logprobs=rollout.ref_logprobs),
+    "exact": lambda rollout: rollout.exact_kl,
+    "none": lambda rollout: torch.zeros_like(rollout.old_logprobs),
+}
+
+
+def estimate_advantages(
+    rollout: Rollout, config: PPOConfig, algorithm: str = DEFAULT
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """(rewards, advantages, value_targets) of a rollout, [B,T] each; targets are None where there
+    is no critic."""
+    reward_mask = REWARD_SLOTS[config.score_place](rollout.response_mask)
+    rewards = token_rewards(rollout, reward_mask, config)
+    if config.whiten_rewards and masked_variance(values=rewards, mask=reward_mask) > DEGENERATE:
+        rewards = scale_to_unit_std(values=rewards, mask=reward_mask)
+    paid = rewards + value_of_the_rest(rollout, config)
+    slots = both(reward_mask, rollout.value_mask if config.action == "token" else reward_mask)
+    values, record = rollout.old_values, REGISTRY[algorithm]
+    weigh = record.weights if config.action == "token" else response_weights
+    weights = weigh(paid, values, slots, config)
+    targets = None
+    if values is not None:
+        lam = config.critic_lam
+        for_critic = weights
+        if lam is not None and config.action == "token":
+            for_critic = record.weights(paid, values, slots, replace(config, lam=lam))
+        targets = value_targets(
+            advantages=for_critic, values=values, response_mask=rollout.value_mask
+        )
+    advantages = zero_padding(values=weights, mask=rollout.response_mask)
+    if config.mask_unended:
+        return rewards, *without_unended(rollout, advantages, targets, config)
+    if config.whiten_advantages and config.whiten_over == "rollout":
+        advantages = whitened(advantages, rollout.response_mask, config)
+    return rewards, advantages, targets
+
+
+def token_rewards(rollout: Rollout, reward_mask: Tensor, config: PPOConfig) -> Tensor:
+    """The KL that each token pays, and the score on the last slot of reward_mask, [B,T]."""
+    rewards = shaped_rewards(
+        scores=rollout.scores,
+        old_logprobs=rollout.old_logprobs,
+        ref_logprobs=rollout.ref_logprobs,
+        response_mask=reward_mask,
+        kl_coef=config.kl_coef if config.kl_reward == "k1" else 0.0,
+    )
+    if config.kl_reward == "k1":
+        return rewards
+    kl = zero_padding(values=OTHER_KL[config.kl_reward](rollout), mask=rollout.response_mask)
+    return rewards - config.kl_coef * kl
+
+
+def value_of_the_rest(rollout: Rollout, config: PPOConfig) -> Tensor:
+    """With `bootstrap`: what a response that the length cut off would still have got, paid on its
+    last token, [B,T]; 0 otherwise."""
+    mask = rollout.response_mask
+    rest = torch.zeros_like(rollout.old_logprobs)
+    if config.value_after_end != "bootstrap" or rollout.end_values is None:
+        return rest
+    left = torch.where(rollout.ended, 0.0, config.gamma * rollout.end_values)
+    return rest.scatter(1, mask.sum(dim=1, keepdim=True) - 1, left.unsqueeze(1))
+
+
+def both(one: Tensor, other: Tensor) -> Tensor:
+    """The slots of either mask."""
+    if one is other:
+        return one
+    union = one | other
+    remember_as_good(union)  # each row is one run of True from the first slot on, in both
+    return union
+
+
+def response_weights(
+    rewards: Tensor, values: Tensor | None, mask: Tensor, config: PPOConfig
+) -> Tensor:
+    """All that a response was paid, less what the critic said of its prompt: the same number at
+    every token, [B,T]."""
+    returns = trajectory_returns(rewards=rewards, response_mask=mask, gamma=1.0)
+    return zero_padding(values=returns - of_the_critic(values)[:, :1], mask=mask)
+
+
+def without_unended(
+    rollout: Rollout, advantages: Tensor, targets: Tensor | None, config: PPOConfig
+) -> tuple[Tensor, Tensor | None]:
+    """(advantages, targets) from which a response without EOS teaches nothing: its advantages are
+    0, and its targets are what the critic said."""
+    ended = rollout.ended.unsqueeze(1)
+    mask = rollout.response_mask & ended
+    if not bool(mask.any()):
+        return torch.zeros_like(advantages), rollout.old_values
+    if config.whiten_advantages and config.whiten_over == "rollout":
+        advantages = whitened(advantages, mask, config)
+    advantages = zero_padding(values=advantages, mask=mask)
+    if targets is not None:
+        targets = torch.where(ended, targets, of_the_critic(rollout.old_values))
+    return advantages, targets
+
+
+def next_kl_coef(kl_coef: float, kl: float, config: PPOConfig) -> float:
+    """The price of the KL to the reference after an update whose rollout had this KL, in nats per
+    response."""
+    if config.kl_controller == "fixed":
+        return kl_coef
+    if config.kl_controller == "double_halve":
+        return adapt_kl_coef(kl_coef=kl_coef, kl=kl, target=config.kl_target)
+    return proportional_kl_coef(
+        kl_coef=kl_coef, kl=kl, target=config.kl_target, share=config.batch_size / config.kl_horizon
+    )

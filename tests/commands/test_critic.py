@@ -1,0 +1,64 @@
+"""What the critic of a run starts from."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from minippo.algorithms import REGISTRY
+from minippo.algorithms.config import PPOConfig
+from minippo.commands.critic import first_critic
+from minippo.gpt import GPT, GPTConfig
+from minippo.reward_head import RewardModel
+
+SIZE = GPTConfig(7, 6, 1, 2, 8)
+
+
+def models():
+    """(policy, fine-tuned model, reward model): three different ones."""
+    policy, sft, trunk = (
+        GPT(SIZE, generator=torch.Generator().manual_seed(seed)) for seed in range(3)
+    )
+    reward_model = RewardModel(trunk, generator=torch.Generator().manual_seed(3))
+    reward_model.center.fill_(0.5), reward_model.scale.fill_(2.0)
+    return policy, sft, reward_model
+
+
+def critic(algorithm="ppo", **settings):
+    """(the critic, the models)."""
+    run = SimpleNamespace(
+        algorithm=REGISTRY[algorithm],
+        config=SimpleNamespace(ppo=PPOConfig(**settings)),
+        generator=lambda name: torch.Generator().manual_seed(9),
+        device=torch.device("cpu"),
+    )
+    given = models()
+    return first_critic(run, *given), given
+
+
+def same(one, other):
+    return torch.equal(one.wte.weight, other.wte.weight)
+
+
+def test_an_algorithm_without_a_critic_has_none():
+    assert critic("pg")[0] is None
+
+
+def test_by_default_it_says_what_the_reward_model_says_of_a_prefix():
+    found, (_, _, reward_model) = critic()
+    tokens = torch.tensor([[1, 2, 3]])
+    torch.testing.assert_close(found(tokens), reward_model.per_token(tokens))
+    assert found.trunk is not reward_model.trunk
+
+
+@pytest.mark.parametrize("start", ["sft", "fresh"])
+def test_from_another_model_its_first_values_are_zero(start):
+    found, (policy, sft, reward_model) = critic(critic_start=start)
+    assert (found(torch.tensor([[1, 2, 3]])) == 0).all()
+    assert same(found.trunk, sft) == (start == "sft") and found.trunk is not sft
+    assert not same(found.trunk, policy) and not same(found.trunk, reward_model.trunk)
+
+
+def test_a_shared_critic_has_the_policys_own_trunk():
+    found, (policy, _, _) = critic(critic="shared")
+    assert found.trunk is policy and (found(torch.tensor([[1, 2]])) == 0).all()
