@@ -108,7 +108,8 @@ def make_summary(
     draws: Draws,
 ) -> Summary:
     """summary.json, but for the seconds, the memory and the reward model."""
-    config, task, kl_coef = run.config, run.task, run.config.ppo.kl_coef
+    config, task = run.config, run.task
+    kl_coef = trained.rows[-1]["objective/kl_coef"]  # the last one, where a controller moves it
     policy, sft = trained.models.policy, trained.models.reference
     own, reference = policy_and_reference(draws, kl_coef)
     optimum = estimate_optimum(draws, kl_coef)

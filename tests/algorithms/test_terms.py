@@ -98,10 +98,26 @@ def test_terms_are_in_the_loss_and_logged():
     world = ragged(num_updates=1, kl_coef=0.3, ptx_coef=0.5, **LOSS)
     updates = world.updates(draw_texts=lambda n: [TEXTS[i % 2] for i in range(n)])
     (step,) = updates
-    assert step.row["loss/kl_avg"] >= 0 and step.row["loss/ptx_avg"] > 0
+    assert step.row["loss/kl_avg"] > 0 and step.row["loss/ptx_avg"] > 0
     without = ragged(num_updates=1, kl_coef=0.3)
     assert not {"loss/kl_avg", "loss/ptx_avg"} & next(without.updates()).row.keys()
     assert not torch.equal(weights_of(without.policy), weights_of(world.policy))
+
+
+def test_what_is_logged_of_them_is_what_they_are_before_the_step():
+    settings = LOSS | dict(num_updates=1, num_ppo_epochs=1, num_mini_batches=1)
+    world = ragged(kl_coef=0.3, ptx_coef=0.5, **settings)
+    with torch.no_grad():  # the policy has left the reference, the one step has not been made
+        world.policy.wpe.weight.mul_(1.5)
+    ptx = 0.5 * next_token_loss(world.policy, TEXTS * 16, pad_id=0).item()
+    (step,) = world.updates(draw_texts=lambda n: (TEXTS * n)[:n])
+    rollout = step.rollout
+    d = (rollout.old_logprobs - rollout.ref_logprobs).sum(dim=1)  # the ratio is 1
+    # half of d^2 per response, times B / N
+    kl = 0.3 * (d**2 / 2).sum() / rollout.response_mask.sum()
+    assert kl > 1e-3
+    assert step.row["loss/kl_avg"] == pytest.approx(kl.item(), rel=1e-4)
+    assert step.row["loss/ptx_avg"] == pytest.approx(ptx, rel=1e-5)
 
 
 def test_the_pretraining_loss_is_ptx_coef_times_that_of_pretraining():
