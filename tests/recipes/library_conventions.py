@@ -63,7 +63,7 @@ class Numbers:
 class Learned(NamedTuple):
     """What a code base makes of a batch, in one minibatch."""
 
-    rewards: Array  # [B,T] before any whitening
+    rewards: Array  # [B,T] that the advantages are made of: after their whitening
     advantages: Array  # [B,T] as the policy's loss reads them
     returns: Array  # [B,T] the value targets
     policy_loss: float
@@ -243,10 +243,9 @@ def openai_2019(batch: Batch, numbers: Numbers = OPENAI_2019) -> Learned:
     )
     rewards = -numbers.kl_coef * kl
     rewards[:, -1] += scores_with_rule(batch, numbers)
-    paid = rewards
     if numbers.whiten_rewards:
-        paid = whitened(rewards, everywhere, numbers.epsilon, keep_mean=True)
-    deltas = paid + numbers.gamma * shifted(batch.old_values) - batch.old_values
+        rewards = whitened(rewards, everywhere, numbers.epsilon, keep_mean=True)
+    deltas = rewards + numbers.gamma * shifted(batch.old_values) - batch.old_values
     advantages = sums_of(deltas, numbers.gamma * numbers.lam)
     returns = advantages + batch.old_values
     advantages = whitened(advantages, everywhere, numbers.epsilon)
@@ -267,12 +266,11 @@ def paid_behind_the_end(batch: Batch, numbers: Numbers, *, bessel: bool) -> Lear
     )
     rewards = np.where(mask, -numbers.kl_coef * kl, 0.0)
     rewards[rows, np.minimum(last + 1, T - 1)] += scores_with_rule(batch, numbers)
-    paid = rewards
     if numbers.whiten_rewards:
-        paid = whitened(rewards, alive, numbers.epsilon, bessel=bessel, keep_mean=True)
-        paid = np.where(alive, paid, 0.0)
+        rewards = whitened(rewards, alive, numbers.epsilon, bessel=bessel, keep_mean=True)
+        rewards = np.where(alive, rewards, 0.0)
     values = np.where(alive, batch.old_values, 0.0)
-    deltas = paid + numbers.gamma * shifted(values) - values
+    deltas = rewards + numbers.gamma * shifted(values) - values
     advantages = sums_of(deltas, numbers.gamma * numbers.lam)
     returns = advantages + values
     advantages = np.where(mask, whitened(advantages, mask, numbers.epsilon, bessel=bessel), 0.0)

@@ -82,7 +82,7 @@ SLOTS_OF_THE_CRITIC = {  # all but these have its tokens alone
 
 @EVERY_CODE_BASE
 def test_where_the_score_is_paid_and_what_a_response_without_eos_gets(name):
-    agree(by(name).rewards, REWARDS[name])
+    agree(by(name, whiten_rewards=False).rewards, REWARDS[name])
 
 
 @EVERY_CODE_BASE
@@ -122,12 +122,17 @@ def test_whitened_advantages_of_verl_and_the_divisor_of_n_plus():
 
 
 def test_openai_whitens_the_rewards_first_and_keeps_their_mean():
-    plain, white = (by("openai-2019", whiten_rewards=on) for on in (False, True))
-    agree(white.rewards, plain.rewards.tolist())  # those before
-    mean, std = plain.rewards.mean(), plain.rewards.std()
-    paid = (plain.rewards - mean) / std + mean
-    # the last slot: y = r, by what it was whitened to
-    agree(white.returns[:, -1], paid[:, -1].tolist())
+    # -.05 0 -.1 2 | 0 -.1 0 -1.05: sum .7, mean .0875, squares .0025+.01+4+.01+1.1025 = 5.125
+    std = sqrt(5.125 / 8 - 0.0875**2)
+    white = by("openai-2019")
+    agree(
+        white.rewards,
+        [
+            [(x - 0.0875) / std + 0.0875 for x in row]
+            for row in ([-0.05, 0, -0.1, 2.0], [0, -0.1, 0, -1.05])
+        ],
+    )
+    agree(white.returns[:, -1], white.rewards[:, -1].tolist())  # in the last slot y = r
 
 
 # -- losses
@@ -277,8 +282,8 @@ def test_a_column_of_padding_changes_the_advantages_of_those_that_pay_behind_eos
 def test_a_response_that_ends_in_the_last_slot_is_paid_there(name):
     batch = replace(ragged_batch(), ended=np.array([True, True]))
     kl = 0.0 if name in ("verl", "cleanrl") else -0.05
-    agree(by(name, batch).rewards[1, 3], 1.0 + kl)
-    agree(by(name, batch, whiten_rewards=False).returns[1, 3], 1.0 + kl)
+    result = by(name, batch, whiten_rewards=False)
+    agree([result.rewards[1, 3], result.returns[1, 3]], [1.0 + kl, 1.0 + kl])
 
 
 @EVERY_CODE_BASE
