@@ -451,6 +451,28 @@ def cleanrl(batch: Batch, numbers: Numbers = CLEANRL) -> Learned:
     return learned(batch, numbers, (rewards, advantages, returns), acting=mask, valued=mask)
 
 
+# -- the price of the KL from one batch to the next
+
+
+def kl_of_responses(batch: Batch) -> float:
+    """What openai-2019 holds its target against: nats per response, over every slot.
+    train_policy.py 220-221, 305"""
+    return (batch.old_logprobs - batch.ref_logprobs).sum(axis=1).mean()
+
+
+def kl_of_tokens(batch: Batch) -> float:
+    """What verl and openrlhf hold theirs against: nats per token of a response, then the mean over
+    responses. ray_trainer.py 108-112; experience_maker.py 215, ppo_trainer.py 253"""
+    k1 = np.where(batch.response_mask, batch.old_logprobs - batch.ref_logprobs, 0.0)
+    return (k1.sum(axis=1) / batch.response_mask.sum(axis=1)).mean()
+
+
+def proportional(kl_coef: float, kl: float, *, target: float, responses: int, horizon: int):
+    """The next price of all three: at most a fifth of responses / horizon more, or less.
+    train_policy.py 115-124, kl_controller.py 10-19, core_algos.py 153-174"""
+    return kl_coef * (1 + np.clip(kl / target - 1, -0.2, 0.2) * responses / horizon)
+
+
 CODE_BASES: dict[str, tuple[Callable[[Batch, Numbers], Learned], Numbers]] = {
     "minippo": (minippo, MINIPPO),
     "openai-2019": (openai_2019, OPENAI_2019),

@@ -21,6 +21,9 @@ from tests.helpers import assert_close
 from tests.recipes.library_conventions import (
     CODE_BASES,
     estimated_kl,
+    kl_of_responses,
+    kl_of_tokens,
+    proportional,
     ragged_batch,
     whitened,
     with_numbers,
@@ -232,6 +235,28 @@ def test_cleanrl_counts_half_the_value_loss_and_holds_it_at_the_range_of_the_rat
     result = by("cleanrl")
     agree(result.value_loss, sum(x * x for x in errors) / 6 / 2)
     agree(result.loss, result.policy_loss + 0.5 * result.value_loss)
+
+
+# -- the controller of kl_coef
+
+
+def test_the_same_batch_is_far_or_near_by_the_way_its_kl_is_counted():
+    # k1 [.5 0 1 0] and [0 1 0 .5], the last two of the first behind EOS
+    agree(kl_of_responses(ragged_batch()), (1.5 + 1.5) / 2)
+    agree(kl_of_tokens(ragged_batch()), (0.5 / 2 + 1.5 / 4) / 2)
+
+
+@pytest.mark.parametrize(
+    ("kl", "wanted"),
+    [
+        (9.0, 0.15 * (1 + 0.2 * 0.0064)),  # 9/6 - 1 = .5, held at .2; 64 of 10000
+        (5.4, 0.15 * (1 - 0.1 * 0.0064)),
+        (1.0, 0.15 * (1 - 0.2 * 0.0064)),
+        (6.0, 0.15),
+    ],
+)
+def test_the_next_price_of_the_proportional_controller(kl, wanted):
+    agree(proportional(0.15, kl, target=6.0, responses=64, horizon=10000), wanted)
 
 
 # -- what does and does not matter
