@@ -38,6 +38,8 @@ OF_MORE = {  # files about no single module, and what they are about
     "commands/test_resume.py": "a run that is stopped and taken up again",
     "runs/test_faults.py": "a disk that fails at any write of a run",
     "runs/test_hostile.py": "hostile content of every file that is read",
+    "recipes/test_library_conventions.py": "what other code bases compute, by hand",
+    "recipes/test_recipes.py": "the product against them",
     "test_fuzz_numbers.py": "the derivation with numbers of any size",
     "stages/test_metrics.py": "the value of every logged metric",
     "test_device_rules.py": "whole runs under the rules of a device",
