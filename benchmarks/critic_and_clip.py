@@ -26,7 +26,7 @@ from minippo.critic_head import Critic
 from minippo.gpt import GPT
 from minippo.interchange.load import load_gpt, load_reward_model
 from minippo.rollout import Models
-from minippo.runs.stats import mean
+from minippo.runs.stats import mean, t_interval
 from minippo.stages.evaluate import answer, gold_report
 from minippo.stages.policy import World, policy_updates
 from minippo.tasks.base import Task
@@ -34,8 +34,6 @@ from minippo.tasks.base import Task
 ALGORITHMS = ("pg", "gae", "ppo", "ppo_unclipped")
 PAIRS = (("gae", "pg"), ("ppo", "gae"), ("ppo", "ppo_unclipped"))
 SETTINGS = ["--batch_size", "32", "--num_updates", "20"]
-# the 97.5 % point of Student's t, by degrees of freedom
-T = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262}
 
 
 def stages_before(seed: int, root: Path) -> Path:
@@ -98,12 +96,9 @@ def before(seed: int, folder: Path) -> float:
 def paired(a: list[float], b: list[float]) -> str:
     """The mean of a - b over the seeds, and its 95 % t interval."""
     differences = [x - y for x, y in zip(a, b, strict=True)]
-    n, middle = len(differences), mean(differences)
-    if n < 2:
-        return f"{middle:+.3f}"
-    std = (sum((d - middle) ** 2 for d in differences) / (n - 1)) ** 0.5
-    half = T[n - 1] * std / n**0.5
-    return f"{middle:+.3f} ({middle - half:+.3f} to {middle + half:+.3f})"
+    interval = t_interval(differences)
+    text = f"{mean(differences):+.3f}"
+    return text if interval is None else f"{text} ({interval[0]:+.3f} to {interval[1]:+.3f})"
 
 
 def main() -> int:
@@ -111,7 +106,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--seeds", default="0-9", help="first-last, at most ten of them")
+    parser.add_argument(
+        "--seeds", default="0-9", help="first-last, or some with commas between them"
+    )
     parser.add_argument("--root", type=Path, default=Path("runs/critic_and_clip"))
     own, rest = parser.parse_known_args()
     settings = [*SETTINGS, *rest]  # what is given last counts
