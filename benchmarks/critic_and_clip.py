@@ -32,7 +32,7 @@ from minippo.critic_head import Critic
 from minippo.gpt import GPT
 from minippo.interchange.load import load_gpt, load_reward_model
 from minippo.rollout import Models
-from minippo.runs.stats import mean
+from minippo.runs.stats import mean, t_interval
 from minippo.stages.evaluate import answer, gold_report
 from minippo.stages.policy import World, policy_updates
 from minippo.tasks.base import Task
@@ -47,8 +47,6 @@ OWN = {  # beside the same number of responses
     "ppo_unclipped": ["--learning_rate", "4e-4", "--num_ppo_epochs", "6"],
 }
 OFFSET = 4.0  # in standard deviations of the fine-tuned model's scores
-# the 97.5 % point of Student's t, by degrees of freedom
-T = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262}
 
 
 def stages_before(seed: int, root: Path) -> Path:
@@ -112,12 +110,9 @@ def before(seed: int, folder: Path) -> float:
 def paired(a: list[float], b: list[float]) -> str:
     """The mean of a - b over the seeds, and its 95 % t interval."""
     differences = [x - y for x, y in zip(a, b, strict=True)]
-    n, middle = len(differences), mean(differences)
-    if n < 2:
-        return f"{middle:+.3f}"
-    std = (sum((d - middle) ** 2 for d in differences) / (n - 1)) ** 0.5
-    half = T[n - 1] * std / n**0.5
-    return f"{middle:+.3f} ({middle - half:+.3f} to {middle + half:+.3f})"
+    interval = t_interval(differences)
+    text = f"{mean(differences):+.3f}"
+    return text if interval is None else f"{text} ({interval[0]:+.3f} to {interval[1]:+.3f})"
 
 
 def main() -> int:
@@ -125,7 +120,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--seeds", default="0-9", help="first-last, at most ten of them")
+    parser.add_argument(
+        "--seeds", default="0-9", help="first-last, or some with commas between them"
+    )
     parser.add_argument("--root", type=Path, default=Path("runs/critic_and_clip"))
     own, rest = parser.parse_known_args()
     torch.set_num_threads(1)

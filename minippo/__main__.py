@@ -13,6 +13,7 @@ from minippo.errors import InputError
 COMMANDS = {  # name -> the module whose main it is, and what it does
     "one_page": ("minippo.one_page", "PPO for a language model on one page, in half a minute"),
     "train_toy": ("minippo.commands.train", "all of RLHF with one command (train, for short)"),
+    "compare": ("minippo.commands.compare", "the same run with several settings, on several seeds"),
     "measure": ("minippo.commands.measure", "the same run on several seeds, and a table"),
     "export": ("minippo.commands.export", "a model to or from Hugging Face's files"),
     "diagnostics": ("minippo.commands.diagnostics", "what a run's metrics say about its health"),

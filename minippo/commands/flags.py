@@ -105,8 +105,10 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> Request:
     check_no_values(arguments)
     values, unknown = _make_parser().parse_known_args(_join_negative_numbers(arguments))
     if unknown:
-        raise InputError(_about_unknown(unknown[0]))
-    settings = {name: _read(name, text) for name, text in vars(values).items() if name in FIELDS}
+        raise InputError(about_unknown(unknown[0]))
+    settings = {
+        name: read_value(name, text) for name, text in vars(values).items() if name in FIELDS
+    }
     try:
         config = config_of_run(values.out, settings) if values.resume else resolve(settings)
         check_used(settings, config)
@@ -196,8 +198,9 @@ def _is_negative_number(text):
     return text.startswith("-")
 
 
-def _read(name, text):
-    """The flag's text as the type of its field."""
+def read_value(name: str, text: Any) -> Any:
+    """A flag's text as the type of its field. InputError when it is no number where one is
+    wanted."""
     item = FIELDS[name][1]
     kind = kind_of(item)
     if isinstance(text, bool):
@@ -227,7 +230,7 @@ def check_no_values(arguments: Sequence[str]) -> None:
             raise InputError(f"{flag}: takes no value, got {value!r}; alone it means yes, {off}")
 
 
-def _about_unknown(argument):
+def about_unknown(argument: str) -> str:
     """Unknown flag, and the one that is meant: by its other names, or else by its spelling."""
     name, _, value = argument.partition("=")
     if not name.startswith("--"):

@@ -10,6 +10,7 @@ one that was interrupted is resumed. A folder with other settings is refused.
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -33,6 +34,7 @@ INSTEAD = {
     "resume": "the same command once more goes on",
 }
 PLACES = ("data", "start_from")
+MOST_SEEDS = 10_000
 
 # header, how to get it from a summary, which of two values is the worse one, decimals
 COLUMNS: tuple[tuple[str, Callable[[Any], Any], Callable[..., Any], int], ...] = (
@@ -145,42 +147,56 @@ def summary_of(out: Path) -> dict[str, Any] | None:
         return None
 
 
-def run_once(out: Path, arguments: Sequence[str]) -> int:
+def run_once(
+    out: Path, arguments: Sequence[str], *, flag: str = "--root", quiet: bool = False
+) -> int:
     """Run train_toy in a process of its own, or go on with the run that was stopped in this folder;
-    its exit status."""
+    its exit status. `flag` named the folder; `quiet`: the run prints errors only."""
     begun = (out / "config.json").exists()
     if begun and not has_settings(out, arguments):
-        raise InputError(f"--root: {out} holds a run with other settings; name another --root")
+        raise InputError(f"{flag}: {out} holds a run with other settings; name another {flag}")
     if summary_of(out) is not None:
         return 0
     own = resuming(out, arguments) if begun else [*arguments]
     program = [sys.executable, "-m", "minippo.train_toy", *own, "--out", str(out), "--quiet"]
-    process = subprocess.Popen(program)
+    sys.stdout.flush()  # what is printed here comes before what is printed there
+    options: dict[str, Any] = {"stdout": subprocess.DEVNULL} if quiet else {}
+    process = subprocess.Popen(program, **options)
     try:
         status = process.wait()
         # what it could not print is told by now, and is no reason to stop
         return 0 if summary_of(out) is not None else status
-    except KeyboardInterrupt:  # the run has heard it too, and ends with the update it is in
+    except KeyboardInterrupt:  # the run ends with the update it is in
+        if sys.stdin is None or not sys.stdin.isatty():  # at a terminal it has heard it too
+            process.send_signal(signal.SIGINT)
         process.wait()
         raise Interrupted("interrupted; to go on: the same command once more") from None
 
 
-def seeds_of(text: str) -> range:
-    """The seeds of "first-last", or of one number."""
+def seeds_of(text: str) -> list[int]:
+    """The seeds of "first-last", of one number, or of several of these with commas between
+    them."""
+    seeds: list[int] = []
     try:
-        first, last = (int(end) for end in (text.split("-") * 2)[:2])
-        if text.count("-") > 1 or last < first:
-            raise ValueError
+        for part in text.split(","):
+            first, last = (int(end) for end in (part.split("-") * 2)[:2])
+            if part.count("-") > 1 or not first <= last < first + MOST_SEEDS:
+                raise ValueError
+            seeds += range(first, last + 1)
     except ValueError:
         raise InputError(f"--seeds: wanted first-last, as in 0-9, got {text!r}") from None
-    return range(first, last + 1)
+    if len({*seeds}) < len(seeds):
+        raise InputError(f"--seeds: names a seed twice, got {text!r}")
+    return seeds
 
 
 @command
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit status."""
     parser = Parser(prog="python -m minippo.measure", description=__doc__)
-    parser.add_argument("--seeds", default="0-9", help="first-last, or one number")
+    parser.add_argument(
+        "--seeds", default="0-9", help="first-last, or some with commas between them"
+    )
     parser.add_argument(
         "--root", default="runs/measure", type=Path, help="where the run folders and the table go"
     )

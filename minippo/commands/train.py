@@ -104,8 +104,7 @@ def run_all(
     if resume:
         change_config(config, folder, screen)
     else:
-        about = {"versions": versions(device, task), "start": start and start._asdict()}
-        folder.save_config(sealed_config(config.to_dict() | about))
+        folder.save_config(first_config(config, device=device, task=task, start=start))
     chosen = recipe_notes(config.run.recipe, config.ppo)
     for note in (*task.notes, *chosen, *passes(config, task)):
         screen.note(note)
@@ -177,6 +176,15 @@ def versions(device: torch.device, task: Task) -> dict[str, Any]:
         "commit": own_commit(__file__),
         "data": task.fingerprint,
     }
+
+
+def first_config(
+    config: Config, *, device: torch.device, task: Task, start: Start | None
+) -> dict[str, Any]:
+    """The config.json that a run begins with: its settings, and what else its numbers may depend
+    on."""
+    about = {"versions": versions(device, task), "start": start and start._asdict()}
+    return sealed_config(config.to_dict() | about)
 
 
 def change_config(config: Config, folder: RunFolder, screen: Screen) -> None:

@@ -51,6 +51,17 @@ def whole_folder(path: Path) -> Iterator[Path]:
             remove(aside)
 
 
+def link_folder(source: Path, path: Path) -> None:
+    """The sealed files of one folder in another: linked, since nobody writes into a file that is
+    there; copied where there are no links."""
+    with whole_folder(path) as temporary:
+        for name in read_json(source / SEAL):
+            try:
+                os.link(source / name, temporary / name)
+            except OSError:
+                shutil.copyfile(source / name, temporary / name)
+
+
 def remove(path: str | Path) -> None:
     """Remove a file, a folder with all in it, or a link and nothing behind it; what cannot be
     removed stays."""

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from minippo.errors import InputError, TrainingError
 from minippo.runs.checkpoints import (
     check_seal,
+    link_folder,
     remove,
     remove_leftovers,
     updates_below,
@@ -216,6 +217,15 @@ class RunFolder:
                     write_json(temporary / "info.json", info)
                 if origin is not None:
                     write_origin(temporary, origin)
+        return path
+
+    def take_checkpoint(self, stage: str, source: Path) -> Path:
+        """checkpoints/<stage>/ with the files of another run's, which must be whole; they are
+        linked where the file system can do that, and copied where not. Returns its path."""
+        check_seal(source, *OF_A_CHECKPOINT)
+        with _one_line(self.path / "checkpoints" / stage) as path:
+            path.parent.mkdir(exist_ok=True)
+            link_folder(source, path)
         return path
 
     def whole_checkpoint(self, stage: str) -> tuple[Path, dict[str, Any]] | tuple[None, None]:

@@ -1,5 +1,5 @@
-"""Numbers that a run reports: an interval around a share, the most memory used, and how fast this
-machine is just now."""
+"""Numbers that a run reports: an interval around a share or a mean, the most memory used, and how
+fast this machine is just now."""
 
 import math
 import os
@@ -76,6 +76,55 @@ def clustered_interval(rights: Sequence[float], prompts: Sequence[Hashable]) -> 
         effect = max(1.0, seen, mixed)
     independent = len(rights) / max(1.0, effect)
     return wilson_interval(share * independent, independent)
+
+
+def t_quantile(degrees: int, share: float = 0.95) -> float:
+    """The t beyond which, on both sides together, 1 - share of Student's distribution lies.
+
+    Equation  P(|T| <= t) with theta = atan(t / sqrt(n)), n degrees of freedom, is
+                n odd   2/pi (theta + sin (cos + 2/3 cos^3 + 2/3 4/5 cos^5 + ... to cos^(n-2)))
+                n even  sin (1 + 1/2 cos^2 + 1/2 3/4 cos^4 + ... to cos^(n-2))
+              and it rises with theta, which is found by halving.
+    Source    Student 1908, "The probable error of a mean"; Abramowitz and Stegun 26.7.3, 26.7.4.
+    Raises    ValueError: degrees < 1, share outside (0, 1).
+    """
+    if degrees < 1:
+        raise ValueError(f"degrees must be at least 1, got {degrees!r}")
+    if not 0 < share < 1:
+        raise ValueError(f"share must lie between 0 and 1, got {share!r}")
+    low, high = 0.0, math.pi / 2
+    while low < (theta := (low + high) / 2) < high:
+        low, high = (theta, high) if _inside(theta, degrees) < share else (low, theta)
+    return math.sqrt(degrees) * math.tan(theta)
+
+
+def _inside(theta, degrees):
+    """P(|T| <= sqrt(degrees) tan(theta))."""
+    sine, cosine, is_odd = math.sin(theta), math.cos(theta), degrees % 2
+    term, total = (cosine if is_odd else 1.0), 0.0
+    for k in range(1 + is_odd, degrees, 2):  # the powers of cosine that are in the sum
+        total += term
+        term *= cosine * cosine * k / (k + 1)
+    return 2 / math.pi * (theta + sine * total) if is_odd else sine * total
+
+
+def t_interval(numbers: Sequence[float], share: float = 0.95) -> tuple[float, float] | None:
+    """The t interval of the mean of independent numbers, of equal spread and roughly normal; None
+    for a single number, which says nothing about the spread.
+
+    Equation  mean -+ t s / sqrt(n), s^2 = sum (x - mean)^2 / (n - 1), t of n - 1 degrees of freedom
+    Source    Student 1908, "The probable error of a mean".
+    Raises    ValueError: no number.
+    """
+    n = len(numbers)
+    if n < 1:
+        raise ValueError("numbers: wanted at least one")
+    if n == 1:
+        return None
+    middle = math.fsum(numbers) / n
+    deviation = math.sqrt(math.fsum((x - middle) ** 2 for x in numbers) / (n - 1))
+    half_width = t_quantile(n - 1, share) * deviation / math.sqrt(n)
+    return middle - half_width, middle + half_width
 
 
 def busy(threads: int) -> str | None:

@@ -1,14 +1,16 @@
 """The table over seeds."""
 
+import io
 import json
 import shutil
+import signal
 
 import pytest
 
 from minippo.commands.config import resolve
 from minippo.commands.export import main as export
 from minippo.commands.flags import parse_arguments
-from minippo.commands.measure import has_settings, main, resuming, table
+from minippo.commands.measure import has_settings, main, resuming, seeds_of, table
 from minippo.commands.prepare import prepare
 from minippo.runs.folder import RunFolder
 from minippo.runs.seals import sealed_config
@@ -118,7 +120,37 @@ def test_a_run_that_fails_ends_the_measurement_with_its_status(tmp_path):
     assert main(["--seeds", "0", "--root", str(tmp_path), "--task", "nonsense"]) == 2
 
 
-@pytest.mark.parametrize("seeds", ["a-b", "9-0", "0-3-9", ""])
+def test_seeds_are_a_range_or_a_list():
+    assert seeds_of("0-3") == [0, 1, 2, 3] and seeds_of("7") == [7]
+    assert seeds_of("0,3,7") == [0, 3, 7] and seeds_of("5,1-2") == [5, 1, 2]
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_run_hears_of_ctrl_c_where_no_terminal_tells_it(tmp_path, monkeypatch, capsys, terminal):
+    heard = []
+
+    class Long:
+        """A train_toy that is at work when Ctrl-C comes."""
+
+        def __init__(self, program):
+            self.waits = iter([KeyboardInterrupt, None])
+
+        def wait(self):
+            if (error := next(self.waits)) is not None:
+                raise error
+
+        send_signal = heard.append
+
+    monkeypatch.setattr("minippo.commands.measure.subprocess.Popen", Long)
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    monkeypatch.setattr("sys.stdin.isatty", lambda: terminal)
+    assert main(["--seeds", "0", "--root", str(tmp_path)]) == 130
+    assert heard == ([] if terminal else [signal.SIGINT])
+
+
+@pytest.mark.parametrize(
+    "seeds", ["a-b", "9-0", "0-3-9", "", "1,", "1,,2", "2,0-3", "0-99999999999"]
+)
 def test_seeds_that_are_no_range_are_refused(seeds, tmp_path):
     assert main(["--seeds", seeds, "--root", str(tmp_path)]) == 2
 

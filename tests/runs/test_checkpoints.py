@@ -91,3 +91,18 @@ def test_a_link_in_the_place_of_a_checkpoint_is_replaced_and_not_followed(run, t
         "sft",
         "update-0000002",
     ]
+
+
+def test_a_linked_folder_has_the_same_files_and_is_sealed(run, tmp_path_factory, monkeypatch):
+    source, target = run.path / "checkpoints/sft", tmp_path_factory.mktemp("other")
+    checkpoints.link_folder(source, target / "linked")
+    monkeypatch.setattr(os, "link", lambda *_: os.stat("not there"))
+    checkpoints.link_folder(source, target / "copied")
+    for name in ("linked", "copied"):
+        checkpoints.check_seal(target / name, "model.safetensors")
+        assert {path.name: path.read_bytes() for path in (target / name).iterdir()} == {
+            path.name: path.read_bytes() for path in source.iterdir()
+        }
+    model = "model.safetensors"
+    assert os.path.samefile(source / model, target / "linked" / model)
+    assert not os.path.samefile(source / model, target / "copied" / model)

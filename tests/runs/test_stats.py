@@ -13,7 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minippo.runs import stats
-from minippo.runs.stats import clustered_interval, peak_memory_mib, wilson_interval
+from minippo.runs.stats import (
+    clustered_interval,
+    peak_memory_mib,
+    t_interval,
+    t_quantile,
+    wilson_interval,
+)
 
 ROOT = Path(__file__).parents[2]
 
@@ -226,3 +232,55 @@ def test_the_loop_and_the_memory_are_those_of_the_device(monkeypatch):
     assert stats.peak_memory_of(torch.device("cpu")) == pytest.approx(peak_memory_mib(), rel=0.2)
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 3 * 2**20)
     assert stats.peak_memory_of(torch.device("cuda")) == 3.0
+
+
+# -- Student's t
+
+
+@pytest.mark.parametrize(
+    "degrees, at_90, at_95, at_99",  # as they are in printed tables
+    [
+        (1, 6.314, 12.706, 63.657),
+        (2, 2.920, 4.303, 9.925),
+        (3, 2.353, 3.182, 5.841),
+        (4, 2.132, 2.776, 4.604),
+        (5, 2.015, 2.571, 4.032),
+        (9, 1.833, 2.262, 3.250),
+        (10, 1.812, 2.228, 3.169),
+        (30, 1.697, 2.042, 2.750),
+        (120, 1.658, 1.980, 2.617),
+    ],
+)
+def test_the_quantiles_of_t_are_those_of_the_tables(degrees, at_90, at_95, at_99):
+    for share, tabulated in ((0.9, at_90), (0.95, at_95), (0.99, at_99)):
+        assert t_quantile(degrees, share) == pytest.approx(tabulated, abs=5.1e-4)
+
+
+def test_two_quantiles_have_a_closed_form_and_many_degrees_are_a_normal():
+    # one degree: tan(pi p/2); two: p sqrt(2/(1 - p^2))
+    assert t_quantile(1) == pytest.approx(math.tan(0.475 * math.pi), rel=1e-12)
+    assert t_quantile(2) == pytest.approx(0.95 * math.sqrt(2 / (1 - 0.95**2)), rel=1e-12)
+    assert t_quantile(100_001) == pytest.approx(1.959964, abs=1e-4)
+    assert t_quantile(100_000) == pytest.approx(1.959964, abs=1e-4)
+
+
+def test_a_t_interval_by_hand():
+    # mean 2, s^2 = (1 + 0 + 1)/2 = 1, t of 2 degrees 4.3027: 2 -+ 4.3027/sqrt(3)
+    assert t_interval([1.0, 2.0, 3.0]) == pytest.approx((2 - 2.48414, 2 + 2.48414), abs=1e-4)
+    assert t_interval([0.5, 0.5]) == (0.5, 0.5)
+    assert t_interval([0.5]) is None
+
+
+def test_the_t_interval_holds_the_mean_as_often_as_it_says():
+    rng = random.Random(3)
+    samples = ([rng.gauss(1.0, 2.0) for _ in range(4)] for _ in range(4000))
+    held = sum(low <= 1.0 <= high for low, high in map(t_interval, samples)) / 4000
+    assert 0.935 < held < 0.965  # 0.95, four standard errors to either side
+
+
+@pytest.mark.parametrize(
+    "call", [lambda: t_quantile(0), lambda: t_quantile(3, 1.0), lambda: t_interval([])]
+)
+def test_what_t_has_no_answer_to_is_refused(call):
+    with pytest.raises(ValueError, match="at least|between 0 and 1"):
+        call()

@@ -1,0 +1,316 @@
+"""The same run with several settings, each on the same seeds, and what differs.
+
+    python -m minippo.compare --vary kl_coef 0.01 0.05 0.2 --seeds 0-4 --out runs/price
+    python -m minippo.compare --vary algorithm pg gae ppo --vary lam 0.9 1.0 --out DIR
+
+--vary FIELD A B ... names any setting of minippo.train_toy and its values (true, false and none
+are written so); with several --vary every combination is run. All other flags go to train_toy, but
+--seed, --resume and --out. Stages that the settings do not touch are run once per seed.
+
+Each run lies in DIR/runs/SETTING/seed-N. The means, and the paired differences with their 95 % t
+intervals over the seeds, are on the screen and in DIR/compare.json and table.md; the course of the
+runs is in DIR/figures/courses.png. The same command again goes on where it was stopped.
+"""
+
+import argparse
+import itertools
+import re
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from minippo.commands.comparison import Setting, as_json, check_summary, table
+from minippo.commands.config import FIELDS
+from minippo.commands.flags import OWN_FLAGS, about_unknown, parse_arguments, read_value
+from minippo.commands.measure import run_once, seeds_of, summary_of, without_places
+from minippo.commands.prepare import prepare
+from minippo.commands.recipe import recipes
+from minippo.commands.sharing import share_stages
+from minippo.commands.train import find_device
+from minippo.commands.wrapper import Parser, command
+from minippo.errors import InputError, Interrupted, TrainingError
+from minippo.runs import figures
+from minippo.runs.figures.style import check_drawing
+from minippo.runs.files import write_json, write_text_whole
+from minippo.runs.folder import RunFolder
+from minippo.runs.place import check_writable, named_folder
+from minippo.runs.read import LARGEST_NUMBERS, read_json, read_rows, reason
+from minippo.runs.seals import digest_of
+from minippo.runs.text import counted
+from minippo.settings import kind_of, may_be_none
+
+RESULT = "compare.json"
+INSTEAD = {
+    "seed": "name the seeds with --seeds, as in --seeds 0-4",
+    "resume": "the same command once more goes on",
+}
+MOST_RUNS = 10_000
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be run, and where."""
+
+    command: str  # as it was typed
+    vary: dict[str, list[Any]]
+    seeds: list[int]
+    settings: list[Setting]
+    out: Path
+    quiet: bool
+
+    def digest(self) -> str:
+        """What makes it this comparison and no other; data may be moved meanwhile."""
+        configs = [without_places(setting.config).to_dict() for setting in self.settings]
+        return digest_of([self.vary, self.seeds, configs])
+
+    def folder(self, setting: Setting, seed: int) -> Path:
+        """Where the run of this setting and seed lies."""
+        return self.out / "runs" / setting.folder / f"seed-{seed}"
+
+    def done(self, setting: Setting) -> dict[int, dict[str, Any]]:
+        """{seed: summary} of the runs that are finished."""
+        found = {}
+        for seed in self.seeds:
+            folder = self.folder(setting, seed)
+            if (summary := summary_of(folder)) is not None:
+                check_summary(summary, folder / "summary.json")
+                found[seed] = summary
+        return found
+
+
+# -- what is asked for
+
+
+def make_plan(arguments: Sequence[str]) -> Plan:
+    """The Plan of a command line. InputError names the flag."""
+    parser = Parser(prog="python -m minippo.compare", description=__doc__)
+    parser.add_argument(
+        "--vary", metavar="FIELD A B ...", help="a setting of train_toy and its values"
+    )
+    parser.add_argument("--seeds", default="0-4", help="first-last, or some with commas: 0,3,7")
+    parser.add_argument("--out", metavar="DIR", help="the folder for all of it")
+    for name in INSTEAD:
+        parser.add_argument(f"--{name}", nargs="?", const="", help=argparse.SUPPRESS)
+    varied, rest = take_varied(arguments)
+    own, rest = parser.parse_known_args(rest)
+    for name, instead in INSTEAD.items():
+        if getattr(own, name) is not None:
+            raise InputError(f"--{name}: compare says that to each run itself; {instead}")
+    if own.out is None:
+        raise InputError("--out: name the folder for the comparison, --out DIR")
+    seeds, values = seeds_of(own.seeds), read_varied(varied, rest)
+    number = len(seeds) * len([*itertools.product(*values.values())])
+    if number > MOST_RUNS:
+        raise InputError(f"--vary: that is {number} runs; wanted at most {MOST_RUNS}")
+    settings = make_settings(values, rest, seeds[0])
+    vary = {name: [value for value, _ in pairs] for name, pairs in values.items()}
+    line = shlex.join(["python", "-m", "minippo.compare", *arguments])
+    quiet = parse_arguments(settings[0].arguments).quiet
+    return Plan(line, vary, seeds, settings, Path(own.out), quiet)
+
+
+def take_varied(arguments: Sequence[str]) -> tuple[list[list[str]], list[str]]:
+    """(the words after each --vary up to the next flag, the other arguments)."""
+    varied, rest = [], []
+    words = rest
+    for word in arguments:
+        if word == "--vary":
+            words = []
+            varied.append(words)
+            continue
+        if word.startswith("--"):
+            words = rest
+        words.append(word)
+    return varied, rest
+
+
+Values = list[tuple[Any, str]]  # each with the text that it was given as
+
+
+def read_varied(varied: Sequence[Sequence[str]], rest: Sequence[str]) -> dict[str, Values]:
+    """{field: its values} of what stands after each --vary. InputError: no such field, no two
+    values, or one that is set elsewhere too."""
+    if not varied:
+        raise InputError("--vary: name a setting and its values, as in --vary kl_coef 0.01 0.05")
+    set_once = {word.partition("=")[0].removeprefix("--").replace("-", "_") for word in rest}
+    found: dict[str, Values] = {}
+    for field, *texts in (words or [""] for words in varied):
+        name = field.replace("-", "_")
+        check_field(name)
+        if name in found:
+            raise InputError(f"--vary {name}: is varied twice")
+        if {name, f"no_{name}"} & set_once:
+            raise InputError(f"--{name}: is varied; leave it out besides")
+        found[name] = [(read_text(name, text), text) for text in texts]
+        values = [value for value, _ in found[name]]
+        if len(values) < 2:
+            raise InputError(f"--vary {name}: wanted two values or more, got {len(values)}")
+        for i, value in enumerate(values):
+            if value in values[:i]:
+                raise InputError(f"--vary {name}: {texts[i]} is there twice")
+    return found
+
+
+def check_field(name: str) -> None:
+    """InputError unless this is a setting that can be varied."""
+    if not name:
+        raise InputError("--vary: name a setting and its values, as in --vary kl_coef 0.01 0.05")
+    if name == "seed":
+        raise InputError(f"--vary seed: {INSTEAD['seed']}")
+    if name in OWN_FLAGS:
+        raise InputError(f"--vary {name}: is no setting of a run")
+    if name not in FIELDS:
+        raise InputError(f"--vary {name}: {about_unknown(f'--{name}').partition(': ')[2]}")
+
+
+def read_text(name: str, text: str) -> Any:
+    """The value that a text stands for."""
+    item = FIELDS[name][1]
+    if kind_of(item) is not bool or (may_be_none(item) and text.lower() == "none"):
+        return read_value(name, text)
+    if text.lower() not in ("true", "false"):
+        raise InputError(f"--vary {name}: wanted true or false, got {text!r}")
+    return text.lower() == "true"
+
+
+def make_settings(values: dict[str, Values], rest: Sequence[str], first_seed: int) -> list[Setting]:
+    """A Setting for every combination, with all that can be wrong with it found out now."""
+    settings = []
+    for number, combination in enumerate(itertools.product(*values.values()), start=1):
+        given = dict(zip(values, combination, strict=True))
+        name = ", ".join(f"{field} {spelled(value)}" for field, (value, _) in given.items())
+        told = [word for field, pair in given.items() for word in flag(field, *pair)]
+        request = parse_arguments([*rest, *told, "--seed", str(first_seed)])
+        find_device(request.config.run.device)
+        config, task, start = prepare(request.config)
+        settings.append(
+            Setting(
+                name=name,
+                folder=f"{number}-{re.sub(r'[^A-Za-z0-9._]+', '-', name)[:80]}",
+                values={field: value for field, (value, _) in given.items()},
+                arguments=[*rest, *told],
+                config=config,
+                judge=recipes(config, task, start and start.model)["reward_model"],
+            )
+        )
+    return settings
+
+
+def spelled(value: Any) -> str:
+    """One way to write a value, however it was given."""
+    return str(value).lower() if value is None or isinstance(value, bool) else str(value)
+
+
+def flag(field: str, value: Any, text: str) -> list[str]:
+    """How train_toy is told."""
+    if isinstance(value, bool):
+        return [f"--{field}" if value else f"--no-{field}"]
+    return [f"--{field}={text}"]
+
+
+# -- doing it
+
+
+def open_folder(plan: Plan) -> RunFolder:
+    """The folder of the comparison, new or begun by the same command. InputError: it holds
+    something else."""
+    if (plan.out / RESULT).exists():
+        found = read_json(plan.out / RESULT, LARGEST_NUMBERS)
+        if found.get("digest") != plan.digest():
+            raise InputError(
+                f"--out {plan.out}: holds the comparison of another command, "
+                f"{found.get('command')!r}, and this is {plan.command!r}; name another --out"
+            )
+        return RunFolder(plan.out)
+    named_folder(plan.out, resume=False)
+    check_writable(plan.out, "--out")
+    write_results(plan)
+    return RunFolder(plan.out)
+
+
+def run_all(plan: Plan) -> list[str]:
+    """Every run that is not done, seed by seed; returns what those that failed are called."""
+    failed, number, in_all = [], 0, len(plan.seeds) * len(plan.settings)
+    for seed in plan.seeds:
+        for setting in plan.settings:
+            number += 1
+            name = f"{setting.name}, seed {seed}"
+            status = run_one(plan, setting, seed, f"run {number} of {in_all}: {name}")
+            if status == 130:
+                raise KeyboardInterrupt
+            if status != 0:
+                failed.append(name)
+                print(f"{name}: failed, with exit status {status}", file=sys.stderr, flush=True)
+        write_results(plan)
+    return failed
+
+
+def run_one(plan: Plan, setting: Setting, seed: int, title: str) -> int:
+    """One run, in a process of its own, unless it is done; its exit status."""
+    out, arguments = plan.folder(setting, seed), [*setting.arguments, "--seed", str(seed)]
+    if summary_of(out) is None:
+        config = parse_arguments(arguments).config
+        others = [plan.folder(other, seed) for other in plan.settings if other is not setting]
+        shared = share_stages(config, out, others)
+        if not plan.quiet:
+            print(title + f" ({', '.join(shared)} as before)" * bool(shared))
+    return run_once(out, arguments, flag="--out", quiet=plan.quiet)
+
+
+def results_of(plan: Plan) -> dict[str, Any]:
+    """What compare.json holds, of the runs that are done."""
+    about = {"command": plan.command, "digest": plan.digest()}
+    done = [plan.done(setting) for setting in plan.settings]
+    return {"vary": plan.vary, "seeds": plan.seeds} | as_json(plan.settings, done) | about
+
+
+def write_results(plan: Plan) -> None:
+    """compare.json as far as it is known."""
+    keep(plan.out / RESULT, lambda path: write_json(path, results_of(plan)))
+
+
+def keep(path: Path, write: Callable[[Path], None]) -> None:
+    """Write a file. TrainingError, one line, where the disk refuses."""
+    try:
+        write(path)
+    except OSError as error:
+        raise TrainingError(f"cannot write {path}: {reason(error)}") from error
+
+
+def show_results(plan: Plan, folder: RunFolder) -> None:
+    """The table, on the screen and in a file, and the figure."""
+    lines = table(results_of(plan))
+    text = "\n".join(lines) + "\n"
+    keep(plan.out / "table.md", lambda path: write_text_whole(path, text))
+    courses = {
+        setting.name: [
+            read_rows(plan.folder(setting, seed) / "metrics.jsonl") for seed in plan.done(setting)
+        ]
+        for setting in plan.settings
+    }
+    folder.save_figure("courses", figures.courses(courses))
+    print("\n".join(lines))
+
+
+@command
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; returns its exit status."""
+    plan = make_plan(sys.argv[1:] if arguments is None else arguments)
+    check_drawing()
+    folder = open_folder(plan)
+    with folder.lock():
+        try:
+            failed = run_all(plan)
+            show_results(plan, folder)
+        except (KeyboardInterrupt, Interrupted):
+            raise Interrupted(f"interrupted; to go on: {plan.command}") from None
+    if failed:
+        number = len(plan.seeds) * len(plan.settings)
+        raise TrainingError(
+            f"{len(failed)} of {counted(number, 'run')} failed: {'; '.join(failed)}; the same "
+            "command tries them again"
+        )
+    return 0

@@ -1,0 +1,174 @@
+"""What a comparison says: means over the seeds, and differences of two settings on the same seeds.
+
+Two settings share the seed, and with it prompts, samples and first weights, so their difference
+varies less from seed to seed than either of them: the interval is that of the differences.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from minippo.algorithms import REGISTRY
+from minippo.commands.config import Config
+from minippo.errors import InputError
+from minippo.runs.read import is_number
+from minippo.runs.stats import mean, t_interval
+from minippo.runs.text import counted
+
+Summary = Mapping[str, Any]
+METRICS: dict[str, Callable[[Summary], float | None]] = {
+    "gold": lambda s: s["policy"]["gold"],
+    "score": lambda s: s["policy"]["score"],
+    "kl": lambda s: s["policy"]["kl"],
+    "objective": lambda s: s["policy"]["objective"],
+    "optimality": lambda s: s["optimality"],
+    "win_rate": lambda s: s["win_rate"]["value"],
+    "skill": lambda s: (s["reward_model"] or {}).get("skill"),
+}
+MOST_IN_FULL = 4  # settings of which every pair is shown; of more, each against the first
+
+
+def check_summary(summary: Summary, path: str | Path) -> None:
+    """InputError where this is not what a run has written."""
+    try:
+        numbers = [summary["seconds"]["total"], *(get(summary) for get in METRICS.values())]
+    except (KeyError, TypeError, AttributeError):
+        numbers = [""]
+    if not all(number is None or is_number(number) for number in numbers):
+        raise InputError(
+            f"{path}: not the summary of a run; remove it, and the same command makes it again"
+        )
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One of the things to compare."""
+
+    name: str
+    folder: str  # the name of the one that its runs are in
+    values: dict[str, Any]  # of what is varied
+    arguments: list[str]  # for train_toy, but for the seed
+    config: Config
+    judge: str  # the seal of the reward model, so to speak: what it depends on
+
+
+def as_json(
+    settings: Sequence[Setting], done: Sequence[Mapping[int, Summary]]
+) -> dict[str, list[dict[str, Any]]]:
+    """{"settings", "paired"} of compare.json; done: {seed: summary} of each setting's runs."""
+    pairs = [
+        row
+        for i, b in enumerate(settings)
+        for a, of_a in zip(settings[i + 1 :], done[i + 1 :], strict=True)
+        for row in paired(a, b, of_a, done[i])
+    ]
+    return {"settings": [*map(setting_row, settings, done)], "paired": pairs}
+
+
+def setting_row(setting: Setting, done: Mapping[int, Summary]) -> dict[str, Any]:
+    """What the runs of one setting have come to, and what they took."""
+    config = setting.config
+    seconds = [summary["seconds"]["total"] for summary in done.values()]
+    return {
+        "name": setting.name,
+        "values": setting.values,
+        "runs": [f"runs/{setting.folder}/seed-{seed}" for seed in done],
+        "mean": {name: mean_of([*map(get, done.values())]) for name, get in METRICS.items()},
+        "seconds": mean_of(seconds),
+        "samples": config.ppo.num_updates * config.ppo.batch_size,
+        # policy, reference, reward model, and the critic where there is one
+        "models": 3 + REGISTRY[config.run.algorithm].has_critic,
+    }
+
+
+def mean_of(numbers: Sequence[float | None]) -> float | None:
+    """The mean; None where there is no number, or one of them has no meaning."""
+    known = [number for number in numbers if number is not None]
+    return mean(known) if known and len(known) == len(numbers) else None
+
+
+def paired(
+    a: Setting, b: Setting, of_a: Mapping[int, Summary], of_b: Mapping[int, Summary]
+) -> list[dict[str, Any]]:
+    """A row for each metric that can be compared: the mean of a - b over the seeds that both have,
+    and its 95 % t interval, null for a single seed."""
+    seeds, rows = [seed for seed in of_a if seed in of_b], []
+    for metric, get in METRICS.items():
+        both = [(get(of_a[seed]), get(of_b[seed])) for seed in seeds]
+        found = [x - y for x, y in both if x is not None and y is not None]
+        if found and has_one_unit(metric, a, b):
+            low, high = t_interval(found) or (None, None)
+            row = {"a": a.name, "b": b.name, "metric": metric, "difference": mean(found)}
+            rows.append(row | {"low": low, "high": high, "n": len(found)})
+    return rows
+
+
+def has_one_unit(metric: str, a: Setting, b: Setting) -> bool:
+    """Do the numbers of two settings say the same thing? Scores of two reward models do not, nor
+    objectives with two prices of KL; and one reward model's skill is no difference."""
+    same_judge = a.judge == b.judge
+    same_price = a.config.ppo.kl_coef == b.config.ppo.kl_coef
+    return {
+        "gold": a.config.run.task == b.config.run.task,
+        "score": same_judge,
+        "objective": same_judge and same_price,
+        "skill": not same_judge,
+    }.get(metric, True)
+
+
+# -- for the screen
+
+
+def table(results: Mapping[str, Any]) -> list[str]:
+    """Lines of Markdown: a row per setting, then the differences. Columns without a number are left
+    out."""
+    rows, seeds = results["settings"], results["seeds"]
+    names = [name for name in METRICS if any(row["mean"][name] is not None for row in rows)]
+    lines = [
+        ["setting", "runs", *(name.replace("_", " ") for name in names)]
+        + ["seconds", "samples", "models"],
+        ["---", *["---:"] * (len(names) + 4)],
+    ]
+    for row in rows:
+        means = [number_text(row["mean"][name]) for name in names]
+        costs = [number_text(row["seconds"], 1), str(row["samples"]), str(row["models"])]
+        lines.append([row["name"], f"{len(row['runs'])} of {len(seeds)}", *means, *costs])
+    return ["| " + " | ".join(line) + " |" for line in lines] + differences(results)
+
+
+def differences(results: Mapping[str, Any]) -> list[str]:
+    """A line for each pair and metric, with what it says."""
+    in_full, first = len(results["settings"]) <= MOST_IN_FULL, results["settings"][0]["name"]
+    lines, pair = ["", "Differences on the same seeds, with their 95 % t interval:"], None
+    for row in results["paired"]:
+        if not in_full and row["b"] != first:
+            continue
+        if (row["a"], row["b"]) != pair:
+            pair = (row["a"], row["b"])
+            lines += ["", f"{row['a']} - {row['b']}", ""]
+        lines.append(f"    {row['metric'].replace('_', ' '):<12}{interval_text(row)}")
+    if not in_full:
+        lines += ["", "Each is against the first; compare.json has every pair."]
+    return lines if results["paired"] else []
+
+
+def interval_text(row: Mapping[str, Any]) -> str:
+    """'+0.112 (-0.301 to +0.525)', and whether that tells the two apart."""
+    text = signed(row["difference"])
+    if row["low"] is None:
+        return f"{text}   one seed has no interval"
+    text = f"{text} ({signed(row['low'])} to {signed(row['high'])})"
+    if row["low"] <= 0 <= row["high"]:
+        text += f"   {counted(row['n'], 'seed')} can't tell these apart"
+    return text
+
+
+def signed(value: float) -> str:
+    """A difference; 0 has no sign of its own."""
+    return f"{round(value, 3) + 0.0:+.3f}"
+
+
+def number_text(value: float | None, decimals: int = 3) -> str:
+    """A number, or - where there is none."""
+    return "-" if value is None else f"{value:.{decimals}f}"

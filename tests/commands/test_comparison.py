@@ -1,0 +1,123 @@
+"""Means, paired differences and what is said of them, by hand."""
+
+import pytest
+
+from minippo.algorithms import REGISTRY
+from minippo.commands.comparison import Setting, as_json, check_summary, paired, table
+from minippo.commands.config import resolve
+from minippo.errors import InputError
+
+
+def setting(name, judge="one", **settings):
+    return Setting(name, f"1-{name}", {"x": name}, [], resolve(settings), judge)
+
+
+def summary(gold=1.0, seconds=10.0, skill=0.5, **more):
+    policy = {"gold": gold, "score": 2.0, "kl": 3.0, "objective": 1.5}
+    return {
+        "policy": policy | more,
+        "optimality": 0.9,
+        "win_rate": {"value": 0.7},
+        "reward_model": {"skill": skill},
+        "seconds": {"total": seconds},
+    }
+
+
+A, B = setting("a"), setting("b")
+
+
+def metrics(*arguments):
+    return {row["metric"]: row for row in paired(*arguments)}
+
+
+def test_a_difference_is_that_of_the_seeds_that_both_have():
+    of_a = {0: summary(1.0), 1: summary(2.0), 2: summary(9.0)}
+    of_b = {1: summary(1.5), 0: summary(0.0), 5: summary(-9.0)}
+    row = metrics(A, B, of_a, of_b)["gold"]
+    assert (row["a"], row["b"], row["difference"], row["n"]) == ("a", "b", 0.75, 2)
+    # 1.0 and 0.5: deviation 0.35355, over sqrt(2) 0.25, times 12.7062
+    assert (row["low"], row["high"]) == pytest.approx((0.75 - 3.17655, 0.75 + 3.17655), abs=1e-4)
+
+
+def test_seeds_are_paired_and_not_pooled():
+    """The spread from seed to seed that both have in common is no part of the interval."""
+    of_a = {seed: summary(10.0 * seed + 1.0) for seed in range(3)}
+    of_b = {seed: summary(10.0 * seed) for seed in range(3)}
+    row = metrics(A, B, of_a, of_b)["gold"]
+    assert (row["difference"], row["low"], row["high"]) == (1.0, 1.0, 1.0)
+
+
+def test_one_seed_has_no_interval_and_none_no_row():
+    row = metrics(A, B, {0: summary(2.0)}, {0: summary(1.0)})["gold"]
+    assert (row["difference"], row["low"], row["high"], row["n"]) == (1.0, None, None, 1)
+    assert metrics(A, B, {0: summary()}, {1: summary()}) == {}
+    assert "gold" not in metrics(A, B, {0: summary(None)}, {0: summary(1.0)})
+
+
+@pytest.mark.parametrize(
+    "other, left_out",
+    [
+        (setting("b"), {"skill"}),
+        (setting("b", kl_coef=0.3), {"skill", "objective"}),
+        (setting("b", judge="other"), {"score", "objective"}),
+        (setting("b", judge="other", task="capitals"), {"gold", "score", "objective"}),
+    ],
+)
+def test_numbers_of_two_units_are_not_compared(other, left_out):
+    every = {"gold", "score", "kl", "objective", "optimality", "win_rate", "skill"}
+    assert {*metrics(A, other, {0: summary()}, {0: summary()})} == every - left_out
+
+
+def test_a_row_has_the_means_and_the_costs():
+    algorithm = next(name for name, record in REGISTRY.items() if not record.has_critic)
+    other = setting("b", num_updates=7, batch_size=16, algorithm=algorithm)
+    done = [{3: summary(1.0, 10.0), 4: summary(2.0, 30.0)}, {3: summary(None)}]
+    found = as_json([A, other], done)
+    first, second = found["settings"]
+    assert first["values"] == {"x": "a"} and first["runs"] == ["runs/1-a/seed-3", "runs/1-a/seed-4"]
+    assert first["mean"]["gold"] == 1.5 and first["seconds"] == 20.0
+    assert second["mean"]["gold"] is None and second["mean"]["win_rate"] == 0.7
+    assert (first["models"], second["models"], second["samples"]) == (4, 3, 112)
+    assert {(row["a"], row["b"]) for row in found["paired"]} == {("b", "a")}
+    assert as_json([A], [{}])["settings"][0]["mean"]["gold"] is None  # nothing is done yet
+
+
+def shown(*golds):
+    """The table of settings with these golds on seeds 0, 1, ..."""
+    settings = [setting(f"s{i}") for i in range(len(golds))]
+    done = [{seed: summary(gold) for seed, gold in enumerate(of_it)} for of_it in golds]
+    seeds = list(range(len(golds[0])))
+    return table({"seeds": seeds} | as_json(settings, done))
+
+
+def test_the_table_says_what_the_seeds_can_and_cannot_tell():
+    lines = shown([1.0, 1.1, 1.0], [2.0, 2.1, 2.1], [1.0, 1.2, 0.9])
+    assert lines[0].startswith("| setting | runs | gold | score | kl |")
+    assert lines[2].startswith("| s0 | 3 of 3 | 1.033 | 2.000 | 3.000 |")
+    start = lines.index("s1 - s0")
+    assert lines[start + 2] == "    gold        +1.033 (+0.890 to +1.177)"
+    start = lines.index("s2 - s0")
+    gold = "    gold        +0.000 (-0.248 to +0.248)   3 seeds can't tell these apart"
+    assert lines[start + 2] == gold and "s2 - s1" in lines
+    assert "    gold        +1.000   one seed has no interval" in shown([1.0], [2.0])
+
+
+def test_of_many_settings_each_is_shown_against_the_first():
+    lines = shown(*([float(i), i + 0.5] for i in range(5)))
+    assert "s4 - s0" in lines and "s4 - s3" not in lines
+    assert lines[-1] == "Each is against the first; compare.json has every pair."
+
+
+def test_columns_without_a_number_are_left_out():
+    lines = shown([None, None], [None, None])
+    assert "gold" not in lines[0] and "kl" in lines[0]
+
+
+@pytest.mark.parametrize(
+    "wrong", [{}, {"policy": 3}, summary(gold="much"), summary() | {"seconds": None}]
+)
+def test_what_is_no_summary_is_refused(wrong):
+    check_summary(summary(), "x")
+    check_summary(summary() | {"reward_model": None, "optimality": None}, "x")
+    with pytest.raises(InputError, match="x: not the summary of a run; remove it"):
+        check_summary(wrong, "x")
