@@ -121,10 +121,12 @@ def adam(config: PPOConfig, **models: torch.nn.Module) -> Optimizer:
 def minibatches(
     experience: Experience, config: PPOConfig, generator: torch.Generator
 ) -> Iterator[Experience]:
-    """The rows of a rollout in num_mini_batches parts, in a new order."""
+    """The rows of a rollout in num_mini_batches parts, in a new order; fewer where it has fewer
+    rows."""
     mask = experience.rollout.response_mask
     order = torch.randperm(len(mask), generator=generator, device=mask.device)
-    return map(experience.rows, order.tensor_split(config.num_mini_batches))
+    parts = order.tensor_split(min(config.num_mini_batches, len(order)))
+    return map(experience.rows, parts)
 
 
 def whitened(advantages: Tensor, mask: Tensor, config: PPOConfig) -> Tensor:

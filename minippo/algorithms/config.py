@@ -32,6 +32,9 @@ class PPOConfig(Checked):
     gamma: float = setting(1.0, "discount", low=0.0, high=1.0)
     lam: float = setting(0.95, "GAE's lambda", low=0.0, high=1.0)
     cliprange: float = positive(0.2, "of the ratio")
+    dual_clip: float | None = setting(
+        None, "the largest ratio of a token with A < 0 that has a gradient; none: any", low=1.0
+    )
     cliprange_value: float | None = setting(
         0.2, "of the values; none: not clipped", low=0.0, open_low=True
     )
@@ -149,6 +152,16 @@ def contradictions(config: PPOConfig) -> list[Contradiction]:
         smallest //= config.num_mini_batches
     others = [
         (
+            config.dual_clip is not None and config.dual_clip <= 1 + config.cliprange,
+            "dual_clip",
+            f"wanted more than 1 + cliprange, {1 + config.cliprange:g}, got {config.dual_clip}",
+        ),
+        (
+            config.whiten_bessel and not (config.whiten_advantages or config.whiten_rewards),
+            "whiten_bessel",
+            "nothing is whitened; leave it out, or --whiten_advantages",
+        ),
+        (
             config.num_mini_batches > config.batch_size,
             "num_mini_batches",
             f"wanted at most batch_size {config.batch_size}, got {config.num_mini_batches}",
@@ -208,7 +221,6 @@ READ_WITH = {
     "kl_target": ("kl_controller", ("proportional", "double_halve")),
     "kl_horizon": ("kl_controller", ("proportional",)),
     "whiten_over": ("whiten_advantages", (True,)),
-    "whiten_bessel": ("whiten_advantages", (True,)),
     "critic_start": ("critic", ("own",)),
     "gamma": ("action", ("token",)),
     "lam": ("action", ("token",)),

@@ -41,6 +41,7 @@ from minippo.ppo import (
     unclipped_surrogate_loss,
 )
 from minippo.ppo_statistics import clipped_value_fraction
+from minippo.relatives.ratios import dual_clipped_surrogate_loss
 from minippo.rollout import Models, logits_and_values, response_logprobs
 from minippo.stages.optimise import take_step
 
@@ -52,7 +53,11 @@ Surrogate = Callable[[Actions, PPOConfig, Numbers], Tensor]
 
 
 def clipped(actions: Actions, config: PPOConfig, numbers: Numbers) -> Tensor:
-    return clipped_surrogate_loss(**actions, cliprange=config.cliprange)
+    if config.dual_clip is None:
+        return clipped_surrogate_loss(**actions, cliprange=config.cliprange)
+    return dual_clipped_surrogate_loss(
+        **actions, cliprange=config.cliprange, dual_clip=config.dual_clip
+    )
 
 
 def unclipped(actions: Actions, config: PPOConfig, numbers: Numbers) -> Tensor:
@@ -204,7 +209,7 @@ PPO = Algorithm(
     summary="proximal policy optimisation with clipped ratios",
     weights=gae_weights,
     update=PPOUpdate,
-    fields=("cliprange", *FIELDS),
+    fields=("cliprange", "dual_clip", *FIELDS),
 )
 PPO_UNCLIPPED = Algorithm(
     name="ppo_unclipped",

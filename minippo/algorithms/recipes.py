@@ -11,6 +11,7 @@ from typing import Any
 from minippo.algorithms.config import PPOConfig
 from minippo.relatives.kl_losses import KL_LOSSES
 
+NO_LIMIT = 1e9  # of the gradient's norm
 RECIPES: Mapping[str, Mapping[str, Any]] = {
     "minippo": {},
     "openai-2019": dict(
@@ -25,6 +26,7 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
         temperature=0.7,
         old_logprobs="sampled",
         final_learning_rate=0.0,
+        max_grad_norm=NO_LIMIT,
     ),
     "n-plus": dict(
         score_place="after_eos",
@@ -34,6 +36,7 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
         temperature=0.7,
         old_logprobs="sampled",
         final_learning_rate=0.0,
+        max_grad_norm=NO_LIMIT,
     ),
     "trl": dict(
         score_place="after_eos",
@@ -45,6 +48,7 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
         temperature=0.7,
         old_logprobs="sampled",
         final_learning_rate=0.0,
+        max_grad_norm=NO_LIMIT,
     ),
     "openrlhf": dict(
         kl_coef=0.01,
@@ -65,9 +69,11 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
         lam=1.0,
         cliprange_value=0.5,
         vf_coef=1.0,
+        dual_clip=3.0,
         num_ppo_epochs=1,
         num_mini_batches=4,
         critic_start="sft",
+        final_learning_rate=1.0,
     ),
     "cleanrl": dict(
         value_after_end="bootstrap",

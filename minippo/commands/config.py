@@ -175,6 +175,12 @@ def resolve(settings: Mapping[str, Any]) -> Config:
         if name not in FIELDS:
             raise ValueError(f"{name}: there is no such setting")
     run = RunConfig(**_section("run", settings))
+    of_ppo = readers_of("loss_reduction")
+    if RECIPES[run.recipe] and run.algorithm not in of_ppo:
+        raise ValueError(
+            f"recipe: {run.recipe} is a set of choices of PPO; --algorithm {run.algorithm} reads "
+            f"only some of them; it is for {', '.join(of_ppo)}"
+        )
     values = PRESETS.get((run.task, run.preset), {}) | dict(REGISTRY[run.algorithm].settings)
     values |= dict(RECIPES[run.recipe]) | dict(settings)
     return Config(**{name: kind(**_section(name, values)) for name, kind in SECTIONS.items()})
@@ -193,11 +199,6 @@ def check_used(settings: Mapping[str, Any], config: Config) -> None:
     """Refuse what was set and would change nothing: this algorithm, this task, or this start does
     not read it. ValueError names it."""
     algorithm, task = config.run.algorithm, config.run.task
-    if RECIPES[config.run.recipe] and algorithm not in readers_of("loss_reduction"):
-        raise ValueError(
-            f"recipe: {config.run.recipe} is a set of choices of PPO; --algorithm {algorithm} "
-            f"reads only some of them; it is for {', '.join(readers_of('loss_reduction'))}"
-        )
     for name in settings:
         readers, tasks = readers_of(name), TASKS_THAT_READ.get(name, (task,))
         if task not in tasks:

@@ -18,11 +18,11 @@ import torch
 from torch import Tensor
 
 from minippo.algorithms import DEFAULT, REGISTRY
-from minippo.algorithms.base import DEGENERATE, of_the_critic, whitened
+from minippo.algorithms.base import DEGENERATE, Experience, of_the_critic, whitened
 from minippo.algorithms.config import PPOConfig
 from minippo.gae import value_targets
 from minippo.kl import kl_k2, kl_k3
-from minippo.masked import masked_variance, scale_to_unit_std, zero_padding
+from minippo.masked import masked_mean, masked_variance, scale_to_unit_std, zero_padding
 from minippo.policy_gradient import trajectory_returns
 from minippo.ppo import adapt_kl_coef
 from minippo.rollout import Rollout, one_more
@@ -60,7 +60,7 @@ def estimate_advantages(
     reward_mask = REWARD_SLOTS[config.score_place](rollout.response_mask)
     rewards = token_rewards(rollout, reward_mask, config)
     if config.whiten_rewards and masked_variance(values=rewards, mask=reward_mask) > DEGENERATE:
-        rewards = scale_to_unit_std(values=rewards, mask=reward_mask)
+        rewards = scaled(rewards, reward_mask, config)
     paid = rewards + value_of_the_rest(rollout, config)
     slots = both(reward_mask, rollout.value_mask if config.action == "token" else reward_mask)
     values, record = rollout.old_values, REGISTRY[algorithm]
@@ -76,10 +76,12 @@ def estimate_advantages(
             advantages=for_critic, values=values, response_mask=rollout.value_mask
         )
     advantages = zero_padding(values=weights, mask=rollout.response_mask)
+    counted = rollout.response_mask
     if config.mask_unended:
-        return rewards, *without_unended(rollout, advantages, targets, config)
-    if config.whiten_advantages and config.whiten_over == "rollout":
-        advantages = whitened(advantages, rollout.response_mask, config)
+        counted = counted & rollout.ended.unsqueeze(1)
+        advantages = torch.where(counted, advantages, 0.0)
+    if config.whiten_advantages and config.whiten_over == "rollout" and bool(counted.any()):
+        advantages = torch.where(counted, whitened(advantages, counted, config), 0.0)
     return rewards, advantages, targets
 
 
@@ -96,6 +98,15 @@ def token_rewards(rollout: Rollout, reward_mask: Tensor, config: PPOConfig) -> T
         return rewards
     kl = zero_padding(values=OTHER_KL[config.kl_reward](rollout), mask=rollout.response_mask)
     return rewards - config.kl_coef * kl
+
+
+def scaled(rewards: Tensor, mask: Tensor, config: PPOConfig) -> Tensor:
+    """The rewards with standard deviation 1 and the mean that they have."""
+    unit = scale_to_unit_std(values=rewards, mask=mask)
+    if not config.whiten_bessel:
+        return unit
+    n, mean = int(mask.sum()), masked_mean(values=rewards, mask=mask)
+    return zero_padding(values=(unit - mean) * ((n - 1) / n) ** 0.5 + mean, mask=mask)
 
 
 def value_of_the_rest(rollout: Rollout, config: PPOConfig) -> Tensor:
@@ -127,21 +138,15 @@ def response_weights(
     return zero_padding(values=returns - of_the_critic(values)[:, :1], mask=mask)
 
 
-def without_unended(
-    rollout: Rollout, advantages: Tensor, targets: Tensor | None, config: PPOConfig
-) -> tuple[Tensor, Tensor | None]:
-    """(advantages, targets) from which a response without EOS teaches nothing: its advantages are
-    0, and its targets are what the critic said."""
-    ended = rollout.ended.unsqueeze(1)
-    mask = rollout.response_mask & ended
-    if not bool(mask.any()):
-        return torch.zeros_like(advantages), rollout.old_values
-    if config.whiten_advantages and config.whiten_over == "rollout":
-        advantages = whitened(advantages, mask, config)
-    advantages = zero_padding(values=advantages, mask=mask)
-    if targets is not None:
-        targets = torch.where(ended, targets, of_the_critic(rollout.old_values))
-    return advantages, targets
+def learned_from(experience: Experience, config: PPOConfig) -> Experience:
+    """What an update sees: all responses, or with mask_unended those that end.
+
+    Where none of them ends, all are seen, with advantages of 0: an update needs something to see.
+    """
+    ended = experience.rollout.ended
+    if not config.mask_unended or not bool(ended.any()):
+        return experience
+    return experience.rows(ended.nonzero().flatten())
 
 
 def next_kl_coef(kl_coef: float, kl: float, config: PPOConfig) -> float:

@@ -39,7 +39,7 @@ from minippo.masked import masked_mean, zero_padding
 from minippo.ppo_statistics import explained_variance
 from minippo.reward_to_go import rewards_to_go
 from minippo.rollout import Models, Rollout, ScoreFunction, make_rollout, response_logits
-from minippo.stages.credit import REWARD_SLOTS, estimate_advantages, next_kl_coef
+from minippo.stages.credit import REWARD_SLOTS, estimate_advantages, learned_from, next_kl_coef
 from minippo.stages.optimise import check_finite, named_parameters, named_weights
 from minippo.stages.training_state import restore_training, training_tensors
 from minippo.tasks.base import Example
@@ -111,10 +111,9 @@ def policy_updates(
         rewards, advantages, targets = estimate_advantages(rollout, config, algorithm)
         check_finite(where, rewards=rewards, advantages=advantages)
         head_before = head_of(models.critic)
-        texts = texts_for(world, len(rollout), config)
+        texts, rate = texts_for(world, len(rollout), config), learning_rate_of(update, config)
         experience = Experience(rollout, advantages, targets, config.kl_coef, texts)
-        rate = learning_rate_of(update, config)
-        updated = update_on(experience, learning_rate=rate, where=where)
+        updated = update_on(learned_from(experience, config), learning_rate=rate, where=where)
         check_finite(where, **dict(named_weights(**trained(models))))  # after the last step
         kl_old_to_policy = kl_from_old(models.policy, rollout, config)
         update_on.look_back(kl_old_to_policy)

@@ -81,6 +81,7 @@ def test_the_fields_that_may_be_none():
         "target_kl",
         "cliprange_value",
         "critic_lam",
+        "dual_clip",
     }
 
 

@@ -37,7 +37,7 @@ WITHOUT = {
     "n-plus": {"epsilon": 0.0},
     "trl": {"epsilon": 0.0},
     "openrlhf": {"epsilon": 0.0},
-    "verl": {"epsilon": 0.0, "dual_clip": np.inf},
+    "verl": {"epsilon": 0.0},
     "cleanrl": {"epsilon": 0.0},
 }
 
@@ -305,7 +305,7 @@ MISTAKES = [
     ("verl", {"kl_loss": "k2"}, "kl_loss"),
     ("verl", {"vf_coef": 0.5}, "loss"),
     ("cleanrl", {"value_after_end": "zero"}, "advantages"),
-    ("cleanrl", {"whiten_advantages": False}, "advantages"),
+    ("cleanrl", {"whiten_advantages": False, "whiten_bessel": False}, "advantages"),
     ("cleanrl", {"kl_reward": "k1"}, "rewards"),
     ("cleanrl", {"cliprange": 0.1}, "policy_loss"),
 ]

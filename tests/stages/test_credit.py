@@ -5,17 +5,19 @@ row   tokens             score   k1            values      after the end
 1     word word word     20      0, 0, 0       1, 2, 5     V = 6, cut off by the length
 """
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import torch
 
+from minippo.algorithms.base import Experience, actions_of, minibatches
 from minippo.algorithms.config import PPOConfig
-from minippo.masked import whiten
+from minippo.masked import masked_mean, whiten
 from minippo.rollout import value_slots
-from minippo.stages.credit import REWARD_SLOTS, estimate_advantages, next_kl_coef
+from minippo.stages.credit import REWARD_SLOTS, estimate_advantages, learned_from, next_kl_coef
 from tests.helpers import assert_close, f64, mask_of_lengths
-from tests.worlds import tiny
+from tests.worlds import ragged, tiny
 
 MASK = mask_of_lengths([2, 3])
 K1 = f64([[1, 2, 0], [0, 0, 0]])
@@ -118,7 +120,7 @@ def test_the_critic_may_have_a_lambda_of_its_own():
 def test_what_has_no_eos_teaches_nothing_when_it_is_masked():
     _, advantages, targets = estimated(mask_unended=True)
     assert_close(advantages, [[4, 4, 0], [0, 0, 0]])
-    assert_close(targets, [[7, 8, 0], [1, 2, 5]])
+    assert_close(targets[0], [7, 8, 0])
     _, white, _ = estimated(mask_unended=True, whiten_advantages=True, lam=0.0)
     # lam 0, row 0 alone: -1 + 4 - 3 = 0 and 8 - 4 = 4
     assert_close(white, [[-1, 1, 0], [0, 0, 0]])
@@ -132,6 +134,35 @@ def test_whitening_over_the_rollout_and_with_bessel():
     assert_close(bessel, white * (4 / 5) ** 0.5)
     assert_close(bessel[MASK].std(), 1.0)
     assert_close(estimated(whiten_advantages=True, whiten_over="minibatch")[1], plain)
+
+
+def test_an_update_sees_none_of_what_is_masked():
+    (step,) = ragged(num_updates=1, mask_unended=True, num_mini_batches=1).updates()
+    rollout = step.rollout
+    assert 0 < rollout.ended.sum() < len(rollout)
+    config = PPOConfig(mask_unended=True, whiten_over="minibatch")
+    _, advantages, targets = estimate_advantages(rollout, config)
+    seen = learned_from(Experience(rollout, advantages, targets), config)
+    assert bool(seen.rollout.ended.all()) and len(seen.rollout) == rollout.ended.sum()
+    (batch,) = minibatches(seen, replace(config, num_mini_batches=1), torch.Generator())
+    actions = actions_of(batch.rollout.old_logprobs, batch, config)
+    assert_close(masked_mean(values=actions["advantages"], mask=actions["response_mask"]), 0.0)
+    nobody = replace(rollout, ended=torch.zeros_like(rollout.ended))
+    _, advantages, targets = estimate_advantages(nobody, config)
+    seen = learned_from(Experience(nobody, advantages, targets), config)
+    assert len(seen.rollout) == len(rollout) and not advantages.any()
+
+
+def test_fewer_responses_than_minibatches_make_fewer_minibatches():
+    rows = ragged(num_updates=1, mask_unended=True, batch_size=8, num_mini_batches=8).train()
+    assert len(rows) == 1 and rows[0]["policy/grad_norm"] > 0
+
+
+def test_rewards_are_scaled_with_bessel_too():
+    rewards, _, _ = estimated(whiten_rewards=True, whiten_bessel=True)
+    plain, _, _ = estimated()
+    assert_close(rewards[MASK].std(), 1.0)
+    assert_close(rewards[MASK].mean(), plain[MASK].mean())
 
 
 def test_slots():
