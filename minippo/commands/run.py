@@ -19,6 +19,7 @@ from minippo.runs.diagnostics import Finding, diagnose, never_asked, reward_coin
 from minippo.runs.folder import RunFolder
 from minippo.runs.screen import Screen
 from minippo.runs.seals import Origin, check_origin, seal_of
+from minippo.runs.stats import held_up
 from minippo.stages.policy import Row, State
 from minippo.stages.training_state import check_numbers
 from minippo.tasks.base import Task
@@ -62,6 +63,7 @@ class Run:
         self.seals: dict[str, str] = {}  # of the stages that are there
         self.seconds: dict[str, float] = {}
         self.findings: list[Finding] = []
+        self.was_held_up = False
         self.seconds_of_writing = 0.0  # checkpoints, states and metrics
 
     @property
@@ -74,11 +76,21 @@ class Run:
     def stage(self, name: str, seconds_before: float = 0.0) -> Iterator[Report]:
         """Times a stage. Its models are saved before its line is printed: a line can fail."""
         begin, report = time.perf_counter() - seconds_before, Report()
+        worked = time.process_time()
         yield report
         self.seconds[name] = time.perf_counter() - begin
+        self.look_at_the_clock(self.seconds[name] - seconds_before, time.process_time() - worked)
         for stage, model, info in report.kept:
             self.save(stage, model, **info)
         self.screen.stage(name, ", ".join(report.text), self.seconds[name])
+
+    def look_at_the_clock(self, seconds: float, processor_seconds: float) -> None:
+        """Say once in a run that other work holds it up."""
+        if self.device.type == "cpu" and not self.was_held_up:
+            line = held_up(seconds, processor_seconds, self.config.run.threads)
+            self.was_held_up = line is not None
+            if line is not None:
+                self.screen.note(line)
 
     @contextmanager
     def writing(self) -> Iterator[None]:

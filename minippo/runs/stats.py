@@ -10,6 +10,9 @@ from collections.abc import Hashable, Iterable, Sequence
 
 import torch
 
+from minippo.runs.text import counted
+
+LONG_ENOUGH = 5.0  # seconds of a stage that can be told from a hiccup
 PRIOR_PROMPTS = 3  # as many prompts as are added that speak for "all of a prompt go together"
 
 
@@ -141,6 +144,23 @@ def busy(threads: int) -> str | None:
     return (
         f"this machine is busy (load {load:.1f}, {processors} processors): --threads {threads} may "
         "take several times as long as --threads 1"
+    )
+
+
+def held_up(seconds: float, processor_seconds: float, threads: int) -> str | None:
+    """A line about a stage that took far longer than its threads have worked; None where it did
+    not, or took less than LONG_ENOUGH seconds.
+
+    Threads that have the processors to themselves work 0.7 to 1 of the time. processor_seconds are
+    those of all threads together.
+    """
+    worked = processor_seconds / threads
+    if seconds < LONG_ENOUGH or seconds < 1.8 * worked:
+        return None
+    advice = "; --threads 1 may be faster" if threads > 1 else ""
+    return (
+        f"the machine is busy: {seconds:.0f} s for {worked:.0f} s of work on "
+        f"{counted(threads, 'thread')}{advice}"
     )
 
 

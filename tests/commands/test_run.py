@@ -92,3 +92,13 @@ def test_a_fault_is_told_with_the_last_checkpoint_and_what_was_noticed(tmp_path)
 def test_the_algorithm_is_the_record_that_the_configuration_names(algorithm, tmp_path):
     config = resolve({"task": "capitals", "algorithm": algorithm})
     assert make(tmp_path, config=config).algorithm.name == algorithm
+
+
+def test_a_run_that_is_held_up_says_so_once(tmp_path, capsys):
+    run = make(tmp_path)
+    run.look_at_the_clock(1.0, 0.1)
+    assert capsys.readouterr() == ("", "")
+    run.look_at_the_clock(40.0, 10.0)
+    run.look_at_the_clock(40.0, 10.0)
+    out, err = capsys.readouterr()
+    assert (out + err).count("the machine is busy: 40 s for 5 s of work on 2 threads") == 1

@@ -284,3 +284,17 @@ def test_the_t_interval_holds_the_mean_as_often_as_it_says():
 def test_what_t_has_no_answer_to_is_refused(call):
     with pytest.raises(ValueError, match="at least|between 0 and 1"):
         call()
+
+
+@pytest.mark.parametrize(
+    "seconds, worked, threads, line",
+    [
+        (30.0, 40.0, 2, None),  # two threads that worked 20 of 30 seconds
+        (4.9, 0.1, 2, None),  # too short to tell
+        (36.0, 40.0, 2, "36 s for 20 s of work on 2 threads; --threads 1 may be faster"),
+        (36.0, 10.0, 1, "36 s for 10 s of work on 1 thread"),
+    ],
+)
+def test_a_stage_that_waited_more_than_it_worked_was_held_up(seconds, worked, threads, line):
+    found = stats.held_up(seconds, worked, threads)
+    assert found == (None if line is None else f"the machine is busy: {line}")
