@@ -2,23 +2,35 @@
 
     python benchmarks/choices.py [--seeds 0-4] [--root runs/choices] [NAME ...]
 
-The stages before the policy's training are done once per seed. Printed is a row per choice: the
-mean of the default and of the choice, and the paired difference with its 95 % t interval over the
-seeds, for the gold score as a share of the best possible, for the KL and for optimality. Optimality
-has no meaning where the choice changes what is optimised (another EOS rule, another price, none).
-The same command goes on where it was stopped; NAME picks rows.
+The stages before the policy's training are those of `train_toy --preset quick`, once per seed. From
+the same fine-tuned model and the same reward model each choice then trains the policy. Printed is a
+row per choice: its mean, and the paired difference to the default with its 95 % t interval over the
+seeds, of the gold score of the answers to the evaluation prompts (as a share of the best possible),
+of the KL in nats per response, and of the objective, score - 0.05 KL, the last two in the last four
+rollouts. The objective has no meaning where a choice changes what is optimised (another EOS rule,
+another price, no KL). NAME picks rows.
 """
 
 import argparse
+import copy
+import random
 from pathlib import Path
-from typing import Any
 
+import torch
+from critic_and_clip import share_of, stages_before
+
+from minippo.algorithms import REGISTRY
+from minippo.commands.critic import first_critic
 from minippo.commands.flags import parse_arguments
-from minippo.commands.measure import run_once, seeds_of, summary_of
-from minippo.commands.sharing import share_stages
+from minippo.commands.measure import seeds_of
+from minippo.commands.prepare import prepare
+from minippo.errors import TrainingError
+from minippo.interchange.load import load_gpt, load_reward_model
+from minippo.rollout import Models
 from minippo.runs.stats import mean, t_interval
+from minippo.stages.policy import World, policy_updates
 
-BASE = ["--preset", "quick", "--threads", "1", "--optimum_prompts", "16", "--optimum_draws", "128"]
+KL_COEF, LAST = 0.05, 4
 LOSS = ["--kl_reward", "none", "--no-whiten_advantages"]
 CHOICES: dict[str, list[str]] = {
     "default": [],
@@ -65,20 +77,46 @@ CHOICES: dict[str, list[str]] = {
 }
 
 
-def summaries(name: str, seeds: list[int], root: Path) -> list[dict[str, Any] | None]:
-    """The summaries of one choice, by seed; what is not there is run. None: the training failed."""
-    found = []
-    for seed in seeds:
-        out = root / name.replace(" ", "-").replace(",", "") / f"seed-{seed}"
-        arguments = [*BASE, "--seed", str(seed), *CHOICES[name]]
-        if (summary := summary_of(out)) is None:
-            share_stages(
-                parse_arguments(arguments).config, out, [root / "default" / f"seed-{seed}"]
-            )
-            run_once(out, arguments, quiet=True)
-            summary = summary_of(out)
-        found.append(summary)
-    return found
+class OfARun:
+    """What first_critic asks of a run."""
+
+    def __init__(self, config, seed: int):
+        self.config, self.seed, self.device = config, seed, torch.device("cpu")
+        self.algorithm = REGISTRY[config.run.algorithm]
+
+    def generator(self, name: str) -> torch.Generator:
+        return torch.Generator().manual_seed(self.seed)
+
+
+def outcome(name: str, seed: int, folder: Path) -> tuple[float, float, float] | None:
+    """(gold share, KL, objective) of one training; None where it failed."""
+    own = ["--preset", "quick", "--seed", str(seed), *CHOICES[name]]
+    config, task = prepare(parse_arguments(own).config)[:2]
+    reference, reward_model = load_gpt(folder, "sft"), load_reward_model(folder)
+    policy, rng = copy.deepcopy(reference), random.Random(seed)
+    critic = first_critic(OfARun(config, seed), policy, reference, reward_model)
+    steps, texts = config.pretrain.pretrain_steps, random.Random(seed + 1)
+    world = World(
+        draw_prompts=lambda n: task.prompt_batch(task.training_prompts(n, rng=rng)),
+        draw_texts=lambda n: task.pretraining_examples(n, step=steps, rng=texts),
+        score_function=reward_model,
+        eos_id=task.tokenizer.eos_id,
+        pad_id=task.tokenizer.pad_id,
+    )
+    updates = policy_updates(
+        Models(policy, reference.requires_grad_(False), critic),
+        world,
+        config=config.ppo,
+        generator=torch.Generator().manual_seed(seed),
+    )
+    try:
+        rows = [step.row for step in updates][-LAST:]
+    except TrainingError as error:
+        print(f"{name}, seed {seed}: {error}", flush=True)
+        return None
+    score, kl = (mean(row[f"objective/{key}"] for row in rows) for key in ("scores", "kl"))
+    gold = share_of(policy, task, reward_model, config, seed)
+    return gold, kl, score - KL_COEF * kl
 
 
 def difference(a: list[float], b: list[float]) -> str:
@@ -97,25 +135,17 @@ def main() -> int:
     parser.add_argument("--seeds", default="0-4")
     parser.add_argument("--root", type=Path, default=Path("runs/choices"))
     given = parser.parse_args()
-    seeds = seeds_of(given.seeds)
-    print("| choice | gold share | - default | KL | - default | optimality | - default |")
+    torch.set_num_threads(1)
+    folders = {seed: stages_before(seed, given.root) for seed in seeds_of(given.seeds)}
+    default = [outcome("default", *place) for place in folders.items()]
+    print("| choice | gold share | - default | KL | - default | objective | - default |")
     print("|---|---:|---:|---:|---:|---:|---:|")
-    default = summaries("default", seeds, given.root)
     for name in given.names or CHOICES:
-        both = zip(summaries(name, seeds, given.root), default, strict=True)
-        done = [(one, other) for one, other in both if one is not None and other is not None]
-        columns = []
-        for get in (
-            lambda s: s["policy"]["gold"] / s["gold_max"],
-            lambda s: s["policy"]["kl"],
-            lambda s: s["optimality"],
-        ):
-            columns.append(difference(*([*map(get, side)] for side in zip(*done, strict=True))))
-        lost = (
-            f" ({len(seeds) - len(done)} of {len(seeds)} runs failed)"
-            if len(done) < len(seeds)
-            else ""
-        )
+        found = [outcome(name, *place) for place in folders.items()]
+        done = [pair for pair in zip(found, default, strict=True) if None not in pair]
+        failed = len(found) - len(done)
+        lost = f" ({failed} of {len(found)} runs failed)" if failed else ""
+        columns = [difference([x[i] for x, _ in done], [y[i] for _, y in done]) for i in range(3)]
         print(f"| {name}{lost} | {' | '.join(columns)} |", flush=True)
     return 0
 
