@@ -47,7 +47,7 @@ from minippo.runs.stats import busy
 from minippo.runs.tensorboard import summary_writer
 from minippo.tasks.base import Task
 
-FORMAT = 5  # of the checkpoints and metrics; another number is refused by --resume
+FORMAT = 6  # of the checkpoints and metrics; another number is refused by --resume
 
 
 @command
