@@ -25,7 +25,7 @@ from minippo.rollout import Models, Rollout, make_rollout
 from minippo.runs.read import first_words
 from minippo.runs.seals import read_config
 from minippo.runs.text import counted
-from minippo.stages.policy import estimate_advantages
+from minippo.stages.credit import estimate_advantages
 from minippo.tasks import TASKS, Files
 from minippo.tasks.base import Task
 from minippo.tokenizer import Tokenizer, WordTokenizer, pad_left
