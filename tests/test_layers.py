@@ -42,7 +42,16 @@ LAYERS = (  # lowest first; a module imports from its own layer and from those b
     ("commands",),
     WINGS,
 )
-DOORS = ("__main__", "train_toy", "compare", "measure", "export", "diagnostics", "profile_update")
+DOORS = (
+    "__main__",
+    "train_toy",
+    "compare",
+    "measure",
+    "talk",
+    "export",
+    "diagnostics",
+    "profile_update",
+)
 ALONE = {*WINGS, *DOORS, "one_page"}
 SMALL_DOORS = (*DOORS[1:], "exact.__main__")
 EXECUTING = (

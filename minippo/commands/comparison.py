@@ -105,14 +105,20 @@ def paired(
 
 
 def has_one_unit(metric: str, a: Setting, b: Setting) -> bool:
-    """Do the numbers of two settings say the same thing? Scores of two reward models do not, nor
-    objectives with two prices of KL; and one reward model's skill is no difference."""
+    """Do the numbers of two settings say the same thing? Scores of two reward models, or with two
+    rules for responses that do not end, do not; nor do objectives with two prices of KL, or with
+    one that moves. And one reward model's skill is no difference."""
+    prices, rules = (
+        [[getattr(x.config.ppo, name) for name in names] for x in (a, b)]
+        for names in (("kl_coef", "kl_controller"), ("no_eos_score", "missing_eos_penalty"))
+    )
     same_judge = a.judge == b.judge
-    same_price = a.config.ppo.kl_coef == b.config.ppo.kl_coef
+    same_score = same_judge and rules[0] == rules[1]
+    same_price = prices[0] == prices[1] and prices[0][1] == "fixed"
     return {
         "gold": a.config.run.task == b.config.run.task,
-        "score": same_judge,
-        "objective": same_judge and same_price,
+        "score": same_score,
+        "objective": same_score and same_price,
         "skill": not same_judge,
     }.get(metric, True)
 

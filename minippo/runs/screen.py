@@ -8,7 +8,7 @@ colours, no escape codes, and whatever bytes a model writes are made harmless be
 import itertools
 import shutil
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -83,16 +83,21 @@ class Screen:
     def samples(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Each prompt with the response before PPO on the left and after it on the right; rows of
         samples.jsonl."""
-        width = self._width()
-        column = (width - 3) // 2
         for row in rows:
             self._line("")
-            for line in self._wrap(f"prompt: {row['prompt']}", width):
+            for line in self._wrap(f"prompt: {row['prompt']}", self._width()):
                 self._line(line)
-            self._line("-" * column + "-+-" + "-" * column)
-            before, after = (self._wrap(_scored(row, when), column) for when in ("before", "after"))
-            for left, right in itertools.zip_longest(before, after, fillvalue=""):
-                self._line(f"{padded(left, column)} | {right}".rstrip())
+            self.beside([], [_scored(row, when) for when in ("before", "after")])
+
+    def beside(self, names: Sequence[str], texts: Sequence[str]) -> None:
+        """Texts in columns beside each other, under their names, if they have any, and a rule."""
+        column = (self._width() - 3 * (len(texts) - 1)) // len(texts)
+        if names:
+            self._line(" | ".join(padded(printable(name), column) for name in names).rstrip())
+        self._line("-+-".join("-" * column for _ in texts))
+        cells = [self._wrap(text, column) for text in texts]
+        for parts in itertools.zip_longest(*cells, fillvalue=""):
+            self._line(" | ".join(padded(part, column) for part in parts).rstrip())
 
     def table(
         self,

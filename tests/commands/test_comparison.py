@@ -59,6 +59,8 @@ def test_one_seed_has_no_interval_and_none_no_row():
     [
         (setting("b"), {"skill"}),
         (setting("b", kl_coef=0.3), {"skill", "objective"}),
+        (setting("b", kl_controller="double_halve"), {"skill", "objective"}),
+        (setting("b", no_eos_score=-3.0), {"skill", "score", "objective"}),
         (setting("b", judge="other"), {"score", "objective"}),
         (setting("b", judge="other", task="capitals"), {"gold", "score", "objective"}),
     ],
@@ -121,3 +123,8 @@ def test_what_is_no_summary_is_refused(wrong):
     check_summary(summary() | {"reward_model": None, "optimality": None}, "x")
     with pytest.raises(InputError, match="x: not the summary of a run; remove it"):
         check_summary(wrong, "x")
+
+
+def test_a_price_that_moves_is_another_for_each_seed():
+    moving = [setting(name, kl_controller="double_halve") for name in "ab"]
+    assert "objective" not in metrics(*moving, {0: summary()}, {0: summary()})

@@ -1,0 +1,192 @@
+"""The models of a run, asked one prompt at a time: what they answer, and what each token of it was
+worth.
+
+Nothing is imported for it but this package: a task that is in a file of the user's own has no gold
+score here, as the task files has none.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from minippo.algorithms import REGISTRY
+from minippo.commands.config import Config, resolve, stored_settings
+from minippo.commands.export import LANGUAGE_MODELS, check_run
+from minippo.commands.prepare import make_task
+from minippo.critic_head import Critic
+from minippo.errors import InputError
+from minippo.gpt import GPT
+from minippo.interchange.load import load_critic, load_gpt, load_reward_model, load_tokenizer
+from minippo.reward_head import RewardModel
+from minippo.rollout import Models, Rollout, make_rollout
+from minippo.runs.read import first_words
+from minippo.runs.seals import read_config
+from minippo.runs.text import counted
+from minippo.stages.credit import estimate_advantages
+from minippo.tasks import TASKS, Files
+from minippo.tasks.base import Task
+from minippo.tokenizer import Tokenizer, WordTokenizer, pad_left
+
+DEFAULT_STAGES = ("sft", "policy")
+MOST_WORDS = 200  # of a tokenizer, in the line that says which it knows
+
+
+class Token(NamedTuple):
+    """One token of an answer."""
+
+    text: str
+    logprob: float
+    value: float | None  # of the critic before it; None: there is no critic
+    kl: float  # KL(model || fine-tuned model) of what it was drawn from, in nats
+    advantage: float | None  # not whitened; None where there is no score or no critic to give it
+
+
+class Answer(NamedTuple):
+    """What one model says to a prompt."""
+
+    text: str
+    score: float | None  # None: the run has no reward model
+    gold: float | None  # None: no rule, or it has nothing to say about this prompt
+    tokens: list[Token]
+
+
+@dataclass(frozen=True)
+class Speaker:
+    """The models of a run, and how they are spoken to."""
+
+    config: Config
+    models: dict[str, GPT]  # by stage
+    reference: GPT  # the fine-tuned model
+    reward_model: RewardModel | None
+    critic: Critic | None
+    tokenizer: Tokenizer
+    task: Task | None  # None: one without a rule
+
+    def prompt_ids(self, prompt: str) -> list[int]:
+        """The tokens of a prompt. InputError says what is unknown, or how long it may be."""
+        if unknown := self.unknown_words(prompt):
+            raise InputError(f"not known: {', '.join(unknown)}; {self.what_is_known()}")
+        try:
+            ids = [self.tokenizer.bos_id, *self.tokenizer.encode(prompt)]
+            ids += self.tokenizer.encode("\n") if self.reads_files() else []
+        except ValueError as error:  # a text that no UTF-8 can hold
+            raise InputError(f"not a text that can be read ({first_words(error)})") from error
+        room = self.reference.config.context_length - self.config.ppo.response_length
+        if len(ids) > room:
+            raise InputError(
+                f"too long: {counted(len(ids), 'token')}, and the model knows prompts of at most "
+                f"{room} (its context, less --response_length {self.config.ppo.response_length})"
+            )
+        return ids
+
+    def unknown_words(self, prompt: str) -> list[str]:
+        """The words of a prompt that are not in the tokenizer's list, if it has one."""
+        if not isinstance(self.tokenizer, WordTokenizer):
+            return []
+        words = dict.fromkeys(prompt.split())
+        return [word[:40] for word in words if word not in self.tokenizer.ids][:10]
+
+    def what_is_known(self) -> str:
+        """The words of a tokenizer that knows words."""
+        words = [*getattr(self.tokenizer, "ids", ())]
+        more = f" and {len(words) - MOST_WORDS} more" * (len(words) > MOST_WORDS)
+        return f"the {counted(len(words), 'word')} known: {' '.join(words[:MOST_WORDS])}{more}"
+
+    def reads_files(self) -> bool:
+        """Do prompts end with a line break?"""
+        return self.config.run.task == Files.name
+
+    def answer(self, stage: str, ids: Sequence[int], generator: torch.Generator) -> Answer:
+        """One response of the model of a stage."""
+        rollout = make_rollout(
+            Models(self.models[stage], self.reference, self.critic),
+            pad_left([ids], self.tokenizer.pad_id),
+            score_function=self.reward_model or no_score,
+            config=self.config.ppo,
+            generator=generator,
+            eos_id=self.tokenizer.eos_id,
+            pad_id=self.tokenizer.pad_id,
+        )
+        text = self.tokenizer.decode(rollout.response_tokens[0].tolist())
+        score = None if self.reward_model is None else rollout.scores.item()
+        gold = self.gold(self.tokenizer.decode(ids), text)
+        return Answer(text, score, gold, self.tokens_of(rollout))
+
+    def gold(self, prompt: str, response: str) -> float | None:
+        """The gold score, where the task has a rule and it can be applied."""
+        try:
+            return None if self.task is None else self.task.gold(prompt, response)
+        except (ValueError, StopIteration):  # a prompt that the rule says nothing about
+            return None
+
+    def tokens_of(self, rollout: Rollout) -> list[Token]:
+        """The response token by token."""
+        length = int(rollout.response_mask.sum())
+        values, advantages = rollout.old_values, [None] * length
+        algorithm = REGISTRY[self.config.run.algorithm]
+        if self.reward_model is not None and (values is not None or not algorithm.has_critic):
+            raw = replace(self.config.ppo, whiten_advantages=False, whiten_rewards=False)
+            advantages = estimate_advantages(rollout, raw, algorithm.name)[1][0].tolist()
+        return [
+            Token(
+                self.tokenizer.token_text(int(rollout.response_tokens[0, t])),
+                rollout.old_logprobs[0, t].item(),
+                None if values is None else values[0, t].item(),
+                rollout.exact_kl[0, t].item(),
+                advantages[t],
+            )
+            for t in range(length)
+        ]
+
+
+def no_score(tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Stands for a reward model; nobody reads what it says."""
+    return torch.zeros(len(tokens))
+
+
+def open_speaker(run: str, stages: Sequence[str] | None, temperature: float | None) -> Speaker:
+    """The Speaker of a run, for these stages, by default those of DEFAULT_STAGES that are there.
+    InputError: it has none, or a file of it cannot be read."""
+    config = config_of(run, temperature)
+    there = [name for name in LANGUAGE_MODELS if has_stage(run, name)]
+    wanted = stages or [stage for stage in DEFAULT_STAGES if stage in there] or DEFAULT_STAGES
+    for stage in wanted:
+        check_run(Path(run), stage)
+    models = {stage: load_gpt(run, stage) for stage in wanted}
+    tokenizer = load_tokenizer(run, wanted[0])
+    reference = models.get("sft") or (load_gpt(run, "sft") if "sft" in there else models[wanted[0]])
+    reward_model = load_reward_model(run) if has_stage(run, "reward_model") else None
+    critic = load_critic(run) if has_stage(run, "critic") else None
+    trunks = [judge.trunk for judge in (reward_model, critic) if judge is not None]
+    for model in (*models.values(), reference, *trunks):
+        if model.config != reference.config or model.config.vocab_size != tokenizer.vocab_size:
+            raise InputError(f"--run {run}: its models and its tokenizer do not belong together")
+    task = None
+    if config.run.task in TASKS and config.run.task != Files.name:
+        task = make_task(config, generator=torch.Generator())
+    return Speaker(config, models, reference, reward_model, critic, tokenizer, task)
+
+
+def has_stage(run: str, stage: str) -> bool:
+    """Has the run a checkpoint of this stage?"""
+    return (Path(run) / "checkpoints" / stage).is_dir()
+
+
+def config_of(run: str, temperature: float | None) -> Config:
+    """The settings of a run, with another temperature if one is given."""
+    path = Path(run) / "config.json"
+    if not path.exists():
+        raise InputError(f"--run {run}: holds no run")
+    stored = read_config(path)
+    try:
+        config = resolve(stored_settings(stored))
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{path}: not the configuration of a run of this version ({first_words(error)})"
+        ) from error
+    if temperature is None:
+        return config
+    return replace(config, ppo=replace(config.ppo, temperature=temperature))
