@@ -8,7 +8,7 @@ import zlib
 from dataclasses import asdict
 from typing import Any
 
-from minippo.algorithms import readers_of
+from minippo import algorithms, annotators
 from minippo.commands.config import Config
 from minippo.runs.seals import digest_of
 from minippo.tasks import Files, Tldr
@@ -46,19 +46,30 @@ def recipes(config: Config, task: Task, model: str | None = None) -> dict[str, s
 
 def settings_read(config: Config, task: Task, model: str | None = None) -> dict[str, Any]:
     """{stage: what it reads beside the stage before}, in the order of the stages."""
-    policy = {"algorithm": config.run.algorithm} | {
+    algorithm = config.run.algorithm
+    policy = {"algorithm": algorithm} | {
         name: value
         for name, value in asdict(config.ppo).items()
-        if config.run.algorithm in (readers_of(name) or [config.run.algorithm])
+        if algorithm in (algorithms.readers_of(name) or [algorithm])
     }
     sampling = {name: getattr(config.ppo, name) for name in SAMPLING}
-    simulated = asdict(config.preference) if task.recorded_preferences() is None else {}
+    simulated = annotator_read(config) if task.recorded_preferences() is None else {}
     return {
         "pretrain": world_read(config, task) | model_read(config, task, model),
         "sft": asdict(config.sft),
         "reward_model": asdict(config.reward) | simulated | sampling,
         "policy": policy,
         "critic": policy,
+    }
+
+
+def annotator_read(config: Config) -> dict[str, Any]:
+    """What is asked of the simulated annotator, and what that one reads."""
+    annotator = config.preference.annotator
+    return asdict(config.preference) | {
+        name: value
+        for name, value in asdict(config.annotator).items()
+        if annotator in (annotators.readers_of(name) or [annotator])
     }
 
 

@@ -24,21 +24,18 @@ import torch
 
 from minippo.algorithms.recipes import recipe_notes
 from minippo.commands.config import FIELDS, Config
+from minippo.commands.feedback import collect_preferences, make_reward_model, sampled_model
 from minippo.commands.flags import parse_arguments
 from minippo.commands.passes import passes
-from minippo.commands.pipeline import (
-    collect_preferences,
-    fine_tune,
-    make_reward_model,
-    optimise_policy,
-    pretrain,
-)
+from minippo.commands.pipeline import Trained, fine_tune, optimise_policy, pretrain
 from minippo.commands.prepare import Start, prepare
 from minippo.commands.run import Run
 from minippo.commands.summary import evaluate, more_lines
 from minippo.commands.wrapper import command
 from minippo.errors import InputError, Interrupted, TrainingError
+from minippo.gpt import GPT
 from minippo.interchange.load import load_gpt, load_report, load_reward_model
+from minippo.reward_head import RewardModel
 from minippo.runs.figures.style import check_drawing
 from minippo.runs.folder import RunFolder
 from minippo.runs.screen import Screen
@@ -127,17 +124,23 @@ def train_and_evaluate(run: Run) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     if sft is None:
         pretrained = run.saved("pretrain", lambda path: load_gpt(path, "pretrain"))
         sft = fine_tune(run, pretrain(run) if pretrained is None else pretrained)
+    reward_model, report, trained = reward_and_policy(run, sft)
+    return evaluate(run, trained, reward_model, report)
+
+
+def reward_and_policy(run: Run, sft: GPT) -> tuple[RewardModel, dict[str, Any], Trained]:
+    """(reward model, its held-out report, what the policy's training leaves behind), from the
+    fine-tuned model on."""
     reward_model = run.saved("reward_model", load_reward_model)
     made = reward_model is None
     if reward_model is None:
-        training, heldout = collect_preferences(run, sft)
+        training, heldout = collect_preferences(run, sampled_model(run, sft))
         reward_model, report = make_reward_model(run, sft, training, heldout)
     else:
         reward_model.requires_grad_(False)
         report = load_report(run.folder.path)
     run.look_before(report, loud=made)
-    trained = optimise_policy(run, sft, reward_model)
-    return evaluate(run, trained, reward_model, report)
+    return reward_model, report, optimise_policy(run, sft, reward_model)
 
 
 def find_device(name: str) -> torch.device:
