@@ -115,6 +115,7 @@ TASKS_THAT_READ = {  # where not every task does
     "preference_samples": SIMULATED,
     "preference_labels": SIMULATED,
     "preferences_from": SIMULATED,
+    "rounds": SIMULATED,
     "annotator": SIMULATED,
 } | {item.name: SIMULATED for item in fields(AnnotatorConfig)}
 

@@ -55,6 +55,7 @@ OTHER_NAMES = {  # flag -> what others call it
     "annotator_rules": "constitution principles rules",
     "preference_labels": "labels preference_format",
     "rating_noise": "score_noise",
+    "rounds": "num_rounds feedback_rounds collection_rounds",
     "reward_layers": "rm_layers reward_n_layer rm_size reward_size",
     "reward_zero": "reward_center reward_mean center_rewards",
     "reward_unit": "reward_scale reward_std normalize_reward",

@@ -99,7 +99,8 @@ def optimise_policy(run: Run, sft: GPT, reward_model: RewardModel) -> Trained:
     """The algorithm, from the fine-tuned model on."""
     start = run.saved_state()
     changing = {} if start is None else start[1]
-    policy = copy.deepcopy(sft)
+    # in a later round the reference is frozen already
+    policy = copy.deepcopy(sft).requires_grad_(True)
     critic = first_critic(run, policy, sft, reward_model)
     models = Models(policy, sft.requires_grad_(False), critic)
     progress = PolicyProgress(
@@ -120,8 +121,7 @@ def optimise_policy(run: Run, sft: GPT, reward_model: RewardModel) -> Trained:
             progress.record(step, asked)
             if asked:
                 raise Interrupted(
-                    "interrupted; to go on: python -m minippo.train_toy --resume --out "
-                    f"{run.folder.path}"
+                    f"interrupted; to go on: python -m minippo.train_toy --resume --out {run.home}"
                 )
         rows = progress.rows
         report.say(

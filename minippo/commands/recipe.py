@@ -34,10 +34,14 @@ def context_needed(config: Config, task: Task) -> int:
     return max(task.document_length, task.prompt_length + config.ppo.response_length)
 
 
-def recipes(config: Config, task: Task, model: str | None = None) -> dict[str, str]:
+def recipes(
+    config: Config, task: Task, model: str | None = None, number: int | None = None
+) -> dict[str, str]:
     """{stage: digest of what it and the stages before it depend on}; `model` is the digest of the
-    model to start from."""
+    model to start from, `number` that of a round which is not the last."""
     read = settings_read(config, task, model)
+    if number is not None:
+        read["reward_model"] |= {"round": number}
     found: dict[str, str] = {}
     for stage, settings in read.items():
         found[stage] = digest_of([settings, found.get(BEFORE.get(stage, ""))])

@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from minippo.annotators import DEFAULT, REGISTRY
 from minippo.annotators.base import (
@@ -56,6 +57,12 @@ class PreferenceConfig(Checked):
         SFT,
         "the model whose responses are compared: the fine-tuned or the pretrained one",
         choices=(SFT, PRETRAIN),
+    )
+    rounds: int = count(
+        1,
+        "times that preferences are collected and a policy is trained: from the second on, of the "
+        "policy before",
+        high=20,
     )
     preference_labels: str = setting(
         PAIRS, "what the annotator gives for the training", choices=(PAIRS, RANKING, RATINGS)
@@ -215,6 +222,27 @@ def with_opinions(
         return replace(pairs, ranks=ranks, labels=labels_of_opinions(-ranks))
     ratings = draw_ratings(worth, noise=config.rating_noise, generator=generator)
     return replace(pairs, ratings=ratings, labels=labels_of_opinions(ratings))
+
+
+def together(parts: Sequence[Comparisons]) -> Comparisons:
+    """The comparisons of several rounds as one record, the shorter prompts and responses padded."""
+    if len(parts) == 1:
+        return parts[0]
+    P = max(part.prompt_tokens.shape[1] for part in parts)
+    T = max(part.response_tokens.shape[2] for part in parts)
+
+    def joined(name: str) -> Tensor | None:
+        tensors = [getattr(part, name) for part in parts]
+        if tensors[0] is None:
+            return None
+        if name.startswith("prompt_"):
+            tensors = [F.pad(x, (P - x.shape[1], 0)) for x in tensors]
+        elif name.startswith("response_"):
+            tensors = [F.pad(x, (0, T - x.shape[2])) for x in tensors]
+        return torch.cat(tensors)
+
+    whole: dict[str, Any] = {name: joined(name) for name in vars(parts[0])}
+    return Comparisons(**whole)
 
 
 def recorded_comparisons(task: Task, pairs: Sequence[tuple[str, str, str]]) -> Comparisons:

@@ -14,6 +14,7 @@ from minippo.stages.preferences import (
     recorded_comparisons,
     sample_candidates,
     simulated_comparisons,
+    together,
 )
 from minippo.tasks.capitals import Capitals
 from tests.helpers import assert_close, f64, small_gpt
@@ -179,3 +180,26 @@ def test_equation_16_has_one_place():
     gold = f64([[3.0, 1.0, 2.5]])
     _, probabilities = annotate(gold, temperature=0.5, generator=seeded())
     assert torch.equal(probabilities, preference_probabilities(gold, 0.5))
+
+
+def test_rounds_are_put_together_with_the_pads_where_they_belong():
+    short, long = (
+        Comparisons(
+            torch.full((n, P), n),
+            torch.ones(n, P, dtype=torch.bool),
+            torch.full((n, 2, T), n),
+            torch.ones(n, 2, T, dtype=torch.bool),
+            torch.full((n, 1), n),
+            torch.full((n, 1), 0.1 * n),
+            ratings=torch.full((n, 2), float(n)),
+        )
+        for n, P, T in ((1, 2, 1), (2, 3, 2))
+    )
+    both = together([short, long])
+    assert both.prompt_tokens.tolist() == [[0, 1, 1], [2, 2, 2], [2, 2, 2]]
+    assert both.prompt_mask.tolist() == [[False, True, True], [True] * 3, [True] * 3]
+    assert both.response_tokens[:, 0].tolist() == [[1, 0], [2, 2], [2, 2]]
+    assert both.response_mask[0].tolist() == [[True, False]] * 2
+    assert both.labels.tolist() == [[1], [2], [2]] and both.ratings.shape == (3, 2)
+    assert both.ranks is None and len(both) == 3
+    assert together([short]) is short
