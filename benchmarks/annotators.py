@@ -48,6 +48,7 @@ CASES: dict[str, dict[str, Any]] = {
     "ratings": {"preference_labels": "ratings"},
     "one layer": {"reward_layers": 1},
     "pretrained": {"preferences_from": "pretrain"},
+    "2 rounds": {"rounds": 2, "preference_prompts": 1500},
 }
 COLUMNS = {
     "held-out accuracy": ("accuracy", 3),
@@ -103,6 +104,7 @@ def measure(run: Run, sft: GPT) -> dict[str, Any]:
         "ceiling": report["annotator_ceiling"],
         "disagreement": report.get("disagreement"),
         "calibration": report["calibration"],
+        "earlier": report.get("earlier_accuracy"),
         "kl": trained.rows[-1]["objective/kl"],
         "acceptability": accepted,
     }
