@@ -37,10 +37,9 @@ from minippo.stages.evaluate import Answers, acceptability, answer, claims_repor
 CASES: dict[str, dict[str, Any]] = {
     "gold": {},
     "noisy": {"annotator": "noisy"},
-    "noisy 0.4": {"annotator": "noisy", "annotator_noise": 0.4},
     "length": {"annotator": "length"},
+    "length 2": {"annotator": "length", "annotator_length_bias": 2.0},
     "confident": {"annotator": "confident"},
-    "confident 0.5": {"annotator": "confident", "annotator_claim_bias": 0.5},
     "adversarial": {"annotator": "adversarial"},
     "panel": {"annotator": "panel"},
     "rules": {"annotator": "rules"},

@@ -172,6 +172,7 @@ def test_stages_with_equal_recipes_have_equal_weights(tmp_path):
     not_here = (
         "task",
         "preset",
+        "recipe",
         "device",
         "threads",
         "data",
