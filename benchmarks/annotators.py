@@ -32,6 +32,7 @@ from minippo.reward_head import RewardModel
 from minippo.runs.folder import RunFolder
 from minippo.runs.screen import Screen
 from minippo.runs.stats import mean
+from minippo.stages.calibration import BINS
 from minippo.stages.evaluate import Answers, acceptability, answer, claims_report, gold_report
 
 CASES: dict[str, dict[str, Any]] = {
@@ -186,6 +187,27 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def pooled(parts: list[dict[str, float]], key: str) -> float:
+    """The mean over the pairs of all seeds."""
+    return sum(part["pairs"] * part[key] for part in parts) / sum(part["pairs"] for part in parts)
+
+
+def calibrations(rows: list[dict[str, Any]]) -> str:
+    """For each case and bin, over all pairs of all seeds: predicted -> chosen."""
+    lines = ["| case | predicted -> chosen, from unsure to sure |", "| --- | --- |"]
+    for name in dict.fromkeys(row["case"] for row in rows):
+        bins: dict[int, list[dict[str, float]]] = {}
+        for part in (part for row in rows if row["case"] == name for part in row["calibration"]):
+            number = min(BINS - 1, int((part["predicted"] - 0.5) * 2 * BINS))
+            bins.setdefault(number, []).append(part)
+        shown = [
+            f"{pooled(bins[number], 'predicted'):.2f} -> {pooled(bins[number], 'chosen'):.2f}"
+            for number in sorted(bins)
+        ]
+        lines.append(f"| {name} | {'; '.join(shown)} |")
+    return "\n".join(lines)
+
+
 def main() -> int:
     """The command; returns its exit status."""
     parser = argparse.ArgumentParser(
@@ -201,11 +223,15 @@ def main() -> int:
     work.mkdir(parents=True, exist_ok=True)
     for seed in own.seeds:
         measure_seed(seed, own.cases, own, work)
-    rows = [row for row in results(work) if row["case"] in own.cases]
-    print(table(rows))
-    split = [row["disagreement"] for row in rows if row["disagreement"] is not None]
-    if split:
-        print(f"\noutvoted members of the panel, share of a pair's votes: {cell(split, 3)}")
+    rows = [row for row in results(work) if row["case"] in own.cases and row["seed"] in own.seeds]
+    rows.sort(key=lambda row: (own.cases.index(row["case"]), row["seed"]))
+    print(f"{table(rows)}\n\n{calibrations(rows)}")
+    for name, text in (
+        ("disagreement", "outvoted members of the panel, share of a pair's votes"),
+        ("earlier", "accuracy of the first round's reward model on pairs of the second"),
+    ):
+        known = [row[name] for row in rows if row.get(name) is not None]
+        print(f"\n{text}: {cell(known, 3)}")
     return 0
 
 

@@ -58,6 +58,8 @@ def settings_read(config: Config, task: Task, model: str | None = None) -> dict[
     }
     sampling = {name: getattr(config.ppo, name) for name in SAMPLING}
     simulated = annotator_read(config) if task.recorded_preferences() is None else {}
+    if config.preference.rounds > 1:  # the policies of the rounds before are asked as well
+        simulated |= {"policy": policy}
     return {
         "pretrain": world_read(config, task) | model_read(config, task, model),
         "sft": asdict(config.sft),

@@ -109,6 +109,11 @@ def test_a_setting_of_another_algorithm_belongs_to_that():
     )
 
 
+def test_with_several_rounds_the_reward_model_depends_on_the_policies():
+    one, two = recipes_of(rounds=2), recipes_of(rounds=2, learning_rate=1e-3)
+    assert stages_that_differ(one, two) == ("reward_model", "policy", "critic")
+
+
 def test_responses_that_need_a_larger_context_count_from_the_beginning():
     assert stages_that_differ(recipes_of(), recipes_of(response_length=400)) == STAGES
 
