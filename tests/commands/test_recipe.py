@@ -41,6 +41,7 @@ OTHER = {
     "no_eos_score": -4.0,
     "target_kl": 0.25,
     "critic_lam": 0.5,
+    "dual_clip": 3.0,
     "n_head": 8,
     "n_embd": 32,
     "tldr_values": 4,
