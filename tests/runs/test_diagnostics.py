@@ -72,9 +72,11 @@ def test_all_are_silent_on_the_other_algorithms(algorithm):
 
 
 def test_p001_the_update_reads_the_policy_at_another_temperature_than_the_rollout(monkeypatch):
-    original = updates.response_logits
+    original = updates.logits_and_values
     monkeypatch.setattr(
-        updates, "response_logits", lambda model, batch, temperature: original(model, batch, 1.2)
+        updates,
+        "logits_and_values",
+        lambda policy, critic, batch, temperature: original(policy, critic, batch, 1.2),
     )
     assert "P001" in codes(healthy(num_updates=1).train())
 
