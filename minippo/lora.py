@@ -16,8 +16,8 @@ two thin matrices, A [r,I] and B [O,r]:
 - W + (alpha / r) B A is a weight like any other: `merged` writes the policy as a plain GPT.
 
 The factor alpha / r keeps the size of a step about the same when r is changed. The price is that
-the difference can have no more than r directions per matrix, and that a step moves it less: LoRA
-wants a larger learning rate.
+the difference can have no more than r directions per matrix; and the learning rate that suits the
+weights need not suit the adapters.
 
 Source: Hu et al. 2021, arXiv:2106.09685, section 4.1. There only attention's matrices have
 adapters; here all matrices of the blocks do. Embeddings, biases and LayerNorms are frozen.
