@@ -7,7 +7,7 @@ wait until a name is met.
     ground           errors  interrupts  shapes  masked  settings
     the derivation   logprobs  kl  policy_gradient  reward_to_go  baseline  gae  trpo  ppo
                      ppo_statistics  shaped_reward
-    the models       gpt  reward_head  critic_head  tokenizer
+    the models       gpt  lora  reward_head  critic_head  tokenizer
     RLHF             sampling  rollout
                      algorithms/   the stages of the derivation as ways to train: one record each
                      stages/       pretrain  sft  preferences  reward  policy  evaluate  optimum

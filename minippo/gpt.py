@@ -151,14 +151,22 @@ def attention(q: Tensor, k: Tensor, v: Tensor, look: Tensor, dropout_p: float = 
     return F.scaled_dot_product_attention(q, k, v, attn_mask=look, dropout_p=dropout_p)
 
 
+class Linear(nn.Linear):
+    """A linear layer of which a part of the outputs can be asked for alone."""
+
+    def part(self, x: Tensor, outputs: slice) -> Tensor:
+        """forward(x)[..., outputs], and no other output is computed."""
+        return F.linear(x, self.weight[outputs], self.bias[outputs])
+
+
 class Attention(nn.Module):
     """Self-attention with several heads: `attention`, and a linear layer before and after."""
 
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
         self.n_head, self.dropout = config.n_head, config.dropout
-        self.c_attn = nn.Linear(config.n_embd, 3 * config.n_embd)
-        self.c_proj = nn.Linear(config.n_embd, config.n_embd)
+        self.c_attn = Linear(config.n_embd, 3 * config.n_embd)
+        self.c_proj = Linear(config.n_embd, config.n_embd)
         self.resid_dropout = nn.Dropout(config.dropout)
 
     def forward(
@@ -176,9 +184,9 @@ class Attention(nn.Module):
         D = x.shape[2]
         if read is None:
             return self.c_attn(x).split(D, dim=2)
-        weight, bias = self.c_attn.weight, self.c_attn.bias  # of q, k and v, one below the other
-        queries = F.linear(x[read], weight[:D], bias[:D])
-        return queries, *F.linear(x, weight[D:], bias[D:]).split(D, dim=2)
+        # the outputs are q, k and v, side by side
+        queries = self.c_attn.part(x[read], slice(D))
+        return queries, *self.c_attn.part(x, slice(D, None)).split(D, dim=2)
 
     def _heads(self, x: Tensor) -> Tensor:
         """[B, S, D] -> [B, H, S, D/H]."""
@@ -190,8 +198,8 @@ class MLP(nn.Module):
 
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
-        self.c_fc = nn.Linear(config.n_embd, 4 * config.n_embd)
-        self.c_proj = nn.Linear(4 * config.n_embd, config.n_embd)
+        self.c_fc = Linear(config.n_embd, 4 * config.n_embd)
+        self.c_proj = Linear(4 * config.n_embd, config.n_embd)
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ def numbers_of_a_state(update):
         "stage_seconds": 0.5,
         "rng": [version, list(words), gauss],
         "minibatch": {"ratios": [1.0, 0.9], "advantages": [0.5, -1]},
+        "memory": {"gradients": 400, "optimiser": 800, "activations": 0},
     }
 
 

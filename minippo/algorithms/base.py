@@ -108,7 +108,8 @@ def of_the_critic(given: Given | None) -> Given:
 
 
 def adam(config: PPOConfig, **models: torch.nn.Module) -> Optimizer:
-    """One optimiser for these models; its parameters are named "policy.wte.weight" and so on.
+    """One optimiser for what is trained of these models; its parameters are named
+    "policy.wte.weight" and so on.
 
     eps as in the PPO implementations of OpenAI: it keeps the steps small where the gradients are
     tiny.

@@ -121,6 +121,12 @@ class PPOConfig(Checked):
     )
 
     # -- the rest
+    lora_rank: int = count(
+        0,
+        "rank of the adapters that alone are trained of the policy (LoRA); 0: all of it is",
+        0,
+        256,
+    )
     old_logprobs: str = setting(
         "rescored",
         "what the ratios divide by: log-probabilities of one pass, or those noted while sampling",
@@ -176,6 +182,12 @@ def contradictions(config: PPOConfig) -> list[Contradiction]:
             config.critic == "shared" and config.critic_warmup > 0,
             "critic_warmup",
             "with --critic shared the critic's passes would move the policy; leave it out",
+        ),
+        (
+            config.lora_rank > 0 and config.critic == "shared",
+            "lora_rank",
+            "with --critic shared the value loss would pull at the adapters, which are all that "
+            "the policy has to learn with; use --critic own",
         ),
         (
             config.kl_controller != "fixed" and not config.is_priced(),

@@ -64,7 +64,7 @@ class TRPOUpdate:
             share = trpo_step(
                 loss=loss,
                 kl=kl,
-                parameters=self.policy.parameters(),
+                parameters=[p for p in self.policy.parameters() if p.requires_grad],
                 delta=config.max_kl,
                 damping=config.damping,
                 effort=Effort(iterations=config.cg_iterations),

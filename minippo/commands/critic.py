@@ -1,9 +1,22 @@
-"""What the critic of a run starts from."""
+"""What the policy and the critic of a run start from."""
+
+import copy
 
 from minippo.commands.run import Run
 from minippo.critic_head import Critic
 from minippo.gpt import GPT
+from minippo.lora import with_adapters
 from minippo.reward_head import RewardModel
+
+
+def first_policy(run: Run, sft: GPT) -> GPT:
+    """The policy before the first update: a copy of the fine-tuned model; with lora_rank its very
+    weights, which it leaves as they are, and adapters."""
+    rank = run.config.ppo.lora_rank
+    if rank == 0:
+        # in a later round the reference is frozen already
+        return copy.deepcopy(sft).requires_grad_(True)
+    return with_adapters(sft, rank, generator=run.generator("adapters", run.device))
 
 
 def first_critic(run: Run, policy: GPT, sft: GPT, reward_model: RewardModel) -> Critic | None:

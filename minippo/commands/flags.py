@@ -82,6 +82,7 @@ OTHER_NAMES = {  # flag -> what others call it
     "critic_warmup": "critic_warmup_steps value_warmup value_pretrain",
     "critic_lam": "lam_critic value_lam",
     "critic": "shared_trunk share_trunk value_model",
+    "lora_rank": "lora lora_r use_lora peft use_peft",
     "ptx_coef": "ptx ptx_weight pretraining_coef",
     "dropout": "dropout_rate resid_pdrop",
     "task": "env environment env_id",

@@ -9,7 +9,6 @@ What a stage does is in minippo.stages; here it is given its data, its generator
 the screen.
 """
 
-import copy
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
@@ -17,7 +16,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from minippo.commands.critic import first_critic
+from minippo.commands.critic import first_critic, first_policy
 from minippo.commands.path import Point, is_on_path, point_of_path
 from minippo.commands.prepare import read_start
 from minippo.commands.recipe import context_needed
@@ -25,11 +24,13 @@ from minippo.commands.run import Run
 from minippo.commands.stopping import Asked, asked_to_stop
 from minippo.errors import Interrupted
 from minippo.gpt import GPT, GPTConfig
+from minippo.lora import merged
 from minippo.reward_head import RewardModel
 from minippo.rollout import Models, Rollout
 from minippo.runs.stats import mean
 from minippo.runs.tensorboard import Events
 from minippo.runs.text import counted
+from minippo.stages.memory import Bytes, memory_report, watch_first
 from minippo.stages.policy import Row, Step, World, policy_updates
 from minippo.stages.pretrain import train_next_token
 from minippo.stages.sft import train_on_demonstrations
@@ -43,6 +44,7 @@ class Trained(NamedTuple):
     rows: list[Row]  # of metrics
     tokens: dict[str, list[float]]  # ratios and advantages of an early minibatch
     path: list[Point]  # of the policy through the plane of KL and score, on evaluation prompts
+    memory: dict[str, Any]  # bytes: see stages.memory
 
 
 def pretrain(run: Run) -> GPT:
@@ -99,8 +101,7 @@ def optimise_policy(run: Run, sft: GPT, reward_model: RewardModel) -> Trained:
     """The algorithm, from the fine-tuned model on."""
     start = run.saved_state()
     changing = {} if start is None else start[1]
-    # in a later round the reference is frozen already
-    policy = copy.deepcopy(sft).requires_grad_(True)
+    policy = first_policy(run, sft)
     critic = first_critic(run, policy, sft, reward_model)
     models = Models(policy, sft.requires_grad_(False), critic)
     progress = PolicyProgress(
@@ -117,7 +118,7 @@ def optimise_policy(run: Run, sft: GPT, reward_model: RewardModel) -> Trained:
             generator=run.generator("policy", run.device),
             start=start,
         )
-        for step in updates:
+        for step in watch_first(updates, models, progress.keep_memory):
             progress.record(step, asked)
             if asked:
                 raise Interrupted(
@@ -128,10 +129,14 @@ def optimise_policy(run: Run, sft: GPT, reward_model: RewardModel) -> Trained:
             f"score {rows[0]['objective/scores']:.3f} -> {rows[-1]['objective/scores']:.3f}, "
             f"KL {rows[-1]['objective/kl']:.2f} nats"
         )
-        report.keep("policy", models.policy)
+        # what is evaluated is what is written, and what another round or a later run reads
+        plain = merged(policy) if run.config.ppo.lora_rank else policy
+        report.keep("policy", plain)
         if critic is not None:
             report.keep("critic", critic)
-    return Trained(models, rows, progress.tokens, progress.path)
+    memory = memory_report(models, reward_model, progress.memory)
+    models = models._replace(policy=plain)
+    return Trained(models, rows, progress.tokens, progress.path, memory)
 
 
 def world_of(run: Run, reward_model: RewardModel, draw_prompts: Callable[[int], Any]) -> World:
@@ -160,6 +165,7 @@ class PolicyProgress:
         self.run, self.rng = run, run.rng("policy prompts")
         self.rows: list[Row] = run.folder.metrics_until(update)
         self.tokens: dict[str, list[float]] = changing.get("minibatch", {})
+        self.memory: Bytes = changing.get("memory", {})
         self.seconds_before: float = changing.get("stage_seconds", 0.0)
         self.begin = self.last = time.perf_counter()
         self.events = Events(run.folder.path, update) if run.config.run.tensorboard else None
@@ -175,6 +181,10 @@ class PolicyProgress:
         """Texts of the pretraining, as its last step saw them, for PPO-ptx."""
         steps = self.run.config.pretrain.pretrain_steps
         return self.run.task.pretraining_examples(n, step=steps, rng=self.rng)
+
+    def keep_memory(self, found: Bytes) -> None:
+        """What the first update held; a run that goes on keeps what it had found."""
+        self.memory = self.memory or found
 
     def record(self, step: Step, asked: Asked) -> None:
         """Metrics, screen, diagnostics; and a state when one is due, or when the user wants to
@@ -206,6 +216,7 @@ class PolicyProgress:
                 "rng": self.rng.getstate(),
                 "minibatch": self.tokens,
                 "path": self.path,
+                "memory": self.memory,
                 "stage_seconds": self.seconds_before + time.perf_counter() - self.begin,
             }
             self.run.folder.save_state(

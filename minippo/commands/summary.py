@@ -79,6 +79,7 @@ def evaluate(
         )
         summary = make_summary(run, trained, prompts, before=before, after=after, draws=draws)
         summary["reward_model"], summary["rounds"] = report, run.rounds
+        summary["memory"] = trained.memory
         summary["win_rate"]["different_prompts"] = len(different)
         run.folder.save_samples(sample_rows(prompts[:SAMPLES_SAVED], before, after))
         add_claims(run, summary, prompts, before=before, after=after)

@@ -87,11 +87,13 @@ def numbers_of(scalars: list[Tensor]) -> list[float]:
 
 
 def named_weights(**models: nn.Module) -> list[tuple[str, nn.Parameter]]:
-    """[("policy.wte.weight", parameter) and so on] of these models, each under its own name."""
+    """[("policy.wte.weight", parameter) and so on] of these models, each under its own name; what
+    is frozen is left out."""
     return [
         (f"{model_name}.{name}", parameter)
         for model_name, model in models.items()
         for name, parameter in model.named_parameters()
+        if parameter.requires_grad
     ]
 
 

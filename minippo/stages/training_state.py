@@ -18,23 +18,31 @@ from minippo.stages.optimise import named_parameters
 
 NamedModels = Mapping[str, nn.Module]  # those that are trained, by name
 OF_ADAM = {"step", "exp_avg", "exp_avg_sq"}
+OF_AN_UPDATE = ("gradients", "optimiser", "activations")  # bytes, of stages.memory
 WORDS = 624  # of the state of a random.Random; then the place where the next number is read
 
 
 def training_tensors(
     *, models: NamedModels, optimizers: list[Optimizer], generator: torch.Generator
 ) -> dict[str, Tensor]:
-    """{name: tensor} of the models, of the optimisers' averages and of the generator."""
-    tensors = {
-        f"{model_name}.{name}": tensor
-        for model_name, model in models.items()
-        for name, tensor in model.state_dict().items()
-    }
+    """{name: tensor} of what is trained of the models, of the optimisers' averages and of the
+    generator."""
+    tensors: dict[str, Tensor] = {}
+    for model_name, model in models.items():
+        frozen = frozen_tensors(model)
+        moving = {name: x for name, x in model.state_dict().items() if name not in frozen}
+        tensors |= {f"{model_name}.{name}": tensor for name, tensor in moving.items()}
     for number, optimizer in enumerate(optimizers):
         for index, (_, parameter) in enumerate(named_parameters(optimizer)):
             for name, value in optimizer.state.get(parameter, {}).items():
                 tensors[f"optimizer {number}.{index}.{name}"] = value
     return tensors | {"generator": generator.get_state()}
+
+
+def frozen_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """The parameters that no training moves, as under LoRA most of the policy's; a state does not
+    hold them."""
+    return {name: p.detach() for name, p in model.named_parameters() if not p.requires_grad}
 
 
 @torch.no_grad()
@@ -49,7 +57,7 @@ def restore_training(
     training."""
     try:
         for name, model in models.items():
-            model.load_state_dict(_below(f"{name}.", tensors))
+            model.load_state_dict(_below(f"{name}.", tensors) | frozen_tensors(model))
             _check_finite(f"{name}.", model)
         for number, optimizer in enumerate(optimizers):
             _restore_averages(f"optimizer {number}.", tensors, optimizer)
@@ -117,6 +125,7 @@ def check_numbers(numbers: Any, update: int, also: tuple[str, ...] = ()) -> None
         "minibatch": isinstance(minibatch, dict)
         and _are_pairs(minibatch.get("ratios"), minibatch.get("advantages")),
         "path": _is_path(numbers.get("path", [])),
+        "memory": _are_bytes(numbers.get("memory")),
     } | {name: is_number(numbers.get(name)) and numbers[name] > 0 for name in also}
     for name, is_good in good.items():
         if not is_good:
@@ -148,6 +157,14 @@ def _is_path(points):
     return isinstance(points, list) and all(
         isinstance(point, list) and len(point) == 3 and all(map(is_number, point))
         for point in points
+    )
+
+
+def _are_bytes(memory):
+    return (
+        isinstance(memory, dict)
+        and memory.keys() == set(OF_AN_UPDATE)
+        and all(type(number) is int and number >= 0 for number in memory.values())
     )
 
 

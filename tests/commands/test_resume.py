@@ -123,13 +123,16 @@ def test_stopped_again_and_again(undisturbed, tmp_path, monkeypatch):
     assert times > 2 and content(out) == content(undisturbed)
 
 
-@pytest.mark.parametrize("algorithm", ["pg", "trpo", "ppo_adaptive_kl"])
-def test_other_algorithms_go_on_too(algorithm, tmp_path, monkeypatch):
-    whole = run(tmp_path / "whole", "--algorithm", algorithm)
+@pytest.mark.parametrize(
+    "settings", ["pg", "trpo", "ppo_adaptive_kl", "ppo --lora_rank 2 --learning_rate 1e-2"]
+)
+def test_other_algorithms_go_on_too(settings, tmp_path, monkeypatch):
+    arguments = ["--algorithm", *settings.split()]
+    whole = run(tmp_path / "whole", *arguments)
     out = tmp_path / "stopped"
     with monkeypatch.context() as patch, pytest.raises(Stopped):
         patch.setattr(RunFolder, "append_metrics", stop_after(RunFolder.append_metrics, 5))
-        run(out, "--algorithm", algorithm)
+        run(out, *arguments)
     assert len(read_rows(out / "metrics.jsonl")) == 5
     assert resume(out) == 0 and content(out) == content(whole)
 

@@ -36,6 +36,15 @@ def test_the_numbers_of_a_state_are_those_that_it_needs():
             "rng",
             {"3": 1},
         ),
+        "memory": (
+            None,
+            [1, 2, 3],
+            {"gradients": 1, "optimiser": 2},
+            {"gradients": 1, "optimiser": 2, "activations": 3, "more": 4},
+            {"gradients": -1, "optimiser": 2, "activations": 3},
+            {"gradients": 1, "optimiser": 2.0, "activations": 3},
+            {"gradients": 1, "optimiser": 2, "activations": True},
+        ),
         "kl_coef": (0.0, -1.0, None, True, "0.05", float("nan")),
         "minibatch": (
             None,
