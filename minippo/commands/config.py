@@ -19,7 +19,7 @@ from minippo.stages.preferences import PreferenceConfig
 from minippo.stages.pretrain import PretrainConfig
 from minippo.stages.reward import RewardConfig
 from minippo.stages.sft import SFTConfig
-from minippo.tasks import TASKS, Files, Tldr
+from minippo.tasks import TASKS, Arithmetic, Files, Tldr
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,15 @@ class RunConfig(Checked):
     recipe: str = setting(
         "minippo", "the choices of a code base, all at once", choices=tuple(RECIPES)
     )
+    reward: str = setting(
+        "model",
+        "what scores a response: a reward model that learns from preferences, or the task's rule",
+        choices=("model", "rule"),
+    )
     preset: str = setting(
-        "default", "quick: the same job, smaller (capitals: the same)", choices=("default", "quick")
+        "default",
+        "quick: the same job, smaller (capitals, arithmetic: the same)",
+        choices=("default", "quick"),
     )
     seed: int = setting(0, "every random number follows from it", low=0, high=2**31 - 1)
     device: str = setting(
@@ -61,6 +68,9 @@ class TaskConfig(Checked):
     """The size of the world."""
 
     tldr_values: int = setting(5, "tldr: different jobs, cities and hobbies", low=3, high=6)
+    arithmetic_problems: int | None = setting(
+        None, "arithmetic: different sums to train on; none: all that are not held out", low=2
+    )
     prompt_length: int = count(
         160, "files: the longest prompt, in tokens (bytes, without --start_from)", low=4, high=4096
     )
@@ -105,6 +115,7 @@ class Config:
 SIMULATED = tuple(name for name in TASKS if name != Files.name)  # these have an annotator
 TASKS_THAT_READ = {  # where not every task does
     "tldr_values": (Tldr.name,),
+    "arithmetic_problems": (Arithmetic.name,),
     "prompt_length": (Files.name,),
     "completion_length": (Files.name,),
     "preference_prompts": SIMULATED,
@@ -138,6 +149,17 @@ PRESETS: dict[tuple[str, str], dict[str, Any]] = {
         "response_length": 4,
         "num_updates": 40,
     },
+    ("arithmetic", "default"): {
+        "reward": "rule",
+        "pretrain_steps": 300,
+        "pretrain_batch_size": 128,
+        "sft_steps": 120,
+        "preference_prompts": 6000,
+        "preference_heldout": 200,
+        "annotator_temperature": 0.4,
+        "response_length": 4,
+        "eval_prompts": 1000,
+    },
     ("files", "default"): {
         "pretrain_steps": 400,
         "pretrain_batch_size": 16,
@@ -156,6 +178,7 @@ PRESETS: dict[tuple[str, str], dict[str, Any]] = {
     },
 }
 PRESETS["capitals", "quick"] = PRESETS["capitals", "default"]
+PRESETS["arithmetic", "quick"] = PRESETS["arithmetic", "default"]
 PRESETS["files", "quick"] = PRESETS["files", "default"] | {
     "pretrain_steps": 120,
     "sft_steps": 140,
@@ -182,8 +205,17 @@ def resolve(settings: Mapping[str, Any]) -> Config:
             f"only some of them; it is for {', '.join(of_ppo)}"
         )
     values = PRESETS.get((run.task, run.preset), {}) | dict(REGISTRY[run.algorithm].settings)
+    if {**values, **settings}.get("reward", "model") != "model":
+        values = {"critic_start": "sft"} | values  # there is no reward model to start from
     values |= dict(RECIPES[run.recipe]) | dict(settings)
-    return Config(**{name: kind(**_section(name, values)) for name, kind in SECTIONS.items()})
+    config = Config(**{name: kind(**_section(name, values)) for name, kind in SECTIONS.items()})
+    samples = config.ppo.samples_per_prompt or REGISTRY[run.algorithm].samples_per_prompt
+    if config.ppo.batch_size % samples:
+        raise ValueError(
+            f"batch_size: wanted a multiple of the {samples} samples per prompt "
+            f"(--samples_per_prompt), got {config.ppo.batch_size}"
+        )
+    return config
 
 
 def _section(section: str, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -199,6 +231,15 @@ def check_used(settings: Mapping[str, Any], config: Config) -> None:
     """Refuse what was set and would change nothing: this algorithm, this task, or this start does
     not read it. ValueError names it."""
     algorithm, task = config.run.algorithm, config.run.task
+    if config.run.reward == "rule" and task == Files.name:
+        raise ValueError(
+            "reward: --task files has no rule that scores a response; leave --reward out, and a "
+            "reward model learns from the preferences"
+        )
+    if config.run.reward != "model" and settings.get("critic_start") == "reward_model":
+        raise ValueError(
+            f"critic_start: --reward {config.run.reward} trains no reward model; take sft or fresh"
+        )
     for name in settings:
         readers, tasks = readers_of(name), TASKS_THAT_READ.get(name, (task,))
         if task not in tasks:
@@ -214,6 +255,11 @@ def check_used(settings: Mapping[str, Any], config: Config) -> None:
             got, wanted = (str(x).lower() for x in (getattr(config.ppo, other), values[0]))
             raise ValueError(
                 f"{name}: with --{other} {got} it is not used; leave it out, or --{other} {wanted}"
+            )
+        if config.run.reward != "model" and FIELDS[name][0] in ("preference", "reward"):
+            raise ValueError(
+                f"{name}: --reward {config.run.reward} trains no reward model; leave it out, or "
+                "take --reward model"
             )
         if config.run.start_from is not None and FIELDS[name][0] in ("model", "pretrain"):
             raise ValueError(

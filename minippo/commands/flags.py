@@ -73,6 +73,8 @@ OTHER_NAMES = {  # flag -> what others call it
     "ptx_coef": "ptx ptx_weight pretraining_coef",
     "dropout": "dropout_rate resid_pdrop",
     "task": "env environment env_id",
+    "reward": "reward_fn reward_function reward_funcs reward_func verifier",
+    "samples_per_prompt": "group_size num_generations n_samples_per_prompt rollout_n num_samples",
     "tensorboard": "logger report_to",
     "out": "output output_dir out_dir logdir log_dir run run_dir save_dir folder",
     "resume": "continue resume_from resume_from_checkpoint restart",

@@ -41,11 +41,13 @@ COLUMNS: tuple[tuple[str, Callable[[Any], Any], Callable[..., Any], int], ...] =
     ("seconds", lambda s: s["seconds"]["total"], max, 0),
     ("in loops", lambda s: s["seconds_in_matmul_loops"], max, 0),
     ("MiB", lambda s: s["peak_memory_mib"], max, 0),
-    ("RM accuracy", lambda s: s["reward_model"]["heldout_accuracy"], min, 3),
-    ("ceiling", lambda s: s["reward_model"]["annotator_ceiling"], min, 3),
-    ("skill", lambda s: s["reward_model"]["skill"], min, 3),
+    ("RM accuracy", lambda s: _judged(s, "heldout_accuracy"), min, 3),
+    ("ceiling", lambda s: _judged(s, "annotator_ceiling"), min, 3),
+    ("skill", lambda s: _judged(s, "skill"), min, 3),
     ("gold share before", lambda s: _share(s, "sft"), min, 3),
     ("gold share after", lambda s: _share(s, "policy"), min, 3),
+    ("training prompts before", lambda s: _on_training(s, "sft"), min, 3),
+    ("training prompts after", lambda s: _on_training(s, "policy"), min, 3),
     ("win rate", lambda s: s["win_rate"]["value"], min, 3),
     ("optimality", lambda s: s["optimality"], min, 3),
     ("ESS", lambda s: s["optimum"]["effective_sample_size"], min, 0),
@@ -80,6 +82,17 @@ def table(summaries: Sequence[Mapping[str, Any]]) -> list[str]:
 def _share(summary, which):
     """Mean gold of a stage over the best possible."""
     return None if summary["gold_max"] is None else summary[which]["gold"] / summary["gold_max"]
+
+
+def _judged(summary, name):
+    """A number of the reward model's report; None where a rule scores."""
+    return None if summary["reward_model"] is None else summary["reward_model"][name]
+
+
+def _on_training(summary, which):
+    """The share of the best possible gold on prompts that were trained on."""
+    training, best = summary.get("gold_training"), summary["gold_max"]
+    return None if training is None or best is None else training[which] / best
 
 
 def _right(summary, when):

@@ -4,7 +4,8 @@
     fine_tune            the same GPT on demonstrations, which are imperfect
     collect_preferences  its responses in pairs, and an annotator who chooses
     make_reward_model    a copy of the GPT with a scalar head learns what the annotator prefers
-    optimise_policy      PPO, or another algorithm: the GPT learns what the reward model prefers
+                         (commands/judge.py: neither of the two with --reward rule)
+    optimise_policy      PPO, or another algorithm: the GPT learns what is scored high
 
 What a stage does is in minippo.stages; here it is given its data, its generator and its place on
 the screen.
@@ -28,7 +29,7 @@ from minippo.commands.stopping import Asked, asked_to_stop
 from minippo.errors import Interrupted, TrainingError
 from minippo.gpt import GPT, GPTConfig
 from minippo.reward_head import RewardModel
-from minippo.rollout import Models, Rollout
+from minippo.rollout import Models, Rollout, ScoreFunction
 from minippo.runs.stats import mean
 from minippo.runs.tensorboard import Events
 from minippo.runs.text import counted
@@ -204,21 +205,23 @@ def own_scores(run: Run, sft: GPT, reward_model: RewardModel, heldout: Compariso
     return tensor(answers.scores)
 
 
-def optimise_policy(run: Run, sft: GPT, reward_model: RewardModel) -> Trained:
-    """The algorithm, from the fine-tuned model on."""
+def optimise_policy(
+    run: Run, sft: GPT, score_function: ScoreFunction, reward_model: RewardModel | None
+) -> Trained:
+    """The algorithm, from the fine-tuned model on; reward_model: for the critic to start from."""
     start = run.saved_state()
     changing = {} if start is None else start[1]
     policy = copy.deepcopy(sft)
     critic = first_critic(run, policy, sft, reward_model)
     models = Models(policy, sft.requires_grad_(False), critic)
     progress = PolicyProgress(
-        run, changing, lambda update: point_of_path(run, models, reward_model, update)
+        run, changing, lambda update: point_of_path(run, models, score_function, update)
     )
     with run.stage("policy", progress.seconds_before) as report, asked_to_stop(run.screen) as asked:
         updates = policy_updates(
             models,
             replace(
-                world_of(run, reward_model, progress.draw_prompts), draw_texts=progress.draw_texts
+                world_of(run, score_function, progress.draw_prompts), draw_texts=progress.draw_texts
             ),
             config=run.config.ppo,
             algorithm=run.config.run.algorithm,
@@ -243,15 +246,15 @@ def optimise_policy(run: Run, sft: GPT, reward_model: RewardModel) -> Trained:
     return Trained(models, rows, progress.tokens, progress.path)
 
 
-def world_of(run: Run, reward_model: RewardModel, draw_prompts: Callable[[int], Any]) -> World:
+def world_of(run: Run, score_function: ScoreFunction, draw_prompts: Callable[[int], Any]) -> World:
     """What the policy's trainer is told of the task."""
     task = run.task
     return World(
         draw_prompts=draw_prompts,
-        score_function=reward_model,
+        score_function=score_function,
         eos_id=task.tokenizer.eos_id,
         pad_id=task.tokenizer.pad_id,
-        gold_function=None if task.gold_max is None else lambda rollout: mean_gold(task, rollout),
+        gold_function=(lambda rollout: mean_gold(task, rollout)) if task.has_gold else None,
     )
 
 

@@ -18,7 +18,7 @@ from minippo.interchange.load import load_tokenizer
 from minippo.runs.files import tensors_to_bytes
 from minippo.runs.read import read_json
 from minippo.runs.seals import digest_of
-from minippo.tasks import TASKS, Files, Tldr
+from minippo.tasks import TASKS, Arithmetic, Files, Tldr
 from minippo.tasks.base import Task
 from minippo.tokenizer import Tokenizer
 
@@ -135,4 +135,6 @@ def make_task(config: Config, *, generator: torch.Generator, tokenizer: Any = No
             raise InputError(f"--{flag}: only the task files {why}")
     if name == Tldr.name:
         return Tldr(values_per_fact=config.task.tldr_values)
+    if name == Arithmetic.name:
+        return Arithmetic(problems=config.task.arithmetic_problems)
     return TASKS[name]()

@@ -11,15 +11,10 @@ from typing import Any
 from minippo.algorithms import readers_of
 from minippo.commands.config import Config
 from minippo.runs.seals import digest_of
-from minippo.tasks import Files, Tldr
+from minippo.tasks import Arithmetic, Files, Tldr
 from minippo.tasks.base import Task
 
-BEFORE = {
-    "sft": "pretrain",
-    "reward_model": "sft",
-    "policy": "reward_model",
-    "critic": "reward_model",
-}
+BY_A_MODEL = "model"  # the value of --reward with which one is trained
 SAMPLING = ("response_length", "temperature")
 
 
@@ -34,29 +29,42 @@ def context_needed(config: Config, task: Task) -> int:
     return max(task.document_length, task.prompt_length + config.ppo.response_length)
 
 
+def stage_before(config: Config, stage: str) -> str | None:
+    """The stage whose model this one goes on from; None for the first."""
+    judge = "reward_model" if has_reward_model(config) else "sft"
+    before = {"sft": "pretrain", "reward_model": "sft", "policy": judge, "critic": judge}
+    return before.get(stage)
+
+
+def has_reward_model(config: Config) -> bool:
+    """Does this run train a reward model? With a rule there is nothing to learn."""
+    return config.run.reward == BY_A_MODEL
+
+
 def recipes(config: Config, task: Task, model: str | None = None) -> dict[str, str]:
     """{stage: digest of what it and the stages before it depend on}; `model` is the digest of the
     model to start from."""
     read = settings_read(config, task, model)
     found: dict[str, str] = {}
     for stage, settings in read.items():
-        found[stage] = digest_of([settings, found.get(BEFORE.get(stage, ""))])
+        found[stage] = digest_of([settings, found.get(stage_before(config, stage) or "")])
     return found
 
 
 def settings_read(config: Config, task: Task, model: str | None = None) -> dict[str, Any]:
     """{stage: what it reads beside the stage before}, in the order of the stages."""
-    policy = {"algorithm": config.run.algorithm} | {
+    policy = {"algorithm": config.run.algorithm, "reward": config.run.reward} | {
         name: value
         for name, value in asdict(config.ppo).items()
         if config.run.algorithm in (readers_of(name) or [config.run.algorithm])
     }
     sampling = {name: getattr(config.ppo, name) for name in SAMPLING}
     simulated = asdict(config.preference) if task.recorded_preferences() is None else {}
+    judge = {"reward_model": asdict(config.reward) | simulated | sampling}
     return {
         "pretrain": world_read(config, task) | model_read(config, task, model),
         "sft": asdict(config.sft),
-        "reward_model": asdict(config.reward) | simulated | sampling,
+        **(judge if has_reward_model(config) else {}),
         "policy": policy,
         "critic": policy,
     }
@@ -67,6 +75,8 @@ def world_read(config: Config, task: Task) -> dict[str, Any]:
     world = {"task": task.name, "seed": config.run.seed, "texts": task.fingerprint}
     if task.name == Tldr.name:
         return world | {"tldr_values": config.task.tldr_values}
+    if task.name == Arithmetic.name:
+        return world | {"arithmetic_problems": config.task.arithmetic_problems}
     if task.name != Files.name:
         return world
     return world | {

@@ -4,6 +4,7 @@
     sft           the same GPT on demonstrations, which are imperfect
     preferences   its responses in pairs, and an annotator who chooses
     reward_model  a copy of the GPT with a scalar head learns what the annotator prefers
+                  (neither of these two with --reward rule, which is arithmetic's way)
     policy        PPO, or another --algorithm: the GPT learns what the reward model prefers, without
                   going far
     evaluation    before and after on prompts of their own, and the best policy there could be
@@ -25,20 +26,15 @@ import torch
 from minippo.algorithms.recipes import recipe_notes
 from minippo.commands.config import FIELDS, Config
 from minippo.commands.flags import parse_arguments
+from minippo.commands.judge import find_judge
 from minippo.commands.passes import passes
-from minippo.commands.pipeline import (
-    collect_preferences,
-    fine_tune,
-    make_reward_model,
-    optimise_policy,
-    pretrain,
-)
+from minippo.commands.pipeline import fine_tune, optimise_policy, pretrain
 from minippo.commands.prepare import Start, prepare
 from minippo.commands.run import Run
 from minippo.commands.summary import evaluate, more_lines
 from minippo.commands.wrapper import command
 from minippo.errors import InputError, Interrupted, TrainingError
-from minippo.interchange.load import load_gpt, load_report, load_reward_model
+from minippo.interchange.load import load_gpt
 from minippo.runs.figures.style import check_drawing
 from minippo.runs.folder import RunFolder
 from minippo.runs.screen import Screen
@@ -127,17 +123,9 @@ def train_and_evaluate(run: Run) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     if sft is None:
         pretrained = run.saved("pretrain", lambda path: load_gpt(path, "pretrain"))
         sft = fine_tune(run, pretrain(run) if pretrained is None else pretrained)
-    reward_model = run.saved("reward_model", load_reward_model)
-    made = reward_model is None
-    if reward_model is None:
-        training, heldout = collect_preferences(run, sft)
-        reward_model, report = make_reward_model(run, sft, training, heldout)
-    else:
-        reward_model.requires_grad_(False)
-        report = load_report(run.folder.path)
-    run.look_before(report, loud=made)
-    trained = optimise_policy(run, sft, reward_model)
-    return evaluate(run, trained, reward_model, report)
+    judge = find_judge(run, sft)
+    trained = optimise_policy(run, sft, judge.score_function, judge.reward_model)
+    return evaluate(run, trained, judge.score_function, judge.report)
 
 
 def find_device(name: str) -> torch.device:
