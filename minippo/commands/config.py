@@ -13,7 +13,7 @@ from typing import Any
 from minippo.algorithms import DEFAULT, REGISTRY, readers_of
 from minippo.algorithms.config import READ_WITH, PPOConfig
 from minippo.algorithms.recipes import RECIPES
-from minippo.settings import Checked, count, setting
+from minippo.settings import Checked, count, is_own, setting
 from minippo.stages.evaluate import EvalConfig
 from minippo.stages.preferences import PreferenceConfig
 from minippo.stages.pretrain import PretrainConfig
@@ -21,12 +21,14 @@ from minippo.stages.reward import RewardConfig
 from minippo.stages.sft import SFTConfig
 from minippo.tasks import TASKS, Arithmetic, Files, Tldr
 
+OWN_TASK = "FILE.py:Class"  # how a task of the user's own is named, and the key of its presets
+
 
 @dataclass(frozen=True)
 class RunConfig(Checked):
     """What is run, and where."""
 
-    task: str = setting("tldr", "the world of the run", choices=tuple(TASKS))
+    task: str = setting("tldr", "the world of the run", choices=tuple(TASKS), own=OWN_TASK)
     data: str | None = setting(
         None, "the folder of your own text and preferences, for --task files"
     )
@@ -42,8 +44,10 @@ class RunConfig(Checked):
     )
     reward: str = setting(
         "model",
-        "what scores a response: a reward model that learns from preferences, or the task's rule",
+        "what scores a response: a reward model that learns from preferences, the task's rule, or "
+        "a function of your own",
         choices=("model", "rule"),
+        own="FILE.py:function",
     )
     preset: str = setting(
         "default",
@@ -112,7 +116,8 @@ class Config:
         return asdict(self)
 
 
-SIMULATED = tuple(name for name in TASKS if name != Files.name)  # these have an annotator
+# these have an annotator
+SIMULATED = (*(name for name in TASKS if name != Files.name), OWN_TASK)
 TASKS_THAT_READ = {  # where not every task does
     "tldr_values": (Tldr.name,),
     "arithmetic_problems": (Arithmetic.name,),
@@ -177,6 +182,16 @@ PRESETS: dict[tuple[str, str], dict[str, Any]] = {
         "optimum_draws": 128,
     },
 }
+PRESETS[OWN_TASK, "default"] = {
+    "pretrain_steps": 300,
+    "sft_steps": 120,
+    "preference_prompts": 3000,
+    "preference_heldout": 200,
+    "eval_prompts": 300,
+    "optimum_prompts": 32,
+    "optimum_draws": 256,
+}
+PRESETS[OWN_TASK, "quick"] = PRESETS[OWN_TASK, "default"]
 PRESETS["capitals", "quick"] = PRESETS["capitals", "default"]
 PRESETS["arithmetic", "quick"] = PRESETS["arithmetic", "default"]
 PRESETS["files", "quick"] = PRESETS["files", "default"] | {
@@ -191,9 +206,14 @@ PRESETS["files", "quick"] = PRESETS["files", "default"] | {
 }
 
 
-def resolve(settings: Mapping[str, Any]) -> Config:
-    """A Config from {field: value}: the defaults, the preset's, the algorithm's, the recipe's, then
-    these. ValueError names a field."""
+def kind_of_task(task: str) -> str:
+    """Its name, FILE.py:Class for any of the user's own."""
+    return OWN_TASK if is_own(task) else task
+
+
+def resolve(settings: Mapping[str, Any], of_the_task: Mapping[str, Any] | None = None) -> Config:
+    """A Config from {field: value}: the defaults, the preset's, the algorithm's, those of a task of
+    the user's own, the recipe's, then these. ValueError names a field."""
     for name in settings:
         if name not in FIELDS:
             raise ValueError(f"{name}: there is no such setting")
@@ -204,7 +224,8 @@ def resolve(settings: Mapping[str, Any]) -> Config:
             f"recipe: {run.recipe} is a set of choices of PPO; --algorithm {run.algorithm} reads "
             f"only some of them; it is for {', '.join(of_ppo)}"
         )
-    values = PRESETS.get((run.task, run.preset), {}) | dict(REGISTRY[run.algorithm].settings)
+    values = PRESETS.get((kind_of_task(run.task), run.preset), {})
+    values = values | dict(REGISTRY[run.algorithm].settings) | dict(of_the_task or {})
     if {**values, **settings}.get("reward", "model") != "model":
         values = {"critic_start": "sft"} | values  # there is no reward model to start from
     values |= dict(RECIPES[run.recipe]) | dict(settings)
@@ -230,7 +251,7 @@ def stored_settings(sections: Mapping[str, Any]) -> dict[str, Any]:
 def check_used(settings: Mapping[str, Any], config: Config) -> None:
     """Refuse what was set and would change nothing: this algorithm, this task, or this start does
     not read it. ValueError names it."""
-    algorithm, task = config.run.algorithm, config.run.task
+    algorithm, task = config.run.algorithm, kind_of_task(config.run.task)
     if config.run.reward == "rule" and task == Files.name:
         raise ValueError(
             "reward: --task files has no rule that scores a response; leave --reward out, and a "

@@ -3,6 +3,7 @@ annotator prefers, or a rule that can check it."""
 
 from typing import Any, NamedTuple
 
+from minippo.commands.own import own_score
 from minippo.commands.pipeline import collect_preferences, make_reward_model
 from minippo.commands.recipe import has_reward_model
 from minippo.commands.run import Run
@@ -10,8 +11,8 @@ from minippo.gpt import GPT
 from minippo.interchange.load import load_report, load_reward_model
 from minippo.reward_head import RewardModel
 from minippo.rollout import ScoreFunction
+from minippo.settings import is_own
 from minippo.stages.rule import RuleScore
-from minippo.tasks.base import Task
 
 
 class Judge(NamedTuple):
@@ -25,9 +26,8 @@ class Judge(NamedTuple):
 def find_judge(run: Run, sft: GPT) -> Judge:
     """The Judge of a run; a resumed one takes its reward model from disk if it is there."""
     if not has_reward_model(run.config):
-        judge = Judge(rule_of(run.task), None, None)
         run.look_before(None)
-        return judge
+        return Judge(rule_of(run), None, None)
     reward_model = run.saved("reward_model", load_reward_model)
     made = reward_model is None
     if reward_model is None:
@@ -39,8 +39,13 @@ def find_judge(run: Run, sft: GPT) -> Judge:
     return Judge(reward_model, reward_model, report)
 
 
-def rule_of(task: Task) -> RuleScore:
-    """The task's own rule as the score."""
+def rule_of(run: Run) -> RuleScore:
+    """The task's own rule as the score, or a function of the user's own."""
+    if is_own(run.config.run.reward):
+        own, score = own_score(run.config.run.reward, run.task)
+        own.patience.tell = run.screen.note
+        return score
+    task = run.task
 
     def rule(prompt: str, response: str) -> float:
         gold = task.gold(prompt, response)

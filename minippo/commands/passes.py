@@ -13,8 +13,10 @@ def passes(config: Config, task: Task) -> tuple[str, ...]:
         return ()
     pretrain, sft, ppo = config.pretrain, config.sft, config.ppo
     samples = ppo.samples_per_prompt or REGISTRY[config.run.algorithm].samples_per_prompt
+    read = pretrain.pretrain_steps * pretrain.pretrain_batch_size
     seen = {  # what of, how many of them in the whole run, the flag that decides
-        "window": (pretrain.pretrain_steps * pretrain.pretrain_batch_size, "pretrain_steps"),
+        "window": (read, "pretrain_steps"),  # of a folder's corpus
+        "text": (read, "pretrain_steps"),
         "demonstration": (sft.sft_steps * sft.sft_batch_size, "sft_steps"),
         "pair": (config.reward.reward_epochs * task.amounts.get("pair", 0), "reward_epochs"),
         "prompt": (ppo.num_updates * ppo.batch_size // samples, "num_updates"),

@@ -11,8 +11,10 @@ from typing import Any
 from minippo.algorithms import readers_of
 from minippo.commands.config import Config
 from minippo.runs.seals import digest_of
+from minippo.settings import is_own
 from minippo.tasks import Arithmetic, Files, Tldr
 from minippo.tasks.base import Task
+from minippo.tasks.own_file import label_of, loaded
 
 BY_A_MODEL = "model"  # the value of --reward with which one is trained
 SAMPLING = ("response_length", "temperature")
@@ -53,7 +55,7 @@ def recipes(config: Config, task: Task, model: str | None = None) -> dict[str, s
 
 def settings_read(config: Config, task: Task, model: str | None = None) -> dict[str, Any]:
     """{stage: what it reads beside the stage before}, in the order of the stages."""
-    policy = {"algorithm": config.run.algorithm, "reward": config.run.reward} | {
+    policy = {"algorithm": config.run.algorithm, **reward_read(config)} | {
         name: value
         for name, value in asdict(config.ppo).items()
         if config.run.algorithm in (readers_of(name) or [config.run.algorithm])
@@ -68,6 +70,14 @@ def settings_read(config: Config, task: Task, model: str | None = None) -> dict[
         "policy": policy,
         "critic": policy,
     }
+
+
+def reward_read(config: Config) -> dict[str, Any]:
+    """What scores, and which file it is in when that is the user's own, wherever that lies."""
+    reward = config.run.reward
+    if not is_own(reward):
+        return {"reward": reward}
+    return {"reward": label_of(reward), "reward_file": loaded(reward, "reward").digest}
 
 
 def world_read(config: Config, task: Task) -> dict[str, Any]:

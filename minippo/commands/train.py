@@ -18,7 +18,7 @@ and within the policy's training from the last state that was saved, and ends wi
 import os
 import platform
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -27,6 +27,7 @@ from minippo.algorithms.recipes import recipe_notes
 from minippo.commands.config import FIELDS, Config
 from minippo.commands.flags import parse_arguments
 from minippo.commands.judge import find_judge
+from minippo.commands.own import digest_of_reward
 from minippo.commands.passes import passes
 from minippo.commands.pipeline import fine_tune, optimise_policy, pretrain
 from minippo.commands.prepare import Start, prepare
@@ -42,6 +43,8 @@ from minippo.runs.seals import OWN_DIGEST, check_config, sealed_config
 from minippo.runs.stats import busy
 from minippo.runs.tensorboard import summary_writer
 from minippo.tasks.base import Task
+from minippo.tasks.own_file import label_of
+from minippo.tasks.rule import OwnTask
 
 FORMAT = 6  # of the checkpoints and metrics; another number is refused by --resume
 
@@ -56,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     run, screen = config.run, Screen(quiet=request.quiet)
     folder = RunFolder.create(
         request.out,
-        default_name=f"{run.task}-{run.algorithm}-{run.preset}-{run.seed}",
+        default_name=f"{folder_name(run.task)}-{run.algorithm}-{run.preset}-{run.seed}",
         resume=request.resume,
         note=screen.note if request.resume else None,
     )
@@ -65,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             screen.note(f"{folder.path}: no locks here, so nothing keeps a second process away")
         if request.resume:
             folder.remove_leftovers()
-            check_versions(folder, device, task)
+            check_versions(folder, versions(device, task, run.reward))
             if folder.is_finished():
                 check_finished(folder)
                 screen.note(f"{folder.path}: this run is finished; there is nothing to go on with")
@@ -101,6 +104,8 @@ def run_all(
         change_config(config, folder, screen)
     else:
         folder.save_config(first_config(config, device=device, task=task, start=start))
+    if isinstance(task, OwnTask):
+        task.rule.patience.tell = screen.note
     chosen = recipe_notes(config.run.recipe, config.ppo)
     for note in (*task.notes, *chosen, *passes(config, task)):
         screen.note(note)
@@ -126,6 +131,11 @@ def train_and_evaluate(run: Run) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     judge = find_judge(run, sft)
     trained = optimise_policy(run, sft, judge.score_function, judge.reward_model)
     return evaluate(run, trained, judge.score_function, judge.report)
+
+
+def folder_name(task: str) -> str:
+    """What the folder of a run of this task begins with: the class of a task of the user's own."""
+    return label_of(task).rpartition(":")[2]
 
 
 def find_device(name: str) -> torch.device:
@@ -154,7 +164,7 @@ def own_commit(file: str) -> str | None:
     return commit if prefix == "minippo/commands/" else None
 
 
-def versions(device: torch.device, task: Task) -> dict[str, Any]:
+def versions(device: torch.device, task: Task, reward: str) -> dict[str, Any]:
     """What the numbers may depend on besides the seed."""
     return {
         "format": FORMAT,
@@ -163,6 +173,7 @@ def versions(device: torch.device, task: Task) -> dict[str, Any]:
         "device": device.type,
         "commit": own_commit(__file__),
         "data": task.fingerprint,
+        "reward": digest_of_reward(reward),
     }
 
 
@@ -171,7 +182,8 @@ def first_config(
 ) -> dict[str, Any]:
     """The config.json that a run begins with: its settings, and what else its numbers may depend
     on."""
-    about = {"versions": versions(device, task), "start": start and start._asdict()}
+    about: dict[str, Any] = {"versions": versions(device, task, config.run.reward)}
+    about |= {"start": start and start._asdict()}
     return sealed_config(config.to_dict() | about)
 
 
@@ -199,12 +211,12 @@ def check_finished(folder: RunFolder) -> None:
         ) from error
 
 
-def check_versions(folder: RunFolder, device: torch.device, task: Task) -> None:
+def check_versions(folder: RunFolder, now: Mapping[str, Any]) -> None:
     """Refuse to go on where the same bits cannot be had: another format of checkpoints, torch,
     device, other texts, or a configuration that somebody has changed."""
-    config, now = folder.stored_config(), versions(device, task)
+    config = folder.stored_config()
     was = config.get("versions", {})
-    if was.get("data") != now["data"]:
+    if any(was.get(name) != now[name] for name in ("data", "reward")):
         raise InputError(
             f"--resume: the files of the run in {folder.path} have changed since it began; put "
             "them back, or start a new run"

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import minippo
 from minippo.algorithms import REGISTRY
-from minippo.commands.config import FIELDS, PRESETS, SECTIONS, Config, check_used, resolve
+from minippo.commands.config import FIELDS, OWN_TASK, PRESETS, SECTIONS, Config, check_used, resolve
 from minippo.settings import KINDS, check_value, kind_of, may_be_none
 
 NAMES = sorted(FIELDS)
@@ -213,6 +213,22 @@ def test_the_responses_to_a_prompt_that_an_algorithm_has_divide_the_batch_too(mo
 # -- what scores a response
 
 
+@pytest.mark.parametrize("text", ["sums.py:Sums", "/a/b c/sums.py:Sums", "a:b.py:Sums"])
+def test_a_task_may_be_a_class_in_a_file(text):
+    config = resolve({"task": text})
+    assert config.run.task == text and config.ppo == resolve({"task": OWN_TASK}).ppo
+    for other in (text[:-1] + "-", text.replace(".py", ".txt"), text.rpartition(":")[0]):
+        check_refused("task", other)
+
+
+def test_settings_of_the_task_stand_over_the_algorithms_and_under_the_users():
+    of_the_task = {"response_length": 6, "whiten_advantages": True}
+    settings = {"task": OWN_TASK, "algorithm": "pg"}
+    config = resolve(settings, of_the_task)
+    assert config.ppo.response_length == 6 and config.ppo.whiten_advantages
+    assert resolve(settings | {"response_length": 9}, of_the_task).ppo.response_length == 9
+
+
 def test_a_rule_scores_where_the_task_is_made_for_it():
     rewards = {task: resolve({"task": task}).run.reward for task in TASKS}
     assert rewards.pop("arithmetic") == "rule" and set(rewards.values()) == {"model"}
@@ -260,7 +276,7 @@ def test_every_field_has_a_type_a_help_and_a_default_that_fits_it(name):
 
 
 def test_every_preset_is_of_a_task_that_there_is():
-    assert set(PRESETS) <= set(itertools.product(TASKS, NAMED_PRESETS))
+    assert set(PRESETS) <= set(itertools.product([*TASKS, OWN_TASK], NAMED_PRESETS))
 
 
 @pytest.mark.parametrize("task, preset", PRESETS)

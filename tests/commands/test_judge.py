@@ -3,6 +3,7 @@ out."""
 
 import shlex
 import shutil
+from types import SimpleNamespace
 
 import pytest
 
@@ -11,11 +12,10 @@ from minippo.commands.judge import rule_of
 from minippo.commands.measure import table
 from minippo.commands.train import main
 from minippo.tasks.base import Task
+from minippo.tasks.capitals import Capitals
+from tests.own_tasks import RULE
 from tests.tiny_runs import TINY, read_json, read_rows
 
-OF_A_MODEL = ("--preference_prompts", "--preference_heldout", "--reward_epochs")
-OF_A_MODEL += ("--reward_batch_size",)
-RULE = [word for i, word in enumerate(TINY) if TINY[i - i % 2] not in OF_A_MODEL]
 SUMS = [*RULE, *shlex.split("--task arithmetic --quiet --arithmetic_problems 12 --save_every 1")]
 
 
@@ -105,9 +105,10 @@ def test_a_folder_has_no_rule(data, capsys, tmp_path):
 
 def test_a_task_without_a_rule_cannot_score():
     task = Task()
-    task.name, task.tokenizer = "silent", None
+    task.name, task.tokenizer = "silent", Capitals().tokenizer
+    run = SimpleNamespace(task=task, config=resolve({"reward": "rule"}))
     with pytest.raises(ValueError, match="the task silent has no rule"):
-        rule_of(task).rule("a", "b")
+        rule_of(run).rule("a", "b")
 
 
 def test_the_default_of_arithmetic_is_in_the_configuration_that_is_kept(sums):
