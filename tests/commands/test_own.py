@@ -12,6 +12,7 @@ from minippo.commands.config import resolve
 from minippo.commands.flags import parse_arguments
 from minippo.commands.measure import has_settings, resuming
 from minippo.commands.own import defaults_of, load_named, own_rule, own_score
+from minippo.commands.recipe import recipes
 from minippo.commands.train import folder_name, main
 from minippo.errors import InputError
 from minippo.tasks import Capitals, own_file
@@ -205,6 +206,18 @@ def test_a_function_is_tried_before_anything_is_trained(folder):
 
 def test_a_folder_is_named_after_the_class():
     assert folder_name("/a/b/sums.py:Sums") == "Sums" and folder_name("tldr") == "tldr"
+
+
+@pytest.mark.parametrize("text, same", [(SUMS, True), (SUMS + "# changed\n", False)])
+def test_the_seal_of_the_policy_knows_the_file_and_not_the_folder(text, same, folder):
+    (folder / "other").mkdir()
+    (folder / "other/sums.py").write_text(text)
+    found = []
+    for name in ("sums.py:length", "other/sums.py:length"):
+        reward = load_named({"reward": name})["reward"]
+        found.append(recipes(resolve({"task": "capitals", "reward": reward}), Capitals()))
+    assert found[0]["sft"] == found[1]["sft"]
+    assert (found[0]["policy"] == found[1]["policy"]) == same
 
 
 # -- measure

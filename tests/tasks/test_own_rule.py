@@ -30,8 +30,8 @@ def test_numbers_of_other_packages_are_numbers():
 
 
 def test_several_numbers_keep_their_names_and_their_sum_counts():
-    rule = rule_that_gives({"true": 2, "long": -0.5}, {"long": 0.0, "true": 1})
-    assert rule("a", "b") == {"true": 2.0, "long": -0.5} and rule.score("a", "b") == 1.0
+    rule = rule_that_gives({"true": 2, "long": -0.5}, {"long": -0.5, "true": 2})
+    assert rule("a", "b") == {"true": 2.0, "long": -0.5} and rule.score("a", "b") == 1.5
 
 
 @pytest.mark.parametrize(
