@@ -51,6 +51,14 @@ class Critic(nn.Module):
             )
         return critic
 
+    @classmethod
+    def start(cls, reward_model: RewardModel, gpt: GPT) -> "Critic":
+        """From the reward model where that is as large as the policy, and else from `gpt`, the
+        fine-tuned model, with a head of zeros."""
+        if reward_model.trunk.config == gpt.config:
+            return cls.from_reward_model(reward_model)
+        return cls(gpt)
+
     def forward(
         self, tokens: Tensor, mask: Tensor | None = None, read: Positions | None = None
     ) -> Tensor:

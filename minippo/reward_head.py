@@ -7,6 +7,7 @@ and mean little.
 """
 
 import copy
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -19,17 +20,20 @@ from minippo.shapes import check_dtype, check_shape
 class RewardModel(nn.Module):
     """RewardModel(gpt)(tokens [B,S], mask [B,S] bool or None) -> scores [B].
 
-    The trunk is a copy of `gpt`; the head starts random and small. score = (raw - center) / scale,
+    The trunk is a copy of `gpt`, or with `layers` of its first blocks; the head starts random and
+    small. score = (raw - center) / scale,
     where `center` and `scale` are constants that are set once after training (0 and 1 until then).
     """
 
     center: Tensor
     scale: Tensor
 
-    def __init__(self, gpt: GPT, *, generator: torch.Generator | None = None) -> None:
+    def __init__(
+        self, gpt: GPT, *, layers: int | None = None, generator: torch.Generator | None = None
+    ) -> None:
         super().__init__()
         # the copy of a frozen model can be trained
-        self.trunk = copy.deepcopy(gpt).requires_grad_(True)
+        self.trunk = first_blocks(gpt, layers).requires_grad_(True)
         self.head = nn.Linear(
             gpt.config.n_embd, 1, device=gpt.wte.weight.device, dtype=gpt.wte.weight.dtype
         )
@@ -53,6 +57,22 @@ class RewardModel(nn.Module):
     def score(self, hidden: Tensor) -> Tensor:
         """[..., D] -> [...]."""
         return (self.head(hidden).squeeze(-1) - self.center) / self.scale
+
+
+def first_blocks(gpt: GPT, layers: int | None) -> GPT:
+    """A copy of a GPT that ends after its first `layers` blocks; None: all of them.
+
+    What is left out is what the last blocks would have added to the stream. The last LayerNorm is
+    kept and now reads an earlier stream than it was trained on; training the smaller model mends
+    that. ValueError: there are not that many blocks.
+    """
+    if layers is not None and not 1 <= layers <= gpt.config.n_layer:
+        raise ValueError(f"layers: wanted 1 to {gpt.config.n_layer}, got {layers}")
+    trunk = copy.deepcopy(gpt)
+    if layers is not None and layers < gpt.config.n_layer:
+        trunk.h = trunk.h[:layers]
+        trunk.config = replace(gpt.config, n_layer=layers)
+    return trunk
 
 
 def last_real_token(tokens: Tensor, mask: Tensor | None) -> Tensor:

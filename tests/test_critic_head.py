@@ -139,3 +139,18 @@ def test_no_gradient_comes_from_a_pad():
     gradient = critic.trunk.wte.weight.grad
     assert (gradient[PAD] == 0).all()
     assert all((gradient[token] != 0).any() for token in tokens[mask].tolist())
+
+
+# where it starts
+
+
+def test_it_starts_from_a_reward_model_of_its_size_and_else_from_the_gpt():
+    gpt = small_gpt()
+    full, small = (RewardModel(gpt, layers=layers) for layers in (None, 1))
+    critic = Critic.start(full, gpt)
+    assert torch.equal(critic.head.weight, full.head.weight)
+    critic = Critic.start(small, gpt)
+    assert (critic.head.weight == 0).all()
+    assert critic.trunk.config == gpt.config and critic.trunk is not gpt
+    tokens = random_tokens(2, 4)
+    assert torch.equal(critic.trunk(tokens), gpt(tokens))

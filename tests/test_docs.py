@@ -32,6 +32,7 @@ LISTED = (
     "shaped_reward",
     # modules whose public functions are all in equations.md
     "reward_head",
+    "reward_loss",
     "stages.optimise",
     "stages.pretrain",
     "stages.preferences",

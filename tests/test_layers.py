@@ -24,7 +24,7 @@ DERIVATION = (
     "ppo_statistics",
     "shaped_reward",
 )
-MODELS = ("gpt", "reward_head", "critic_head", "tokenizer")
+MODELS = ("gpt", "reward_head", "reward_loss", "critic_head", "tokenizer")
 WINGS = ("exact", "exercises")
 LAYERS = (  # lowest first; a module imports from its own layer and from those before it
     ("", "errors", "interrupts", "shapes", "masked", "settings"),
@@ -35,6 +35,7 @@ LAYERS = (  # lowest first; a module imports from its own layer and from those b
     ("one_page",),  # imports nothing, and nothing imports it
     ("runs",),
     ("tasks",),
+    ("annotators",),
     ("stages.optimise", "stages.pretrain"),
     ("algorithms",),
     ("stages",),

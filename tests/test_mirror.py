@@ -13,6 +13,7 @@ FILES = sorted(str(path.relative_to(TESTS)) for path in TESTS.rglob("test_*.py")
 ELSEWHERE = {  # a module -> the file that tests it under another name
     "__main__.py": "test_main.py",
     "algorithms/__init__.py": "algorithms/test_registry.py",
+    "annotators/__init__.py": "annotators/test_registry.py",
     "exact/__main__.py": "exact/test_tables.py",
 }
 WITHOUT = {  # modules without a test file, and why

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minippo.gpt import GPT, GPTConfig, KVCache
-from minippo.reward_head import RewardModel, bradley_terry_loss, last_real_token
+from minippo.reward_head import RewardModel, bradley_terry_loss, first_blocks, last_real_token
 from tests.helpers import assert_close, f64, mask_of_lengths, ragged_masks
 
 CONFIG = GPTConfig(vocab_size=11, context_length=8, n_layer=2, n_head=2, n_embd=8)
@@ -160,6 +160,36 @@ def test_the_initial_head():
     assert all((head.bias == 0).all() for head in heads)
     # 400 draws: 3.5 % of noise
     assert abs(heads[0].weight.std().item() * math.sqrt(401) - 1) < 0.15
+
+
+# of another size
+
+
+def test_the_first_blocks_are_those_of_the_gpt_and_a_copy():
+    gpt, tokens = small_gpt(), random_tokens(3, 4)
+    one = first_blocks(gpt, 1)
+    assert (one.config.n_layer, len(one.h), gpt.config.n_layer, len(gpt.h)) == (1, 1, 2, 2)
+    x = gpt.wte(tokens) + gpt.wpe(torch.arange(4))
+    look = torch.zeros(1, 1, 4, 4).masked_fill(torch.ones(4, 4).triu(1).bool(), -math.inf)
+    assert_close(one.hidden(tokens), gpt.ln_f(gpt.h[0](x, look, None, 0)))
+    with torch.no_grad():
+        one.wte.weight.zero_()
+    assert (gpt.wte.weight != 0).any()
+    assert torch.equal(first_blocks(gpt, 2)(tokens), gpt(tokens))
+    assert torch.equal(first_blocks(gpt, None)(tokens), gpt(tokens))
+
+
+def test_a_smaller_reward_model_scores_and_learns():
+    model = RewardModel(small_gpt(), layers=1)
+    model(random_tokens(2, 4)).sum().backward()
+    assert len(model.trunk.h) == 1
+    assert all(p.grad is not None for p in model.parameters())
+
+
+@pytest.mark.parametrize("layers", [0, 3])
+def test_a_larger_one_is_refused(layers):
+    with pytest.raises(ValueError, match=f"layers: wanted 1 to 2, got {layers}"):
+        RewardModel(small_gpt(), layers=layers)
 
 
 # the loss

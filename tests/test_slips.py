@@ -20,11 +20,14 @@ from minippo import (
     policy_gradient,
     ppo,
     ppo_statistics,
+    reward_loss,
     reward_to_go,
     shaped_reward,
     shapes,
     trpo,
 )
+from minippo.annotators import base, crowd, opinions
+from minippo.stages import calibration
 from tests import (
     test_baseline,
     test_gae,
@@ -34,13 +37,20 @@ from tests import (
     test_policy_gradient,
     test_ppo,
     test_ppo_statistics,
+    test_reward_loss,
     test_reward_to_go,
     test_shaped_reward,
     test_trpo,
 )
+from tests.annotators import test_base, test_crowd, test_opinions
 from tests.helpers import f64
+from tests.stages import test_calibration
 
+OF_ANNOTATORS = (base, crowd, opinions, reward_loss, calibration)
+THEIR_TESTS = (test_base, test_crowd, test_opinions, test_reward_loss, test_calibration)
 ROOMS = (
+    *OF_ANNOTATORS,
+    *THEIR_TESTS,
     baseline,
     gae,
     kl,
@@ -1245,6 +1255,105 @@ SLIPS = [
         "step=step, delta=delta, backtracks",
         "step=step, delta=2 * delta, backtracks",
         test_trpo.test_a_step_helps_within_the_kl_or_changes_nothing,
+    ),
+    # annotators, and what is learned from them
+    (
+        "the worse one is preferred",
+        base,
+        "worth[..., first] - worth[..., second]) / temperature",
+        "worth[..., second] - worth[..., first]) / temperature",
+        test_base.test_the_probability_of_a_pair_by_hand,
+    ),
+    (
+        "the temperature is multiplied with",
+        base,
+        "worth[..., second]) / temperature",
+        "worth[..., second]) * temperature",
+        test_base.test_the_probability_of_a_pair_by_hand,
+    ),
+    (
+        "what is worth the same is compared",
+        base,
+        "torch.where(is_equal, 0, judgement.labels)",
+        "judgement.labels",
+        test_base.test_what_is_worth_the_same_is_not_compared,
+    ),
+    (
+        "what is worth the same to one member is not compared",
+        base,
+        "worth[..., second]).all(dim=0)",
+        "worth[..., second]).any(dim=0)",
+        test_base.test_what_is_worth_the_same_is_not_compared,
+    ),
+    (
+        "the flipped share is the share that stays",
+        crowd,
+        "(1 - share) * probabilities + share",
+        "share * probabilities + (1 - share)",
+        test_crowd.test_the_mixed_chance_by_hand,
+    ),
+    (
+        "half of the members are a majority",
+        crowd,
+        "yes[len(probabilities) // 2 + 1 :]",
+        "yes[len(probabilities) // 2 :]",
+        test_crowd.test_the_chance_of_a_majority_by_hand_and_by_enumeration,
+    ),
+    (
+        "who outvotes is counted",
+        crowd,
+        "(1 - total.abs() / len(votes)) / 2",
+        "(1 + total.abs() / len(votes)) / 2",
+        test_crowd.test_the_disagreement_is_the_share_that_was_outvoted,
+    ),
+    (
+        "the noise of a ranking has the other sign",
+        opinions,
+        "worth / temperature - waits.log()",
+        "worth / temperature + waits.log()",
+        test_opinions.test_rankings_are_drawn_from_plackett_luce,
+    ),
+    (
+        "the best has the last rank",
+        opinions,
+        "descending=True",
+        "descending=False",
+        test_opinions.test_without_doubt_the_ranking_is_the_order,
+    ),
+    (
+        "the ranking is learned from its end",
+        reward_loss,
+        "scores.gather(1, ranks.argsort(dim=1))",
+        "scores.gather(1, ranks.argsort(dim=1, descending=True))",
+        test_reward_loss.test_plackett_luce_by_hand,
+    ),
+    (
+        "the ranks are taken for an order",
+        reward_loss,
+        "scores.gather(1, ranks.argsort(dim=1))",
+        "scores.gather(1, ranks - 1)",
+        test_reward_loss.test_plackett_luce_by_hand,
+    ),
+    (
+        "the mean is over choices",
+        reward_loss,
+        "[:, :-1].sum(dim=1).mean()",
+        "[:, :-1].mean()",
+        test_reward_loss.test_plackett_luce_by_hand,
+    ),
+    (
+        "the choice is from those before it",
+        reward_loss,
+        "in_order.flip(1).logcumsumexp(dim=1).flip(1)",
+        "in_order.logcumsumexp(dim=1)",
+        test_reward_loss.test_two_responses_are_bradley_terry,
+    ),
+    (
+        "the label of the second counts as the first's",
+        calibration,
+        "margins.sign() * comparisons.labels",
+        "margins.sign() * comparisons.labels.abs()",
+        test_calibration.test_the_table_by_hand,
     ),
 ]
 

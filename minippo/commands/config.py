@@ -10,12 +10,14 @@ from collections.abc import Mapping
 from dataclasses import Field, asdict, dataclass, fields
 from typing import Any
 
-from minippo.algorithms import DEFAULT, REGISTRY, readers_of
+from minippo import algorithms, annotators
+from minippo.algorithms import DEFAULT, REGISTRY
 from minippo.algorithms.config import READ_WITH, PPOConfig
 from minippo.algorithms.recipes import RECIPES
+from minippo.annotators.base import AnnotatorConfig
 from minippo.settings import Checked, count, is_own, setting
 from minippo.stages.evaluate import EvalConfig
-from minippo.stages.preferences import PreferenceConfig
+from minippo.stages.preferences import PAIRS, RATINGS, PreferenceConfig
 from minippo.stages.pretrain import PretrainConfig
 from minippo.stages.reward import RewardConfig
 from minippo.stages.sft import SFTConfig
@@ -85,7 +87,8 @@ class TaskConfig(Checked):
 
 @dataclass(frozen=True)
 class ModelConfig(Checked):
-    """The size of the GPT; the reward model and the critic each have a trunk of the same size."""
+    """The size of the GPT; the critic has a trunk of the same size, and so has the reward model,
+    unless --reward_layers says otherwise."""
 
     n_layer: int = count(3, "blocks", high=100)
     n_head: int = count(4, "attention heads; a divisor of n_embd", high=100)
@@ -107,6 +110,7 @@ class Config:
     pretrain: PretrainConfig
     sft: SFTConfig
     preference: PreferenceConfig
+    annotator: AnnotatorConfig
     reward: RewardConfig
     ppo: PPOConfig
     eval: EvalConfig
@@ -125,8 +129,11 @@ TASKS_THAT_READ = {  # where not every task does
     "completion_length": (Files.name,),
     "preference_prompts": SIMULATED,
     "preference_samples": SIMULATED,
-    "annotator_temperature": SIMULATED,
-}
+    "preference_labels": SIMULATED,
+    "preferences_from": SIMULATED,
+    "rounds": SIMULATED,
+    "annotator": SIMULATED,
+} | {item.name: SIMULATED for item in fields(AnnotatorConfig)}
 
 SECTIONS: dict[str, Any] = {item.name: item.type for item in fields(Config)}
 FIELDS: dict[str, tuple[str, Field]] = {  # name -> (its section, the field)
@@ -239,6 +246,12 @@ def resolve(settings: Mapping[str, Any], of_the_task: Mapping[str, Any] | None =
     return config
 
 
+def readers_of(name: str) -> tuple[str, ...]:
+    """Names of the algorithms, or of the annotators, that read a setting that not all of them do;
+    else none."""
+    return algorithms.readers_of(name) or annotators.readers_of(name)
+
+
 def _section(section: str, values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if FIELDS[name][0] == section}
 
@@ -262,22 +275,24 @@ def check_used(settings: Mapping[str, Any], config: Config) -> None:
             f"critic_start: --reward {config.run.reward} trains no reward model; take sft or fresh"
         )
     for name in settings:
-        readers, tasks = readers_of(name), TASKS_THAT_READ.get(name, (task,))
+        tasks = TASKS_THAT_READ.get(name, (task,))
         if task not in tasks:
             raise ValueError(
                 f"{name}: --task {task} does not use it; it is for --task {', '.join(tasks)}"
             )
-        if readers and algorithm not in readers:
-            raise ValueError(
-                f"{name}: --algorithm {algorithm} does not use it; it is for {', '.join(readers)}"
-            )
+        check_reader(name, "algorithm", algorithm, algorithms.readers_of(name))
+        check_reader(name, "annotator", config.preference.annotator, annotators.readers_of(name))
         other, values = READ_WITH.get(name, (name, None))
         if values is not None and getattr(config.ppo, other) not in values:
             got, wanted = (str(x).lower() for x in (getattr(config.ppo, other), values[0]))
             raise ValueError(
                 f"{name}: with --{other} {got} it is not used; leave it out, or --{other} {wanted}"
             )
-        if config.run.reward != "model" and FIELDS[name][0] in ("preference", "reward"):
+        if config.run.reward != "model" and FIELDS[name][0] in (
+            "preference",
+            "annotator",
+            "reward",
+        ):
             raise ValueError(
                 f"{name}: --reward {config.run.reward} trains no reward model; leave it out, or "
                 "take --reward model"
@@ -286,3 +301,26 @@ def check_used(settings: Mapping[str, Any], config: Config) -> None:
             raise ValueError(
                 f"{name}: --start_from takes a model as it is, and does not pretrain it"
             )
+    check_labels(settings, config)
+
+
+def check_reader(name: str, flag: str, chosen: str, readers: tuple[str, ...]) -> None:
+    """ValueError where only others read the setting."""
+    if readers and chosen not in readers:
+        raise ValueError(
+            f"{name}: --{flag} {chosen} does not use it; it is for {', '.join(readers)}"
+        )
+
+
+def check_labels(settings: Mapping[str, Any], config: Config) -> None:
+    """ValueError where the annotator cannot give what is asked for, or where nothing is rated."""
+    labels, annotator = config.preference.preference_labels, config.preference.annotator
+    if labels != PAIRS and annotators.REGISTRY[annotator].compares_only:
+        raise ValueError(
+            f"preference_labels: --annotator {annotator} compares pairs and gives no {labels}; use "
+            f"--preference_labels {PAIRS}, or another annotator"
+        )
+    if "rating_noise" in settings and labels != RATINGS:
+        raise ValueError(
+            f"rating_noise: --preference_labels {labels} does not use it; it is for {RATINGS}"
+        )

@@ -12,7 +12,8 @@ def first_critic(
     """The critic before the first update; None where the algorithm has none.
 
     shared         a head on the policy's own trunk
-    reward_model   a copy of the reward model: what it says of a prefix is the first guess
+    reward_model   a copy of the reward model: what it says of a prefix is the first guess; one with
+                   fewer layers than the policy gives no start, and it is sft's
     sft            a copy of the fine-tuned model, with a head of zeros; so it is where a rule
                    scores, and there is no reward model
     fresh          random weights, with a head of zeros
@@ -23,7 +24,7 @@ def first_critic(
     if config.critic == "shared":
         return Critic.sharing(policy)
     if config.critic_start == "reward_model" and reward_model is not None:
-        return Critic.from_reward_model(reward_model)
+        return Critic.start(reward_model, sft)
     if config.critic_start != "fresh":
         return Critic(sft)
     return Critic(GPT(sft.config, generator=run.generator("critic weights")).to(run.device))

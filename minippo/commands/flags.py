@@ -10,13 +10,13 @@ from dataclasses import Field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from minippo.algorithms import readers_of
 from minippo.commands.config import (
     FIELDS,
     SECTIONS,
     TASKS_THAT_READ,
     Config,
     check_used,
+    readers_of,
     resolve,
     stored_settings,
 )
@@ -48,7 +48,19 @@ OTHER_NAMES = {  # flag -> what others call it
     "batch_size": "batch bs rollout_batch_size per_device_train_batch_size",
     "response_length": "max_new_tokens max_length max_tokens generation_length",
     "temperature": "temp sampling_temperature",
-    "annotator_temperature": "annotator_noise label_noise",
+    "annotator": "annotators labeler labeller judge rater",
+    "annotator_noise": "label_noise noise flip_rate",
+    "annotator_length_bias": "length_bias",
+    "annotator_claim_bias": "confidence_bias claim_bias",
+    "annotator_adversaries": "adversarial_share poisoned poison_rate",
+    "annotator_panel": "num_annotators annotators_per_pair panel",
+    "annotator_rules": "constitution principles rules",
+    "preference_labels": "labels preference_format",
+    "rating_noise": "score_noise",
+    "rounds": "num_rounds feedback_rounds collection_rounds",
+    "reward_layers": "rm_layers reward_n_layer rm_size reward_size",
+    "reward_zero": "reward_center reward_mean center_rewards",
+    "reward_unit": "reward_scale reward_std normalize_reward",
     "n_embd": "d_model hidden_size embed_dim width dim",
     "n_layer": "layers num_layers n_layers num_hidden_layers depth",
     "n_head": "heads num_heads n_heads num_attention_heads",

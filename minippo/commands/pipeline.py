@@ -1,47 +1,39 @@
 """The stages of one run, in their order, each with its report and its checkpoint.
 
-    pretrain             a fresh GPT on the task's text; with --start_from one that has read others
-    fine_tune            the same GPT on demonstrations, which are imperfect
-    collect_preferences  its responses in pairs, and an annotator who chooses
-    make_reward_model    a copy of the GPT with a scalar head learns what the annotator prefers
-                         (commands/judge.py: neither of the two with --reward rule)
-    optimise_policy      PPO, or another algorithm: the GPT learns what is scored high
+    pretrain         a fresh GPT on the task's text; with --start_from one that has read others
+    fine_tune        the same GPT on demonstrations, which are imperfect
+    (feedback.py)    preferences, and the reward model that learns them; none with --reward rule
+    optimise_policy  PPO, or another algorithm: the GPT learns what is scored high
 
 What a stage does is in minippo.stages; here it is given its data, its generator and its place on
 the screen.
 """
 
 import copy
-import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from typing import Any, NamedTuple
 
-from torch import Tensor, tensor
+from torch import Tensor
 
 from minippo.commands.critic import first_critic
-from minippo.commands.path import Point, enough, is_on_path, point_of_path
+from minippo.commands.path import Point, is_on_path, point_of_path
 from minippo.commands.prepare import read_start
 from minippo.commands.recipe import context_needed
 from minippo.commands.run import Run
 from minippo.commands.stopping import Asked, asked_to_stop
-from minippo.errors import Interrupted, TrainingError
+from minippo.errors import Interrupted
 from minippo.gpt import GPT, GPTConfig
 from minippo.reward_head import RewardModel
 from minippo.rollout import Models, Rollout, ScoreFunction
 from minippo.runs.stats import mean
 from minippo.runs.tensorboard import Events
 from minippo.runs.text import counted
-from minippo.stages.evaluate import answer
 from minippo.stages.policy import Row, Step, World, policy_updates
-from minippo.stages.preferences import Comparisons, recorded_comparisons, simulated_comparisons
 from minippo.stages.pretrain import train_next_token
-from minippo.stages.reward import all_scores, heldout_report, set_zero_and_unit, train_reward_model
 from minippo.stages.sft import train_on_demonstrations
 from minippo.tasks.base import Example, Task
-
-CENTRING_DEMONSTRATIONS, UNIT_PROMPTS = 500, 128
 
 
 class Trained(NamedTuple):
@@ -103,115 +95,14 @@ def fine_tune(run: Run, model: GPT) -> GPT:
     return model
 
 
-def collect_preferences(run: Run, sft: GPT) -> tuple[Comparisons, Comparisons]:
-    """(training, held-out) Comparisons: a folder's own, or sampled from the fine-tuned model and
-    annotated."""
-    with run.stage("preferences") as report:
-        recorded = run.task.recorded_preferences()
-        if recorded is not None:
-            training, heldout = (recorded_comparisons(run.task, pairs) for pairs in recorded)
-        else:
-            training, heldout = simulate_annotator(run, sft)
-        sizes = training.number_of_pairs(), heldout.number_of_pairs()
-        amount = f"{counted(sizes[0], 'pair')}, {sizes[1]} held out"
-        report.say(amount)
-        if 0 in sizes:
-            raise TrainingError(
-                f"preferences: {amount}; the fine-tuned model's responses to a prompt are all of "
-                "one worth; try more --preference_prompts, --preference_heldout or "
-                "--preference_samples"
-            )
-    return training, heldout
-
-
-def simulate_annotator(run: Run, sft: GPT) -> tuple[Comparisons, Comparisons]:
-    """(training, held-out) Comparisons of responses that the fine-tuned model samples."""
-    config, rng = run.config.preference, run.rng("preference prompts")
-    heldout = config.preference_heldout
-    prompts = {
-        "training": run.task.training_prompts(config.preference_prompts, rng=rng),
-        "held-out": enough(run.task.evaluation_prompts(heldout, rng=rng), heldout),
-    }
-    training, heldout = (
-        simulated_comparisons(
-            sft,
-            run.task,
-            texts,
-            config=config,
-            sampling=run.config.ppo,
-            generator=run.generator(f"{kind} samples", run.device),
-            annotator_generator=run.generator(f"{kind} annotator"),
-            progress=run.bar("preferences"),
-        )
-        for kind, texts in prompts.items()
-    )
-    return training, heldout
-
-
-def make_reward_model(
-    run: Run, sft: GPT, training: Comparisons, heldout: Comparisons
-) -> tuple[RewardModel, dict[str, Any]]:
-    """(RewardModel, its held-out report): trained, then given its zero and its unit."""
-    with run.stage("reward_model") as report:
-        reward_model = RewardModel(sft, generator=run.generator("reward head", run.device))
-        train_reward_model(
-            reward_model,
-            training,
-            config=run.config.reward,
-            generator=run.generator("reward batches"),
-            progress=run.bar("reward_model"),
-        )
-        found = heldout_report(reward_model, heldout)
-        demonstrations = centring_demonstrations(run.task, run.rng("centring"))
-        set_zero_and_unit(
-            reward_model,
-            [run.task.demonstration_example(*pair) for pair in demonstrations],
-            own_scores(run, sft, reward_model, heldout),
-            pad_id=run.task.tokenizer.pad_id,
-        )
-        reward_model.eval().requires_grad_(False)
-        report.say(
-            f"held-out accuracy {found['heldout_accuracy']:.3f} ({found['heldout_low']:.3f} to "
-            f"{found['heldout_high']:.3f})"
-        )
-        if found["skill"] is not None:
-            report.say(f"ceiling {found['annotator_ceiling']:.3f}, skill {found['skill']:.3f}")
-        report.keep("reward_model", reward_model, report=found)
-    return reward_model, found
-
-
-def centring_demonstrations(task: Task, rng: random.Random) -> list[tuple[str, str]]:
-    """The demonstrations whose mean score is the zero; each of them once where there are few."""
-    number = task.amounts.get("demonstration", CENTRING_DEMONSTRATIONS)
-    return task.demonstrations(min(number, CENTRING_DEMONSTRATIONS), rng=rng)
-
-
-def own_scores(run: Run, sft: GPT, reward_model: RewardModel, heldout: Comparisons) -> Tensor:
-    """Raw scores of responses that the fine-tuned model samples: the held-out ones where it made
-    them itself."""
-    if run.task.recorded_preferences() is None:
-        return all_scores(reward_model, heldout)
-    prompts = run.task.training_prompts(UNIT_PROMPTS, rng=run.rng("unit prompts"))
-    without_rule = replace(run.config.ppo, no_eos_score=None, missing_eos_penalty=0.0)
-    answers = answer(
-        sft,
-        run.task,
-        prompts,
-        run.prompt_tensors(prompts),
-        score_function=reward_model,
-        config=without_rule,
-        generator=run.generator("unit", run.device),
-    )
-    return tensor(answers.scores)
-
-
 def optimise_policy(
     run: Run, sft: GPT, score_function: ScoreFunction, reward_model: RewardModel | None
 ) -> Trained:
     """The algorithm, from the fine-tuned model on; reward_model: for the critic to start from."""
     start = run.saved_state()
     changing = {} if start is None else start[1]
-    policy = copy.deepcopy(sft)
+    # in a later round the reference is frozen already
+    policy = copy.deepcopy(sft).requires_grad_(True)
     critic = first_critic(run, policy, sft, reward_model)
     models = Models(policy, sft.requires_grad_(False), critic)
     progress = PolicyProgress(
@@ -232,8 +123,7 @@ def optimise_policy(
             progress.record(step, asked)
             if asked:
                 raise Interrupted(
-                    "interrupted; to go on: python -m minippo.train_toy --resume --out "
-                    f"{run.folder.path}"
+                    f"interrupted; to go on: python -m minippo.train_toy --resume --out {run.home}"
                 )
         rows = progress.rows
         report.say(

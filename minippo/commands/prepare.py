@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from minippo.annotators import REGISTRY
 from minippo.commands.config import Config, ModelConfig
 from minippo.commands.own import own_score
 from minippo.commands.recipe import context_needed, stage_seed
@@ -51,7 +52,29 @@ def prepare(config: Config, resumed: Any = None) -> tuple[Config, Task, Start | 
             f"tokens, this run needs {needed}; lower --prompt_length, --completion_length or "
             "--response_length"
         )
+    check_annotator(config, task)
+    check_reward_layers(config)
     return whole_paths(config), task, start
+
+
+def check_annotator(config: Config, task: Task) -> None:
+    """InputError where the annotator cannot work for the task, with the reason."""
+    name = config.preference.annotator
+    if task.recorded_preferences() is not None:
+        return  # people have compared
+    reason = REGISTRY[name].refuses(task, config.annotator)
+    if reason is not None:
+        raise InputError(f"--annotator {name}: {reason}")
+
+
+def check_reward_layers(config: Config) -> None:
+    """InputError where the reward model would be larger than the policy."""
+    layers, there = config.reward.reward_layers, config.model.n_layer
+    if layers is not None and layers > there:
+        raise InputError(
+            f"--reward_layers: the reward model keeps first blocks of the policy; wanted at most "
+            f"{there}, got {layers}"
+        )
 
 
 def whole_paths(config: Config) -> Config:

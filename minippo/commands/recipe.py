@@ -8,7 +8,7 @@ import zlib
 from dataclasses import asdict
 from typing import Any
 
-from minippo.algorithms import readers_of
+from minippo import algorithms, annotators
 from minippo.commands.config import Config
 from minippo.runs.seals import digest_of
 from minippo.settings import is_own
@@ -43,10 +43,14 @@ def has_reward_model(config: Config) -> bool:
     return config.run.reward == BY_A_MODEL
 
 
-def recipes(config: Config, task: Task, model: str | None = None) -> dict[str, str]:
+def recipes(
+    config: Config, task: Task, model: str | None = None, number: int | None = None
+) -> dict[str, str]:
     """{stage: digest of what it and the stages before it depend on}; `model` is the digest of the
-    model to start from."""
+    model to start from, `number` that of a round which is not the last."""
     read = settings_read(config, task, model)
+    if number is not None:
+        read["reward_model"] |= {"round": number}
     found: dict[str, str] = {}
     for stage, settings in read.items():
         found[stage] = digest_of([settings, found.get(stage_before(config, stage) or "")])
@@ -55,13 +59,16 @@ def recipes(config: Config, task: Task, model: str | None = None) -> dict[str, s
 
 def settings_read(config: Config, task: Task, model: str | None = None) -> dict[str, Any]:
     """{stage: what it reads beside the stage before}, in the order of the stages."""
-    policy = {"algorithm": config.run.algorithm, **reward_read(config)} | {
+    algorithm = config.run.algorithm
+    policy = {"algorithm": algorithm, **reward_read(config)} | {
         name: value
         for name, value in asdict(config.ppo).items()
-        if config.run.algorithm in (readers_of(name) or [config.run.algorithm])
+        if algorithm in (algorithms.readers_of(name) or [algorithm])
     }
     sampling = {name: getattr(config.ppo, name) for name in SAMPLING}
-    simulated = asdict(config.preference) if task.recorded_preferences() is None else {}
+    simulated = annotator_read(config) if task.recorded_preferences() is None else {}
+    if config.preference.rounds > 1:  # the policies of the rounds before are asked as well
+        simulated |= {"policy": policy}
     judge = {"reward_model": asdict(config.reward) | simulated | sampling}
     return {
         "pretrain": world_read(config, task) | model_read(config, task, model),
@@ -78,6 +85,16 @@ def reward_read(config: Config) -> dict[str, Any]:
     if not is_own(reward):
         return {"reward": reward}
     return {"reward": label_of(reward), "reward_file": loaded(reward, "reward").digest}
+
+
+def annotator_read(config: Config) -> dict[str, Any]:
+    """What is asked of the simulated annotator, and what that one reads."""
+    annotator = config.preference.annotator
+    return asdict(config.preference) | {
+        name: value
+        for name, value in asdict(config.annotator).items()
+        if annotator in (annotators.readers_of(name) or [annotator])
+    }
 
 
 def world_read(config: Config, task: Task) -> dict[str, Any]:

@@ -55,11 +55,17 @@ class Run:
         screen: Screen,
         resume: bool = False,
         model: str | None = None,
+        number: int | None = None,
     ):
-        """`model`: the digest of the model that the run starts from, if it starts from one."""
+        """`model`: the digest of the model that the run starts from, if it starts from one;
+        `number`: of a round of the run that is not its last."""
         self.config, self.task, self.device = config, task, device
         self.folder, self.screen, self.resume = folder, screen, resume
-        self.model, self.depends_on = model, recipes(config, task, model)
+        self.model, self.number = model, number or config.preference.rounds
+        self.depends_on = recipes(config, task, model, number)
+        self.home = folder.path  # of the whole run, where a round has a folder of its own
+        self.policy_before: str | None = None  # the seal of the policy of the round before
+        self.rounds: list[dict[str, Any]] = []  # what the rounds before this one came to
         self.seals: dict[str, str] = {}  # of the stages that are there
         self.seconds: dict[str, float] = {}
         self.findings: list[Finding] = []
@@ -69,6 +75,34 @@ class Run:
     @property
     def algorithm(self) -> Algorithm:
         return REGISTRY[self.config.run.algorithm]
+
+    # -- rounds
+
+    def in_round(self, number: int) -> "Run":
+        """The same run in a round that is not its last, with a folder and a clock of its own."""
+        path = self.home / "rounds" / str(number)
+        folder = RunFolder.inside(path, note=self.screen.note if self.resume else None)
+        part = Run(
+            self.config,
+            self.task,
+            self.device,
+            folder,
+            self.screen,
+            self.resume,
+            self.model,
+            number,
+        )
+        part.home, part.policy_before = self.home, self.policy_before
+        part.seals = {name: self.seals[name] for name in ("pretrain", "sft") if name in self.seals}
+        return part
+
+    def take_over(self, part: "Run", report: dict[str, Any]) -> None:
+        """Go on after a round that is done: what the next one is made from, and what it cost."""
+        self.policy_before = part.seals["policy"]
+        self.seconds |= {f"round {part.number} {name}": s for name, s in part.seconds.items()}
+        self.seconds_of_writing += part.seconds_of_writing
+        fired = [finding._asdict() for finding in part.findings]
+        self.rounds.append({"round": part.number, "reward_model": report, "diagnostics": fired})
 
     # -- the clock and the screen
 
@@ -136,9 +170,10 @@ class Run:
 
     def origin(self, stage: str) -> Origin:
         """What a stage of this run is made from."""
-        return Origin(
-            self.depends_on[stage], self.seals.get(stage_before(self.config, stage) or "")
-        )
+        before = self.seals.get(stage_before(self.config, stage) or "")
+        if stage == "reward_model" and self.policy_before is not None:
+            before = self.policy_before
+        return Origin(self.depends_on[stage], before)
 
     def saved(self, stage: str, load: Callable[[Any], Model]) -> Model | None:
         """The model of a stage that a resumed run had finished; None when it had not, or when its

@@ -7,10 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from minippo.annotators import REGISTRY as ANNOTATORS
 from minippo.commands.path import enough
 from minippo.commands.pipeline import Trained
 from minippo.commands.run import Run
 from minippo.gpt import GPT
+from minippo.reward_head import RewardModel
 from minippo.rollout import (
     Models,
     Responses,
@@ -25,7 +27,14 @@ from minippo.runs.screen import optimality_text
 from minippo.runs.stats import matmul_loop_seconds, mean, peak_memory_of
 from minippo.runs.text import counted
 from minippo.stages.credit import estimate_advantages
-from minippo.stages.evaluate import Answers, answer, gold_report, win_rate
+from minippo.stages.evaluate import (
+    Answers,
+    acceptability,
+    answer,
+    claims_report,
+    gold_report,
+    win_rate,
+)
 from minippo.stages.optimum import (
     Draws,
     best_of_n,
@@ -65,10 +74,11 @@ def evaluate(
             progress=run.bar("optimum"),
         )
         summary = make_summary(run, trained, prompts, before=before, after=after, draws=draws)
-        summary["reward_model"] = report
+        summary["reward_model"], summary["rounds"] = report, run.rounds
         summary["gold_training"] = gold_on_training_prompts(run, models, score_function)
         summary["win_rate"]["different_prompts"] = len(different)
         run.folder.save_samples(sample_rows(prompts[:SAMPLES_SAVED], before, after))
+        add_claims(run, summary, prompts, before=before, after=after)
         draw_figures(run, trained, summary, before=before, after=after)
         draw_one_response(run, trained, score_function, first_rows(tensors, 1))
         if run.task.has_gold:
@@ -126,6 +136,24 @@ def add_costs(run: Run, summary: Summary) -> None:
     summary["seconds_of_writing"] = run.seconds_of_writing
     summary["seconds_in_matmul_loops"] = seconds["total"] / summary["matmul_loop_seconds"]
     summary["peak_memory_mib"] = peak_memory_of(run.device)
+
+
+def add_claims(
+    run: Run, summary: Summary, prompts: Sequence[str], *, before: Answers, after: Answers
+) -> None:
+    """What is claimed, and what the annotator makes of the policy's responses: how acceptable they
+    are, and how accurate, are two things."""
+    for name, answers in (("sft", before), ("policy", after)):
+        summary[name]["claims"] = claims_report(run.task, prompts, answers)
+    summary["acceptability"] = acceptability(
+        ANNOTATORS[run.config.preference.annotator],
+        run.task,
+        prompts,
+        before=before,
+        after=after,
+        config=run.config.annotator,
+        generator=run.generator("acceptability"),
+    )
 
 
 def make_summary(
@@ -241,7 +269,7 @@ def sample_rows(prompts: Sequence[str], before: Answers, after: Answers) -> list
 def draw_figures(
     run: Run, trained: Trained, summary: Summary, *, before: Answers, after: Answers
 ) -> None:
-    """Four of the five figures, from the numbers of the run."""
+    """The figures that are drawn from the numbers of the run."""
     config, save, rows = run.config.ppo, run.folder.save_figure, trained.rows
     hacked = is_hacked(finding.code for finding in run.findings)
     save("reward_and_kl", figures.reward_and_kl(rows, hacked=hacked))
@@ -260,6 +288,9 @@ def draw_figures(
         "response_lengths",
         figures.response_lengths(before.lengths, after.lengths, config.response_length),
     )
+    if summary["reward_model"] is not None:
+        calibration = summary["reward_model"]["calibration"]
+        save("reward_calibration", figures.reward_calibration(calibration))
     save(
         "clip_cases",
         figures.clip_cases(
@@ -271,7 +302,8 @@ def draw_figures(
 def draw_one_response(
     run: Run, trained: Trained, score_function: ScoreFunction, prompt: Prompts
 ) -> None:
-    """The fifth: what critic and rewards say along one response."""
+    """The rest: what critic and rewards, and what the reward model's head, say along one
+    response."""
     config, tokenizer = run.config.ppo, run.task.tokenizer
     rollout = make_rollout(
         trained.models,
@@ -296,6 +328,19 @@ def draw_one_response(
             advantages[0, :length].tolist(),
             rollout.scores.item(),
         ),
+    )
+    if not isinstance(score_function, RewardModel):
+        return  # a rule says nothing along the way
+    text = [
+        torch.cat(pair, dim=1)
+        for pair in (
+            (rollout.prompt_tokens, rollout.response_tokens),
+            (rollout.prompt_mask, rollout.response_mask),
+        )
+    ]
+    heads = score_function.per_token(*text)[0, rollout.prompt_mask.shape[1] :][:length].tolist()
+    run.folder.save_figure(
+        "reward_along_response", figures.reward_along_response(tokens, heads, heads[-1])
     )
 
 

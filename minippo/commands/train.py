@@ -25,17 +25,21 @@ import torch
 
 from minippo.algorithms.recipes import recipe_notes
 from minippo.commands.config import FIELDS, Config
+from minippo.commands.feedback import Collected, make_reward_model, sampled_model
 from minippo.commands.flags import parse_arguments
-from minippo.commands.judge import find_judge
+from minippo.commands.judge import rule_of
 from minippo.commands.own import digest_of_reward
 from minippo.commands.passes import passes
-from minippo.commands.pipeline import fine_tune, optimise_policy, pretrain
+from minippo.commands.pipeline import Trained, fine_tune, optimise_policy, pretrain
 from minippo.commands.prepare import Start, prepare
+from minippo.commands.recipe import has_reward_model
 from minippo.commands.run import Run
 from minippo.commands.summary import evaluate, more_lines
 from minippo.commands.wrapper import command
 from minippo.errors import InputError, Interrupted, TrainingError
-from minippo.interchange.load import load_gpt
+from minippo.gpt import GPT
+from minippo.interchange.load import load_gpt, load_report, load_reward_model
+from minippo.reward_head import RewardModel
 from minippo.runs.figures.style import check_drawing
 from minippo.runs.folder import RunFolder
 from minippo.runs.screen import Screen
@@ -128,9 +132,53 @@ def train_and_evaluate(run: Run) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     if sft is None:
         pretrained = run.saved("pretrain", lambda path: load_gpt(path, "pretrain"))
         sft = fine_tune(run, pretrain(run) if pretrained is None else pretrained)
-    judge = find_judge(run, sft)
-    trained = optimise_policy(run, sft, judge.score_function, judge.reward_model)
-    return evaluate(run, trained, judge.score_function, judge.report)
+    if not has_reward_model(run.config):
+        run.look_before(None)
+        rule = rule_of(run)
+        return evaluate(run, optimise_policy(run, sft, rule, None), rule, None)
+    reward_model, report, trained = reward_and_policy(run, sft)
+    return evaluate(run, trained, reward_model, report)
+
+
+def reward_and_policy(run: Run, sft: GPT) -> tuple[RewardModel, dict[str, Any], Trained]:
+    """(reward model, its held-out report, what the policy's training leaves behind), from the
+    fine-tuned model on; with --rounds those of the last round.
+
+    Every round's policy starts as the fine-tuned model, which stays the reference: what an earlier
+    reward model was wrong about is not carried on, and the KL has one meaning.
+    """
+    collected, earlier = Collected(sampled_model(run, sft)), None
+    rounds, config = run.config.preference.rounds, run.config.ppo
+    for number in range(1, rounds):
+        run.screen.note(f"round {number} of {rounds}")
+        part = run.in_round(number)
+        earlier, report, made = reward_model_of(part, sft, collected, earlier)
+        policy = None if made else part.saved("policy", lambda path: load_gpt(path, "policy"))
+        if policy is not None:
+            part.look_at_earlier(part.folder.metrics_until(config.num_updates))
+        else:
+            policy = optimise_policy(part, sft, earlier, earlier).models.policy
+        run.take_over(part, report)
+        collected.models.append(policy.requires_grad_(False))
+    if rounds > 1:
+        run.screen.note(f"round {rounds} of {rounds}")
+    reward_model, report, _ = reward_model_of(run, sft, collected, earlier)
+    return reward_model, report, optimise_policy(run, sft, reward_model, reward_model)
+
+
+def reward_model_of(
+    run: Run, sft: GPT, collected: Collected, earlier: RewardModel | None
+) -> tuple[RewardModel, dict[str, Any], bool]:
+    """(the reward model of a round, its held-out report, whether it was made just now)."""
+    reward_model = run.saved("reward_model", load_reward_model)
+    made = reward_model is None
+    if reward_model is None:
+        reward_model, report = make_reward_model(run, sft, collected.parts(run), earlier)
+    else:
+        reward_model.requires_grad_(False)
+        report = load_report(run.folder.path)
+    run.look_before(report, loud=made)
+    return reward_model, report, made
 
 
 def folder_name(task: str) -> str:

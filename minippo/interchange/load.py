@@ -25,6 +25,7 @@ under "ppo".
 """
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -53,6 +54,7 @@ REPORT = (
     "annotator_ceiling",
     "skill",
 )
+CALIBRATION = ("predicted", "chosen", "low", "high", "pairs", "prompts")  # of a row
 
 
 def load_gpt(run: str | Path, stage: str = "policy") -> GPT:
@@ -80,17 +82,25 @@ def load_tokenizer(run: str | Path, stage: str = "policy") -> Tokenizer:
         raise InputError(f"{path}: not a tokenizer ({first_words(error)})") from error
 
 
-def load_report(run: str | Path) -> dict[str, float | None]:
-    """What the reward model's held-out test gave: numbers, and None for what the task does not
-    know."""
+def load_report(run: str | Path) -> dict[str, Any]:
+    """What the reward model's held-out test gave: numbers, None for what the task does not know,
+    and the rows of its calibration."""
     path = _folder(run, "reward_model") / "info.json"
-    report = read_json(path).get("report")
+    info = read_json(path)
+    report, calibration = info.get("report"), info.get("calibration", [])
     if not isinstance(report, dict) or not all(name in report for name in REPORT):
         raise InputError(f"{path}, field report: wanted an object with {', '.join(REPORT)}")
     for name, value in report.items():
         if not (value is None and name in ("annotator_ceiling", "skill") or is_number(value)):
             raise InputError(f"{path}, field report: wanted a number for each name in it")
-    return report
+    if not isinstance(calibration, list) or not all(map(_is_calibration, calibration)):
+        wanted = ", ".join(CALIBRATION)
+        raise InputError(f"{path}, field calibration: wanted rows with numbers for {wanted}")
+    return report | {"calibration": calibration}
+
+
+def _is_calibration(row):
+    return isinstance(row, dict) and all(is_number(row.get(name)) for name in CALIBRATION)
 
 
 def _folder(run, stage):

@@ -3,6 +3,7 @@
     config.json  metrics.jsonl  samples.jsonl  summary.json  figures/*.png
     checkpoints/<stage>/  checkpoints/update-<number>/ (the last two states of the policy's
                           training)
+    rounds/<number>/      metrics.jsonl and checkpoints/ of the rounds before the last
 
 Two kinds of trouble are told apart. A folder that cannot be used is the user's to change:
 InputError, before anything is trained. A write that fails later (a disk that fills) ends the run:
@@ -89,6 +90,15 @@ class RunFolder:
         check_writable(path, "--out" if out is not None else "the run folder")
         return cls(path, note)
 
+    @classmethod
+    def inside(cls, path: Path, note: Callable[[str], None] | None = None) -> RunFolder:
+        """A folder within that of a run, for one of its rounds. `note`: see RunFolder."""
+        with _one_line(path):
+            path.mkdir(parents=True, exist_ok=True)
+        folder = cls(path, note)
+        folder.remove_leftovers()
+        return folder
+
     def remove_leftovers(self) -> None:
         """Temporary files that a kill has left, and states that it did not let be removed."""
         remove_leftovers(self.path)
@@ -125,6 +135,8 @@ class RunFolder:
             check_seal(path)
         for _, read in self.states():
             read()
+        for path in filter(Path.is_dir, sorted((self.path / "rounds").glob("[!.]*"))):
+            RunFolder(path).check_whole()
 
     def save_config(self, config: Mapping[str, Any]) -> None:
         """config.json, one object."""

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from minippo.annotators.base import Annotator, AnnotatorConfig, Shown, judge
 from minippo.gpt import GPT
 from minippo.rollout import Responses, Sampling, ScoreFunction, sample_responses, score_responses
 from minippo.runs.stats import clustered_interval, mean
@@ -116,6 +117,40 @@ def gold_report(answers: Answers) -> tuple[float, dict[str, float]] | tuple[None
         return None, None
     axes = {name: mean(axes[name] for axes in known) for name in known[0]}
     return mean(_judged(answers, has_gold=True)), axes
+
+
+def claims_report(
+    task: Task, prompts: Sequence[str], answers: Answers
+) -> dict[str, float | None] | None:
+    """How much is claimed, and how much of that is true: {"number": claims per response, "true":
+    share of the claims, None where there are none}. None where the task does not say what a claim
+    is."""
+    found = [task.claims(prompt, text) for prompt, text in zip(prompts, answers.texts, strict=True)]
+    claims = [claim for claims in found for claim in claims or ()]
+    if found[0] is None:
+        return None
+    return {"number": len(claims) / len(found), "true": mean(claims) if claims else None}
+
+
+def acceptability(
+    annotator: Annotator,
+    task: Task,
+    prompts: Sequence[str],
+    *,
+    before: Answers,
+    after: Answers,
+    config: AnnotatorConfig,
+    generator: torch.Generator,
+) -> float | None:
+    """The mean chance that the annotator prefers the response after to the one before, 1/2 each
+    where both are worth the same; None where the task has no rule, and so no annotator."""
+    if task.gold_max is None:
+        return None
+    both = list(zip(before.texts, after.texts, strict=True))
+    lengths = torch.tensor([before.lengths, after.lengths]).T
+    gold = torch.tensor([before.gold(), after.gold()], dtype=torch.float64).T
+    shown = Shown(task, prompts, both, lengths, gold)
+    return 1 - judge(annotator, shown, config, generator).probabilities.mean().item()
 
 
 def _judged(answers: Answers, has_gold: bool) -> list[float]:

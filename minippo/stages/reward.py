@@ -1,14 +1,14 @@
-"""The reward model's training: Bradley-Terry on pairs, then a zero and a unit for its scores.
+"""The reward model's training on pairs, rankings or ratings, then a zero and a unit for its scores.
 
 A prompt is read once and its K responses go on from that reading (a key/value cache through which
-gradients flow), and each response is scored once for all the pairs that it is in. Pairs say
-only which score is higher, so the zero and the unit are chosen afterwards: 0 is the mean over the
-demonstrations, 1 the standard deviation over the fine-tuned model's own responses. Then kl_coef
-means the same in every run.
+gradients flow), and each response is scored once for all the pairs that it is in. Pairs and
+rankings say only which score is higher, so the zero and the unit are chosen afterwards: by default
+0 is the mean over the demonstrations, 1 the standard deviation over the fine-tuned model's own
+responses. Then kl_coef means the same in every run.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from minippo.gpt import LAST, KVCache
 from minippo.reward_head import RewardModel, bradley_terry_loss
+from minippo.reward_loss import plackett_luce_loss, rating_loss
 from minippo.runs.stats import clustered_interval
 from minippo.settings import Checked, count, positive, setting
 from minippo.stages.optimise import muon_and_adamw, numbers_of, take_step
@@ -24,16 +25,34 @@ from minippo.tasks.base import Example
 from minippo.tokenizer import pad_right
 
 WARMUP_STEPS = 20
+DEMONSTRATIONS, SAMPLES, NONE = "demonstrations", "samples", "none"
 
 
 @dataclass(frozen=True)
 class RewardConfig(Checked):
-    """Bradley-Terry training of the reward model."""
+    """The reward model: its size, its training, the zero and the unit of its scores."""
 
     reward_epochs: int = count(2, "passes over the preferences")
     reward_batch_size: int = count(32, "prompts per step")
     reward_learning_rate: float = positive(3e-3, "peak; warm-up, then linearly to 0")
     reward_weight_decay: float = setting(0.3, "per step, times the learning rate", low=0.0)
+    reward_layers: int | None = setting(
+        None,
+        "blocks of the fine-tuned model that it keeps, the first ones; none: all (with fewer the "
+        "critic starts from the fine-tuned model)",
+        1,
+        100,
+    )
+    reward_zero: str = setting(
+        DEMONSTRATIONS,
+        "whose mean score is 0: the demonstrations', the fine-tuned model's own samples', nobody's",
+        choices=(DEMONSTRATIONS, SAMPLES, NONE),
+    )
+    reward_unit: str = setting(
+        SAMPLES,
+        "whose standard deviation is 1: the fine-tuned model's own samples', nobody's",
+        choices=(SAMPLES, NONE),
+    )
 
 
 def response_scores(reward_model: RewardModel, comparisons: Comparisons) -> Tensor:
@@ -57,6 +76,17 @@ def pair_margins(scores: Tensor, labels: Tensor) -> Tensor:
     return margins[labels != 0]
 
 
+def reward_loss(scores: Tensor, batch: Comparisons) -> Tensor:
+    """The loss of scores [N,K], by what the annotator gave: a ranking, ratings, or labels of
+    pairs."""
+    if batch.ranks is not None:
+        return plackett_luce_loss(scores=scores, ranks=batch.ranks)
+    if batch.ratings is not None:
+        return rating_loss(scores=scores, ratings=batch.ratings)
+    margins = pair_margins(scores, batch.labels)
+    return bradley_terry_loss(chosen_scores=margins, rejected_scores=torch.zeros_like(margins))
+
+
 def train_reward_model(
     reward_model: RewardModel,
     comparisons: Comparisons,
@@ -65,7 +95,8 @@ def train_reward_model(
     generator: torch.Generator,
     progress: Callable[[Iterable[Any]], Iterable[Any]] = iter,
 ) -> list[float]:
-    """Bradley-Terry training; returns the loss of every step that had a pair to learn from.
+    """Training on what the annotator gave; returns the loss of every step that had a pair to learn
+    from.
 
     The batches are drawn with `generator`. The learning rate warms up and falls linearly to 0.
     TrainingError when a loss or a gradient is not finite.
@@ -90,8 +121,7 @@ def train_reward_model(
         if batch.number_of_pairs() == 0:
             continue  # every response of these prompts is as good as every other
         batch = to_device(batch, device)
-        margins = pair_margins(response_scores(reward_model, batch), batch.labels)
-        loss = bradley_terry_loss(chosen_scores=margins, rejected_scores=torch.zeros_like(margins))
+        loss = reward_loss(response_scores(reward_model, batch), batch)
         share = min(1.0, (step + 1) / warmup) * (1 - step / len(batches))
         take_step(
             optimizers,
@@ -120,6 +150,7 @@ def heldout_report(
                        would get
     skill              (accuracy - 0.5) / (ceiling - 0.5); the ceiling and the skill are None where
                        p is not known
+    disagreement       share of a panel's members who were outvoted, a pair; only where one votes
     """
     scores = all_scores(reward_model, comparisons, chunk=chunk).cpu()
     first, second = pair_indices(scores.shape[1])
@@ -132,6 +163,7 @@ def heldout_report(
     accuracy = sum(rights) / len(rights)
     p = comparisons.probabilities[compared]
     ceiling = None if p.isnan().any() else torch.maximum(p, 1 - p).mean().item()
+    split = comparisons.disagreement
     return {
         "heldout_accuracy": accuracy,
         "heldout_low": low,
@@ -139,7 +171,7 @@ def heldout_report(
         "heldout_pairs": len(rights),
         "annotator_ceiling": ceiling,
         "skill": None if ceiling is None or ceiling <= 0.5 else (accuracy - 0.5) / (ceiling - 0.5),
-    }
+    } | ({} if split is None else {"disagreement": split[compared].mean().item()})
 
 
 def prompt_numbers(comparisons: Comparisons) -> Tensor:
@@ -150,24 +182,38 @@ def prompt_numbers(comparisons: Comparisons) -> Tensor:
 
 @torch.no_grad()
 def set_zero_and_unit(
-    reward_model: RewardModel, demonstrations: Sequence[Example], own_scores: Tensor, *, pad_id: int
+    reward_model: RewardModel,
+    demonstrations: Sequence[Example],
+    own_scores: Tensor,
+    *,
+    pad_id: int,
+    zero: str = DEMONSTRATIONS,
+    unit: str = SAMPLES,
 ) -> None:
     """Set center and scale: mean 0 over the demonstrations (Examples), standard deviation 1 over
-    `own_scores`.
+    `own_scores`; or as `zero` and `unit` say.
 
     own_scores: raw scores of responses that the fine-tuned model sampled. They are taken as they
     are when they hardly differ (standard deviation under 1e-6): a unit made of rounding errors
     would blow the scores up.
     """
+    spread = own_scores.std(correction=0)
+    if zero == DEMONSTRATIONS:
+        reward_model.center.fill_(scores_of(reward_model, demonstrations, pad_id).mean())
+    elif zero == SAMPLES:
+        reward_model.center.fill_(own_scores.mean())
+    if unit == SAMPLES and spread > 1e-6:
+        reward_model.scale.fill_(spread)
+
+
+def scores_of(reward_model: RewardModel, examples: Sequence[Example], pad_id: int) -> Tensor:
+    """The scores of whole texts, [n]."""
     device = next(reward_model.parameters()).device
     parts = [
-        pad_right([example.tokens for example in demonstrations[i : i + 100]], pad_id)
-        for i in range(0, len(demonstrations), 100)
+        pad_right([example.tokens for example in examples[i : i + 100]], pad_id)
+        for i in range(0, len(examples), 100)
     ]
-    raw = torch.cat([reward_model(tokens.to(device), mask.to(device)) for tokens, mask in parts])
-    spread = own_scores.std(correction=0)
-    reward_model.center.fill_(raw.mean())
-    reward_model.scale.fill_(spread if spread > 1e-6 else 1.0)
+    return torch.cat([reward_model(tokens.to(device), mask.to(device)) for tokens, mask in parts])
 
 
 @torch.no_grad()
@@ -182,4 +228,5 @@ def all_scores(reward_model: RewardModel, comparisons: Comparisons, *, chunk: in
 
 def to_device(record: Comparisons, device: torch.device) -> Comparisons:
     """The same record with every tensor on the device."""
-    return type(record)(**{name: value.to(device) for name, value in vars(record).items()})
+    tensors = {name: value for name, value in vars(record).items() if value is not None}
+    return replace(record, **{name: value.to(device) for name, value in tensors.items()})

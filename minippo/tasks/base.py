@@ -5,7 +5,7 @@ each with a flag: is this text to be learned, or only read? Pretraining and fine
 next-token loss over such documents.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from random import Random
 from typing import NamedTuple
 
@@ -77,6 +77,16 @@ class Task:
         """{axis: points} of a response; their sum is its gold score. None where the task has no
         rule."""
         return None
+
+    def claims(self, prompt: str, response: str) -> list[bool] | None:
+        """One item for each different thing that a response claims: is it true? None where the task
+        does not say what a claim is."""
+        return None
+
+    def rules(self) -> Mapping[str, Callable[[str, str], bool]]:
+        """{name: check of (prompt, response)}: what AI feedback can ask of a response in this
+        world, beside what it can ask of any text (annotators.rules)."""
+        return {}
 
     def recorded_preferences(
         self,

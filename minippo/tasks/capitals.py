@@ -6,6 +6,7 @@ the right answer, and PPO makes the model prefer it. There are only twelve quest
 stage sees all of them: this task shows a preference being learned, not generalisation.
 """
 
+from collections.abc import Callable, Mapping
 from random import Random
 
 from minippo.tasks.base import Example, Segment, Task
@@ -77,8 +78,23 @@ class Capitals(Task):
         return [QUESTION.format(country) for country in CAPITALS][:n]
 
     def gold_axes(self, prompt: str, response: str) -> dict[str, float]:
+        return {"correctness": 1.0 if response == self._answer_to(prompt) else 0.0}
+
+    def _answer_to(self, prompt):
         country = next(word for word in prompt.split() if word in CAPITALS)
-        return {"correctness": 1.0 if response == CAPITALS[country][0] else 0.0}
+        return CAPITALS[country][0]
+
+    def claims(self, prompt: str, response: str) -> list[bool]:
+        """Every different city that is named is claimed to be the capital."""
+        right = self._answer_to(prompt)
+        named = [word for word in response.split() if word in CITIES]
+        return [city == right for city in dict.fromkeys(named)]
+
+    def rules(self) -> Mapping[str, Callable[[str, str], bool]]:
+        return {
+            "names_one_city": lambda prompt, response: len(self.claims(prompt, response)) == 1,
+            "names_the_capital": lambda prompt, response: any(self.claims(prompt, response)),
+        }
 
     def answers_to_watch(self) -> list[tuple[str, str, str]]:
         return [

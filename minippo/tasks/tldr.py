@@ -20,7 +20,7 @@ summary. No text of any stage says which summary is good.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from random import Random
 
@@ -207,6 +207,25 @@ class Tldr(Task):
             "accuracy": -2.0 * len(wrong),
             "coherence": 0.0 if is_well_formed and in_order and told else -1.0,
             "brevity": -0.25 * (len(response.split()) - needed),
+        }
+
+    def claims(self, prompt: str, response: str) -> list[bool]:
+        """Every different clause of a summary is a claim about the post's writer."""
+        facts = facts_of(prompt)
+        told, _ = self._parse_summary(response)
+        return [facts[fact] == value for fact, value in dict.fromkeys(told)]
+
+    def rules(self) -> Mapping[str, Callable[[str, str], bool]]:
+        """What a good summary does, one rule for each thing."""
+
+        def tells(fact: str) -> Callable[[str, str], bool]:
+            return lambda prompt, response: any(
+                name == fact for name, _ in self._parse_summary(response)[0]
+            )
+
+        return {f"tells_the_{fact}": tells(fact) for fact in FACTS} | {
+            "tells_nothing_false": lambda prompt, response: all(self.claims(prompt, response)),
+            "only_clauses": lambda prompt, response: self._parse_summary(response)[1],
         }
 
     def _parse_summary(self, summary):

@@ -85,6 +85,7 @@ def test_the_fields_that_may_be_none():
         "cliprange_value",
         "critic_lam",
         "dual_clip",
+        "reward_layers",
     }
 
 

@@ -11,10 +11,10 @@ import pytest
 import torch
 
 import minippo
-from minippo.algorithms import DEFAULT, readers_of
+from minippo.algorithms import DEFAULT
 from minippo.algorithms import REGISTRY as ALGORITHMS
 from minippo.commands import train
-from minippo.commands.config import FIELDS, PRESETS, TASKS_THAT_READ, resolve
+from minippo.commands.config import FIELDS, PRESETS, TASKS_THAT_READ, readers_of, resolve
 from minippo.commands.flags import OTHER_NAMES, OWN_FLAGS, parse_arguments
 from minippo.commands.train import main
 from minippo.errors import InputError, TrainingError
@@ -67,10 +67,13 @@ def value_of(config, name):
     return getattr(getattr(config, FIELDS[name][0]), name)
 
 
-def algorithm_for(name):
-    """["--algorithm", one that reads the field], or nothing where the default one does."""
+def reader_for(name):
+    """["--algorithm", one that reads the field], or ["--annotator", one], or nothing where the
+    default ones do."""
     readers = readers_of(name)
-    return [] if not readers or DEFAULT in readers else ["--algorithm", readers[0]]
+    if not readers or DEFAULT in readers:
+        return []
+    return ["--algorithm" if readers[0] in ALGORITHMS else "--annotator", readers[0]]
 
 
 def task_for(name):
@@ -84,8 +87,8 @@ def another_value(name):
     item = FIELDS[name][1]
     if kind_of(item) is str:
         return item.metadata["choices"][-1] if item.metadata["choices"] else FOLDER
-    value = item.default if item.default is not None else 0.25
-    candidates = (2 * value, value / 2, value + 1, value + 0.25)
+    value = item.default if item.default is not None else 0.25 if kind_of(item) is float else 1
+    candidates = (2 * value, value / 2, value + 1, value + 2, value + 0.25)
     for candidate in (not value,) if kind_of(item) is bool else candidates:
         try:
             resolve({name: candidate})
@@ -100,6 +103,7 @@ WITH = {
     "kl_target": {"kl_controller": "double_halve"},
     "kl_horizon": {"kl_controller": "proportional"},
     "kl_loss": {"allow_broken": True},
+    "rating_noise": {"preference_labels": "ratings"},
 }
 
 
@@ -121,7 +125,7 @@ def test_no_arguments_are_the_defaults():
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in FLAGS])
 def test_a_value_is_read_in_every_spelling(name):
-    value, first = another_value(name), [*algorithm_for(name), *task_for(name)]
+    value, first = another_value(name), [*reader_for(name), *task_for(name)]
     others = {flag.removeprefix("--"): other for flag, other in zip(first[::2], first[1::2])}
     others |= WITH.get(name, {})
     first += flags_of(WITH.get(name, {}))
@@ -137,7 +141,8 @@ def test_a_value_is_read_in_every_spelling(name):
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_a_flag_that_the_algorithm_does_not_read_is_refused(algorithm):
     for name, (_, item) in FIELDS.items():
-        if readers_of(name) and algorithm not in readers_of(name):
+        readers = readers_of(name)
+        if ALGORITHMS.keys() & {*readers} and algorithm not in readers:
             with pytest.raises(
                 InputError, match=f"^--{name}: --algorithm {algorithm} does not use it; it is for "
             ):
@@ -147,7 +152,16 @@ def test_a_flag_that_the_algorithm_does_not_read_is_refused(algorithm):
 @pytest.mark.parametrize("task", TASKS)
 def test_a_flag_that_the_task_does_not_read_is_refused(task):
     for name, tasks in TASKS_THAT_READ.items():
-        arguments = ["--task", task, "--reward", "model", f"--{name}", str(another_value(name))]
+        own = [*reader_for(name), *flags_of(WITH.get(name, {}))] if task in tasks else []
+        arguments = [
+            "--task",
+            task,
+            "--reward",
+            "model",
+            *own,
+            f"--{name}",
+            str(another_value(name)),
+        ]
         if task in tasks:
             parse_arguments(arguments)
             continue
@@ -357,9 +371,9 @@ def test_a_flag_needs_its_value(name, refusal):
 @pytest.mark.parametrize("name", NUMBERS)
 def test_a_value_that_is_not_a_number_is_refused(name, refusal):
     kind = kind_of(FIELDS[name][1])
-    never = ("1.5", "1e3") if kind is int else ()
-    never += ("none",) if kind is int and not may_be_none(FIELDS[name][1]) else ()
-    for text in ("many", "", "1,5", "0x10", "true", *never):
+    for text in ("many", "", "1,5", "0x10", "true") + (
+        ("1.5", "1e3") + ("none",) * (not may_be_none(FIELDS[name][1])) if kind is int else ()
+    ):
         assert refusal(f"--{name}", text) == f"error: --{name}: wanted {KINDS[kind]}, got {text!r}"
 
 

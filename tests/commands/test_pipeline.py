@@ -5,7 +5,8 @@ import random
 
 import pytest
 
-from minippo.commands.pipeline import as_tuples, centring_demonstrations, enough, mean_gold
+from minippo.commands.path import enough
+from minippo.commands.pipeline import as_tuples, mean_gold
 from minippo.tasks.capitals import CAPITALS, QUESTION, Capitals
 from minippo.tokenizer import pad_left, pad_right
 
@@ -21,17 +22,6 @@ def test_the_random_state_survives_json():
 def test_prompts_come_round_until_there_are_enough():
     assert enough(["a", "b", "c"], 7) == ["a", "b", "c", "a", "b", "c", "a"]
     assert enough(["a", "b", "c"], 2) == ["a", "b"]
-
-
-@pytest.mark.parametrize("there, used", [(1, 1), (30, 30), (500, 500), (501, 500), (None, 500)])
-def test_no_demonstration_counts_twice_for_the_zero(there, used):
-    class FewOrMany(Capitals):
-        amounts = {} if there is None else {"demonstration": there}
-
-        def demonstrations(self, n, *, rng):
-            return [("prompt", "answer")] * n
-
-    assert len(centring_demonstrations(FewOrMany(), random.Random(0))) == used
 
 
 class Rows:

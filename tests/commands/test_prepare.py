@@ -137,3 +137,31 @@ def test_a_damaged_model_is_taken_over_again_and_a_missing_one_is_named(place, c
     assert goes_on(place, "--start_from", str(place / "none")) == 2
     assert str(place / "none") in capsys.readouterr().err
     assert goes_on(place, "--start_from", str(place / "model")) == 0
+
+
+@pytest.mark.parametrize(
+    "flags, message",
+    [
+        ("--reward_layers 3 --n_layer 2", "--reward_layers: the reward model keeps first blocks"),
+        ("--annotator rules --annotator_rules kind", "--annotator rules: no rule is called 'kind'"),
+        ("--annotator_panel 4 --annotator panel", "--annotator_panel: wanted an odd number, got 4"),
+        ("--annotator_noise 0.1", "--annotator_noise: --annotator gold does not use it; it is for"),
+        (
+            "--annotator panel --preference_labels ranking",
+            "--preference_labels: --annotator panel compares pairs and gives no ranking; use",
+        ),
+        (
+            "--rating_noise 1 --preference_labels ranking",
+            "--rating_noise: --preference_labels ranking does not use it; it is for ratings",
+        ),
+        (
+            "--task files --data . --preference_labels ratings",
+            "--preference_labels: --task files does not use it",
+        ),
+        ("--task files --data . --annotator noisy", "--annotator: --task files does not use it"),
+    ],
+)
+def test_what_an_annotator_cannot_do_is_refused_in_a_line(flags, message, tmp_path, capsys):
+    assert train([*flags.split(), "--out", str(tmp_path / "run")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line and not (tmp_path / "run").exists()

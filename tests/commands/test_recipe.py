@@ -5,8 +5,9 @@ import json
 import pytest
 import torch
 
-from minippo.algorithms import DEFAULT, readers_of
-from minippo.commands.config import FIELDS, TASKS_THAT_READ, resolve
+from minippo import annotators
+from minippo.algorithms import DEFAULT
+from minippo.commands.config import FIELDS, TASKS_THAT_READ, readers_of, resolve
 from minippo.commands.prepare import make_task
 from minippo.commands.recipe import recipes, stage_before
 from minippo.settings import kind_of
@@ -17,6 +18,7 @@ FIRST_STAGE = {  # that reads the settings of a section
     "pretrain": "pretrain",
     "sft": "sft",
     "preference": "reward_model",
+    "annotator": "reward_model",
     "reward": "reward_model",
     "ppo": "policy",
 } | {  # or a setting, where the section does not say
@@ -47,6 +49,14 @@ OTHER = {
     "arithmetic_problems": 20,
     "n_embd": 32,
     "tldr_values": 4,
+    "annotator": "length",
+    "annotator_panel": 5,
+    "annotator_rules": "is_short",
+    "preference_labels": "ranking",
+    "preferences_from": "pretrain",
+    "reward_layers": 1,
+    "reward_zero": "none",
+    "reward_unit": "none",
 }
 
 
@@ -60,6 +70,12 @@ def other_value(name):
     if item.metadata["choices"]:
         return next(value for value in item.metadata["choices"] if value != item.default)
     return item.default + 1 if kind_of(item) is int else item.default / 4 + 0.1
+
+
+def used_by_default():
+    """The settings that the default algorithm and the default annotator read."""
+    chosen = {DEFAULT, annotators.DEFAULT}
+    return {name for name in FIELDS if not readers_of(name) or chosen & {*readers_of(name)}}
 
 
 def recipes_of(**settings):
@@ -78,7 +94,7 @@ def stages_that_read(name):
     """The stages that read a setting of the default algorithm, or come after one that does."""
     first = FIRST_STAGE.get(name, FIRST_STAGE.get(FIELDS[name][0]))
     readers = readers_of(name)
-    if first is None or (readers and DEFAULT not in readers):
+    if first is None or (readers and not {DEFAULT, annotators.DEFAULT} & {*readers}):
         return ()
     return STAGES[STAGES.index(first) :]
 
@@ -119,6 +135,11 @@ def test_a_setting_of_another_algorithm_belongs_to_that():
         "policy",
         "critic",
     )
+
+
+def test_with_several_rounds_the_reward_model_depends_on_the_policies():
+    one, two = recipes_of(rounds=2), recipes_of(rounds=2, learning_rate=1e-3)
+    assert stages_that_differ(one, two) == ("reward_model", "policy", "critic")
 
 
 def test_responses_that_need_a_larger_context_count_from_the_beginning():
@@ -185,6 +206,7 @@ def test_stages_with_equal_recipes_have_equal_weights(tmp_path):
         "task",
         "preset",
         "reward",
+        "recipe",
         "device",
         "threads",
         "data",
@@ -196,7 +218,7 @@ def test_stages_with_equal_recipes_have_equal_weights(tmp_path):
     with nothing_drawn():
         own = weights(run(tmp_path / "own", "--quiet"))
         for name in FIELDS:
-            of_others = readers_of(name) and DEFAULT not in readers_of(name)
+            of_others = name not in used_by_default() or name == "rating_noise"
             if name in not_here or of_others or "tldr" not in TASKS_THAT_READ.get(name, ["tldr"]):
                 continue
             value = other_value(name)

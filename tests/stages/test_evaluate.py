@@ -1,11 +1,22 @@
 """Before and after on the same prompts."""
 
+import pytest
 import torch
 
+from minippo.annotators.base import AnnotatorConfig
+from minippo.annotators.taste import CONFIDENT, GOLD
 from minippo.commands.config import PPOConfig
 from minippo.runs.stats import wilson_interval
-from minippo.stages.evaluate import Answers, answer, gold_report, win_rate
-from minippo.tasks.capitals import Capitals
+from minippo.stages.evaluate import (
+    Answers,
+    acceptability,
+    answer,
+    claims_report,
+    gold_report,
+    win_rate,
+)
+from minippo.tasks.base import Task
+from minippo.tasks.capitals import QUESTION, Capitals
 from minippo.tokenizer import pad_left
 from tests.helpers import small_gpt
 
@@ -70,3 +81,73 @@ def test_answers_hold_the_text_its_length_its_end_and_its_score():
         assert result.ended[i] or result.lengths[i] == 4
         assert result.axes[i] == task.gold_axes(prompts[i], result.texts[i])
         assert len(result.texts[i].split()) <= result.lengths[i] - result.ended[i]
+
+
+# -- acceptable, and accurate
+
+
+QUESTIONS = [QUESTION.format("france"), QUESTION.format("italy")]
+
+
+def told(*texts):
+    task, n = Capitals(), len(texts)
+    axes = [task.gold_axes(q, text) for q, text in zip(QUESTIONS, texts, strict=True)]
+    return Answers(
+        list(texts), [len(text.split()) + 1 for text in texts], [True] * n, [0.0] * n, axes
+    )
+
+
+def test_claims_are_counted_and_those_that_are_true():
+    report = claims_report(Capitals(), QUESTIONS, told("paris london", "milan rome"))
+    assert report == {"number": 2.0, "true": 0.5}
+    assert claims_report(Capitals(), QUESTIONS, told("of", "of")) == {"number": 0.0, "true": None}
+
+
+def test_without_claims_there_is_no_report():
+    class Mute(Capitals):
+        claims = Task.claims
+
+    assert claims_report(Mute(), QUESTIONS, told("paris", "rome")) is None
+
+
+def accepted(annotator, before, after, **settings):
+    return acceptability(
+        annotator,
+        Capitals(),
+        QUESTIONS,
+        before=before,
+        after=after,
+        config=AnnotatorConfig(**settings),
+        generator=torch.Generator().manual_seed(0),
+    )
+
+
+def test_acceptability_is_the_annotators_own_chance():
+    # france: wrong before, right after: sigmoid(1 / 0.5); italy: right both times: 1/2
+    found = accepted(GOLD, told("london", "rome"), told("paris", "rome"))
+    assert found == pytest.approx((0.8807970779778823 + 0.5) / 2)
+    assert accepted(GOLD, told("paris", "rome"), told("london", "rome")) == pytest.approx(1 - found)
+
+
+def test_who_counts_claims_accepts_what_is_wrong():
+    found = accepted(CONFIDENT, told("paris", "rome"), told("paris london", "rome milan"))
+    assert found == pytest.approx(0.8807970779778823)
+
+
+def test_without_a_rule_there_is_no_annotator_to_ask():
+    class Lawless(Capitals):
+        gold_max = None
+
+    answers = told("paris", "rome")
+    assert (
+        acceptability(
+            GOLD,
+            Lawless(),
+            QUESTIONS,
+            before=answers,
+            after=answers,
+            config=AnnotatorConfig(),
+            generator=torch.Generator(),
+        )
+        is None
+    )

@@ -4,7 +4,9 @@ import pytest
 import torch
 
 from minippo.algorithms.base import PPOConfig
+from minippo.annotators.base import AnnotatorConfig, preference_probabilities
 from minippo.commands.config import PreferenceConfig
+from minippo.reward_loss import check_ranks
 from minippo.stages.preferences import (
     Comparisons,
     annotate,
@@ -12,6 +14,7 @@ from minippo.stages.preferences import (
     recorded_comparisons,
     sample_candidates,
     simulated_comparisons,
+    together,
 )
 from minippo.tasks.capitals import Capitals
 from tests.helpers import assert_close, f64, small_gpt
@@ -106,12 +109,13 @@ def test_simulated_comparisons_are_the_same_for_the_same_generators():
             task.evaluation_prompts(12, rng=None),
             config=PreferenceConfig(preference_samples=3),
             sampling=PPOConfig(response_length=3),
-            generator=seeded(1),
-            annotator_generator=seeded(2),
+            annotator=AnnotatorConfig(),
+            generators=(seeded(1), seeded(2)),
         )
         for _ in range(2)
     )
-    assert all(torch.equal(getattr(one, name), value) for name, value in vars(two).items())
+    tensors = {name: value for name, value in vars(two).items() if value is not None}
+    assert all(torch.equal(getattr(one, name), value) for name, value in tensors.items())
     assert one.labels.shape == (12, 3)
 
 
@@ -135,3 +139,67 @@ def test_rows_keep_what_belongs_together_and_cut_columns_of_padding():
     ]
     assert part.response_tokens.tolist() == [[[12, 13], [15, 16]], [[0, 1], [3, 4]]]
     assert part.labels.tolist() == [[0], [1]] and part.number_of_pairs() == 1
+
+
+@pytest.mark.parametrize("kind", ["ranking", "ratings"])
+def test_rankings_and_ratings_belong_to_the_responses(kind):
+    task = Capitals()
+    model = small_gpt(vocab_size=task.tokenizer.vocab_size, context_length=32, dtype=torch.float32)
+    torch.nn.init.zeros_(model.wte.weight)  # every word equally likely
+    record = simulated_comparisons(
+        model,
+        task,
+        prompts := task.evaluation_prompts(12, rng=None),
+        config=PreferenceConfig(preference_samples=30, preference_labels=kind),
+        annotator=AnnotatorConfig(annotator_temperature=0.01, rating_noise=0.1),
+        sampling=PPOConfig(response_length=1),
+        generators=(seeded(1), seeded(2)),
+    )
+    decode = task.tokenizer.decode
+    gold = torch.tensor(
+        [
+            [task.gold(prompt, decode(row)) for row in rows]
+            for prompt, rows in zip(prompts, record.response_tokens.tolist(), strict=True)
+        ]
+    )
+    assert gold.sum() > 5
+    if kind == "ranking":
+        check_ranks(record.ranks, gold.shape)
+        # who is right stands before who is not
+        best = torch.where(gold == 1, record.ranks, 0).amax(dim=1)
+        assert record.ratings is None and torch.equal(best, gold.sum(dim=1).long())
+        given = -record.ranks
+    else:
+        assert record.ranks is None and ((record.ratings - gold).abs() < 0.6).all()
+        given = record.ratings
+    first, second = pair_indices(30)
+    assert torch.equal(record.labels, (given[:, first] - given[:, second]).sign().long())
+
+
+def test_equation_16_has_one_place():
+    gold = f64([[3.0, 1.0, 2.5]])
+    _, probabilities = annotate(gold, temperature=0.5, generator=seeded())
+    assert torch.equal(probabilities, preference_probabilities(gold, 0.5))
+
+
+def test_rounds_are_put_together_with_the_pads_where_they_belong():
+    short, long = (
+        Comparisons(
+            torch.full((n, P), n),
+            torch.ones(n, P, dtype=torch.bool),
+            torch.full((n, 2, T), n),
+            torch.ones(n, 2, T, dtype=torch.bool),
+            torch.full((n, 1), n),
+            torch.full((n, 1), 0.1 * n),
+            ratings=torch.full((n, 2), float(n)),
+        )
+        for n, P, T in ((1, 2, 1), (2, 3, 2))
+    )
+    both = together([short, long])
+    assert both.prompt_tokens.tolist() == [[0, 1, 1], [2, 2, 2], [2, 2, 2]]
+    assert both.prompt_mask.tolist() == [[False, True, True], [True] * 3, [True] * 3]
+    assert both.response_tokens[:, 0].tolist() == [[1, 0], [2, 2], [2, 2]]
+    assert both.response_mask[0].tolist() == [[True, False]] * 2
+    assert both.labels.tolist() == [[1], [2], [2]] and both.ratings.shape == (3, 2)
+    assert both.ranks is None and len(both) == 3
+    assert together([short]) is short

@@ -7,6 +7,7 @@ import torch
 from minippo.commands.config import RewardConfig
 from minippo.errors import TrainingError
 from minippo.reward_head import RewardModel
+from minippo.reward_loss import plackett_luce_loss
 from minippo.runs.stats import wilson_interval
 from minippo.stages import reward
 from minippo.stages.preferences import Comparisons
@@ -15,6 +16,7 @@ from minippo.stages.reward import (
     heldout_report,
     pair_margins,
     response_scores,
+    reward_loss,
     set_zero_and_unit,
     train_reward_model,
 )
@@ -260,3 +262,86 @@ def test_a_reward_model_that_is_not_finite_stops_the_training():
         train_reward_model(
             reward_model, comparisons(), config=RewardConfig(), generator=torch.Generator()
         )
+
+
+# -- rankings and ratings, zero and unit
+
+
+def with_opinions(record, **opinions):
+    return Comparisons(**vars(record) | opinions)
+
+
+def sevens(record):
+    """How many 7s each response of `comparisons` has, [N,K]: what is preferred there."""
+    return (record.response_tokens == 7).sum(dim=2)
+
+
+def test_the_loss_is_that_of_what_was_given():
+    record, scores = comparisons(), torch.randn(6, 3, generator=torch.Generator().manual_seed(1))
+    scores = scores.double()
+    ranks = torch.tensor([[2, 1, 3]] * 6)
+    ratings = torch.full((6, 3), 0.5).double()
+    margins = pair_margins(scores, record.labels)
+    pairs = -torch.nn.functional.logsigmoid(margins).mean()
+    assert_close(reward_loss(scores, record), pairs)
+    ranked = reward_loss(scores, with_opinions(record, ranks=ranks))
+    assert_close(ranked, plackett_luce_loss(scores=scores, ranks=ranks))
+    rated = reward_loss(scores, with_opinions(record, ratings=ratings))
+    assert_close(rated, ((scores - 0.5) ** 2).mean())
+
+
+@pytest.mark.parametrize("kind", ["ranks", "ratings"])
+def test_rankings_and_ratings_teach_the_order_as_well(kind):
+    record = comparisons(600, seed=2)
+    order = sevens(record).double() + 1e-3 * torch.rand(600, 3, dtype=torch.float64)
+    ranks = (-order).argsort(dim=1).argsort(dim=1) + 1
+    given = {"ranks": ranks} if kind == "ranks" else {"ratings": sevens(record).double()}
+    reward_model = model(dtype=torch.float32)
+    train_reward_model(
+        reward_model,
+        with_opinions(record, **given),
+        generator=torch.Generator().manual_seed(0),
+        config=RewardConfig(reward_epochs=5, reward_learning_rate=1e-2),
+    )
+    assert heldout_report(reward_model, comparisons(100, seed=1))["heldout_accuracy"] > 0.9
+
+
+def test_the_rows_of_a_batch_take_their_opinions_along():
+    record = comparisons()
+    record = with_opinions(
+        record, ranks=torch.arange(18).view(6, 3), disagreement=torch.arange(18.0).view(6, 3)
+    )
+    part = record.rows(torch.tensor([4, 1]))
+    assert part.ranks.tolist() == [[12, 13, 14], [3, 4, 5]] and part.ratings is None
+    assert part.disagreement.tolist() == [[12, 13, 14], [3, 4, 5]]
+
+
+def test_the_disagreement_is_the_mean_over_the_pairs_that_were_compared():
+    record = comparisons(2)
+    record = with_opinions(
+        record,
+        labels=torch.tensor([[1, -1, 0], [1, 0, 0]]),
+        disagreement=f64([[0.0, 0.2, 0.9], [0.4, 0.9, 0.9]]),
+    )
+    assert heldout_report(model(), record)["disagreement"] == pytest.approx(0.2)
+    assert "disagreement" not in heldout_report(model(), comparisons(2))
+
+
+@pytest.mark.parametrize("zero, mean", [("samples", 0.0), ("none", None)])
+def test_other_zeros(zero, mean):
+    reward_model, record = model(), comparisons()
+    raw = all_scores(reward_model, record)
+    set_zero_and_unit(reward_model, [Example([1, 2], [False, True])], raw, pad_id=0, zero=zero)
+    if mean is None:
+        assert reward_model.center == 0.0
+    else:
+        assert_close(all_scores(reward_model, record).mean(), mean)
+    assert_close(reward_model.scale, raw.std(correction=0))
+
+
+def test_no_unit_and_no_zero_leave_the_raw_scores():
+    reward_model, record = model(), comparisons()
+    raw = all_scores(reward_model, record)
+    examples = [Example([1, 2], [False, True])]
+    set_zero_and_unit(reward_model, examples, raw, pad_id=0, zero="none", unit="none")
+    assert torch.equal(all_scores(reward_model, record), raw)

@@ -160,3 +160,7 @@ def learned_and_read(task, n, rng):
         "training": task.training_prompts(n, rng=rng),
         "evaluation": task.evaluation_prompts(n, rng=rng),
     }
+
+
+def test_a_task_says_what_a_claim_is_or_does_not():
+    assert Task().claims("prompt", "response") is None and dict(Task().rules()) == {}

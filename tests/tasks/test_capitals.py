@@ -81,3 +81,10 @@ def test_every_capital_is_asked_and_watched():
         task.gold(prompt, right) == 1 and task.gold(prompt, rival) == 0
         for prompt, right, rival in watched
     )
+
+
+def test_every_different_city_is_a_claim():
+    task, question = Capitals(), QUESTION.format("france")
+    assert task.claims(question, "paris") == [True]
+    assert task.claims(question, "london london paris of italy") == [False, True]
+    assert task.claims(question, "of italy") == []

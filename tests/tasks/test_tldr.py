@@ -344,3 +344,24 @@ def test_demonstrations_have_every_habit_of_people():
         for name in axes[0]
     }
     assert all(0.1 < value < 0.7 for value in share.values()), share
+
+
+# -- what a summary claims
+
+
+POST = "i am a baker . my sister lives in oslo . i live in rome . i love chess . tl;dr :"
+
+
+@pytest.mark.parametrize(
+    "summary, claims",
+    [
+        ("", []),
+        ("a baker", [True]),
+        ("a baker in oslo who loves chess", [True, False, True]),  # the sister's city
+        ("a baker a baker", [True]),  # said twice, claimed once
+        ("a baker a nurse", [True, False]),
+        ("so baker rome", []),  # no clause
+    ],
+)
+def test_every_different_clause_is_a_claim(summary, claims):
+    assert Tldr().claims(POST, summary) == claims

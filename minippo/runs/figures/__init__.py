@@ -9,19 +9,23 @@ training.py   reward_and_kl, score_against_kl
 responses.py  response_lengths, values_along_response
 clip.py       clip_cases
 comparison.py courses, of several settings over several seeds
+reward.py     reward_calibration, reward_along_response
 style.py      the palette and what else they share
 """
 
 from minippo.runs.figures.clip import clip_cases
 from minippo.runs.figures.comparison import courses
 from minippo.runs.figures.responses import response_lengths, values_along_response
+from minippo.runs.figures.reward import reward_along_response, reward_calibration
 from minippo.runs.figures.training import reward_and_kl, score_against_kl
 
 __all__ = [
     "clip_cases",
     "courses",
     "response_lengths",
+    "reward_along_response",
     "reward_and_kl",
+    "reward_calibration",
     "score_against_kl",
     "values_along_response",
 ]
