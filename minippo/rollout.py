@@ -23,8 +23,20 @@ from minippo.sampling import sample_responses as sample_responses
 from minippo.shapes import check_mask, remember_as_good, rows_are_as_good
 from minippo.tokenizer import used_columns
 
-ScoreFunction = Callable[[Tensor, Tensor], Tensor]  # (tokens [B,S], mask [B,S]) -> scores [B]
 Record = TypeVar("Record", bound="Responses")
+
+
+class ResponseScore:
+    """Scores responses beside their prompts, as a rule over texts has to: it must know where the
+    prompt ends."""
+
+    def of(self, batch: "Responses") -> Tensor:
+        """The score of each response, [B]."""
+        raise NotImplementedError
+
+
+# (tokens [B,S], mask [B,S]) -> scores [B], or one that is told where the prompts end
+ScoreFunction = Callable[[Tensor, Tensor], Tensor] | ResponseScore
 
 
 class Sampling(Protocol):
@@ -146,8 +158,12 @@ def score_responses(
 ) -> tuple[Tensor, Tensor]:
     """(scores [B] after the EOS rule, ended [B] bool) of some Responses."""
     ended = (batch.response_tokens == eos_id).any(dim=1)
+    if isinstance(score_function, ResponseScore):
+        scores = score_function.of(batch)
+    else:
+        scores = score_function(*batch.whole())
     scores = apply_eos_rule(
-        score_function(*batch.whole()),
+        scores,
         ended,
         no_eos_score=config.no_eos_score,
         missing_eos_penalty=config.missing_eos_penalty,
@@ -252,9 +268,8 @@ def make_rollout(
 ) -> Rollout:
     """Sample responses and record a Rollout.
 
-    `prompts` is (tokens [N,P], mask [N,P]); `score_function(tokens [B,P+T], mask)` gives a score
-    per response, [B]. The responses to one prompt are in neighbouring rows, B = N *
-    samples_per_prompt.
+    `prompts` is (tokens [N,P], mask [N,P]); the score function gives a score per response, [B]. The
+    responses to one prompt are in neighbouring rows, B = N * samples_per_prompt.
     """
     tokens, mask, sample_logprobs = continue_prompts(
         read_prompts(models.policy, *prompts, samples_per_prompt),

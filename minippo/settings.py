@@ -19,9 +19,15 @@ def setting(
     high: float | None = None,
     choices: tuple[str, ...] | None = None,
     open_low: bool = False,
+    own: str | None = None,
 ) -> Any:
-    """A field with its range: [low, high], or (low, high] with open_low."""
+    """A field with its range: [low, high], or (low, high] with open_low.
+
+    own: beside its choices it may be something in a file of the user's, FILE.py:NAME, and this is
+    what that is called in messages.
+    """
     limits = {"help": help, "low": low, "high": high, "choices": choices, "open_low": open_low}
+    limits["own"] = own
     return field(default=default, metadata=limits)
 
 
@@ -56,8 +62,9 @@ def check_value(item: Field, value: Any) -> None:
         value = float(value) if abs(value) < 1e300 else math.inf
     if type(value) is not kind:
         raise ValueError(f"{item.name}: wanted {KINDS[kind]}, got {value!r}")
-    if limits["choices"] and value not in limits["choices"]:
+    if limits["choices"] and value not in limits["choices"] and not _is_own(limits, value):
         choices = ", ".join(map(str, limits["choices"]))
+        choices += f" or {limits['own']}" if limits["own"] else ""
         raise ValueError(f"{item.name}: wanted one of {choices}, got {value!r}")
     if kind is float and not math.isfinite(value):
         raise ValueError(f"{item.name}: wanted a finite number, got {value!r}")
@@ -65,6 +72,16 @@ def check_value(item: Field, value: Any) -> None:
     too_low = low is not None and (value <= low if limits["open_low"] else value < low)
     if too_low or (high is not None and value > high):
         raise ValueError(f"{item.name}: wanted {_range(limits)}, got {value!r}")
+
+
+def is_own(text: str) -> bool:
+    """Is this FILE.py:NAME?"""
+    file, colon, name = text.rpartition(":")
+    return bool(colon) and file.endswith(".py") and name.isidentifier()
+
+
+def _is_own(limits: Any, value: Any) -> bool:
+    return limits["own"] is not None and is_own(value)
 
 
 def kind_of(item: Field) -> type:

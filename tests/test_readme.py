@@ -15,6 +15,7 @@ import minippo
 from minippo.algorithms import REGISTRY
 from minippo.commands.flags import parse_arguments
 from minippo.commands.train import main
+from tests.own_tasks import RULE
 from tests.tiny_runs import CAPITALS, FILES_RUN, TINY, TINY_FILES
 from tests.worlds import BOS, Probe, good_token
 
@@ -53,7 +54,11 @@ def test_every_quoted_run_runs(arguments, tmp_path, monkeypatch, data, bytes_fol
         assert main([*TINY, *words, "--quiet"]) == 0
         assert main([*words, "--resume", "--quiet"]) == 0
         return
+    write_own_files(tmp_path)
     parse_arguments(words)  # the flags as they are quoted
+    if has_rule(words):
+        assert main([*RULE, *words, "--quiet"]) == 0
+        return
     if "cuda" in words and not torch.cuda.is_available():
         pytest.skip("needs a CUDA device")
     # the model that one starts from has a size
@@ -62,10 +67,23 @@ def test_every_quoted_run_runs(arguments, tmp_path, monkeypatch, data, bytes_fol
     assert main([*size, *words, *(CAPITALS if "capitals" in words else ()), "--quiet"]) == 0
 
 
+def write_own_files(folder):
+    """The files that docs/your-own-task.md shows."""
+    page = (ROOT / "docs/your-own-task.md").read_text()
+    for name, text in re.findall(r"```python\n# (\w+\.py)\n(.*?)```", page, re.DOTALL):
+        (folder / name).write_text(text)
+
+
+def has_rule(words):
+    return "arithmetic" in words or "--reward" in words
+
+
 @pytest.mark.parametrize(
     "arguments", [arguments for module, arguments in QUOTED if module == "measure"]
 )
-def test_the_flags_of_every_quoted_measurement_are_right(arguments):
+def test_the_flags_of_every_quoted_measurement_are_right(arguments, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_own_files(tmp_path)
     words = shlex.split(arguments)
     for own in ("--seeds", "--root"):
         if own in words:

@@ -90,7 +90,7 @@ class Algorithm:
     weights: Weights  # (rewards, old_values, response_mask, config) -> [B,T]
     update: MakeUpdate
     has_critic: bool = True
-    samples_per_prompt: int = 1  # responses to each prompt, in neighbouring rows of the rollout
+    samples_per_prompt: int = 1  # responses to each prompt, unless the setting says otherwise
     settings: Mapping[str, Any] = field(default_factory=dict)  # where its defaults differ
     fields: tuple[str, ...] = ()  # of the settings that not every algorithm reads, those it does
     numbers: tuple[str, ...] = ()  # settings that it starts from and then changes itself

@@ -17,6 +17,13 @@ class PPOConfig(Checked):
 
     num_updates: int = count(30, "rollouts, each followed by num_ppo_epochs over it")
     batch_size: int = count(128, "responses per rollout")
+    samples_per_prompt: int | None = setting(
+        None,
+        "responses to each prompt of a rollout, in neighbouring rows; a divisor of batch_size; "
+        "none: the algorithm's own, 1 for most",
+        low=1,
+        high=10**6,
+    )
     num_ppo_epochs: int = count(4, "passes over a rollout")
     value_epochs: int = count(4, "passes of the critic over a rollout")
     num_mini_batches: int = count(2, "optimiser steps per pass")

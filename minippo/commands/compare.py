@@ -23,11 +23,11 @@ from pathlib import Path
 from typing import Any
 
 from minippo.commands.comparison import Setting, as_json, check_summary, table
-from minippo.commands.config import FIELDS
+from minippo.commands.config import FIELDS, Config
 from minippo.commands.flags import OWN_FLAGS, about_unknown, parse_arguments, read_value
 from minippo.commands.measure import run_once, seeds_of, summary_of, without_places
 from minippo.commands.prepare import prepare
-from minippo.commands.recipe import recipes
+from minippo.commands.recipe import has_reward_model, recipes, reward_read
 from minippo.commands.sharing import share_stages
 from minippo.commands.train import find_device
 from minippo.commands.wrapper import Parser, command
@@ -63,7 +63,7 @@ class Plan:
 
     def digest(self) -> str:
         """What makes it this comparison and no other; data may be moved meanwhile."""
-        configs = [without_places(setting.config).to_dict() for setting in self.settings]
+        configs = [without_places(setting.config) for setting in self.settings]
         return digest_of([self.vary, self.seeds, configs])
 
     def folder(self, setting: Setting, seed: int) -> Path:
@@ -193,10 +193,17 @@ def make_settings(values: dict[str, Values], rest: Sequence[str], first_seed: in
                 values={field: value for field, (value, _) in given.items()},
                 arguments=[*rest, *told],
                 config=config,
-                judge=recipes(config, task, start and start.model)["reward_model"],
+                judge=judge_of(recipes(config, task, start and start.model), config),
             )
         )
     return settings
+
+
+def judge_of(recipe: dict[str, str], config: Config) -> str:
+    """What the score depends on: all that the reward model does, or a rule."""
+    if has_reward_model(config):
+        return recipe["reward_model"]
+    return digest_of([*reward_read(config).items()])
 
 
 def spelled(value: Any) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 from minippo.algorithms import REGISTRY
 from minippo.commands.config import Config
+from minippo.commands.recipe import has_reward_model
 from minippo.errors import InputError
 from minippo.runs.read import is_number
 from minippo.runs.stats import mean, t_interval
@@ -77,8 +78,8 @@ def setting_row(setting: Setting, done: Mapping[int, Summary]) -> dict[str, Any]
         "mean": {name: mean_of([*map(get, done.values())]) for name, get in METRICS.items()},
         "seconds": mean_of(seconds),
         "samples": config.ppo.num_updates * config.ppo.batch_size,
-        # policy, reference, reward model, and the critic where there is one
-        "models": 3 + REGISTRY[config.run.algorithm].has_critic,
+        # policy, reference, and a reward model and a critic where there are such
+        "models": 2 + has_reward_model(config) + REGISTRY[config.run.algorithm].has_critic,
     }
 
 

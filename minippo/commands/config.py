@@ -15,20 +15,22 @@ from minippo.algorithms import DEFAULT, REGISTRY
 from minippo.algorithms.config import READ_WITH, PPOConfig
 from minippo.algorithms.recipes import RECIPES
 from minippo.annotators.base import AnnotatorConfig
-from minippo.settings import Checked, count, setting
+from minippo.settings import Checked, count, is_own, setting
 from minippo.stages.evaluate import EvalConfig
 from minippo.stages.preferences import PAIRS, RATINGS, PreferenceConfig
 from minippo.stages.pretrain import PretrainConfig
 from minippo.stages.reward import RewardConfig
 from minippo.stages.sft import SFTConfig
-from minippo.tasks import TASKS, Files, Tldr
+from minippo.tasks import TASKS, Arithmetic, Files, Tldr
+
+OWN_TASK = "FILE.py:Class"  # how a task of the user's own is named, and the key of its presets
 
 
 @dataclass(frozen=True)
 class RunConfig(Checked):
     """What is run, and where."""
 
-    task: str = setting("tldr", "the world of the run", choices=tuple(TASKS))
+    task: str = setting("tldr", "the world of the run", choices=tuple(TASKS), own=OWN_TASK)
     data: str | None = setting(
         None, "the folder of your own text and preferences, for --task files"
     )
@@ -42,8 +44,17 @@ class RunConfig(Checked):
     recipe: str = setting(
         "minippo", "the choices of a code base, all at once", choices=tuple(RECIPES)
     )
+    reward: str = setting(
+        "model",
+        "what scores a response: a reward model that learns from preferences, the task's rule, or "
+        "a function of your own",
+        choices=("model", "rule"),
+        own="FILE.py:function",
+    )
     preset: str = setting(
-        "default", "quick: the same job, smaller (capitals: the same)", choices=("default", "quick")
+        "default",
+        "quick: the same job, smaller (capitals, arithmetic: the same)",
+        choices=("default", "quick"),
     )
     seed: int = setting(0, "every random number follows from it", low=0, high=2**31 - 1)
     device: str = setting(
@@ -63,6 +74,9 @@ class TaskConfig(Checked):
     """The size of the world."""
 
     tldr_values: int = setting(5, "tldr: different jobs, cities and hobbies", low=3, high=6)
+    arithmetic_problems: int | None = setting(
+        None, "arithmetic: different sums to train on; none: all that are not held out", low=2
+    )
     prompt_length: int = count(
         160, "files: the longest prompt, in tokens (bytes, without --start_from)", low=4, high=4096
     )
@@ -106,9 +120,11 @@ class Config:
         return asdict(self)
 
 
-SIMULATED = tuple(name for name in TASKS if name != Files.name)  # these have an annotator
+# these have an annotator
+SIMULATED = (*(name for name in TASKS if name != Files.name), OWN_TASK)
 TASKS_THAT_READ = {  # where not every task does
     "tldr_values": (Tldr.name,),
+    "arithmetic_problems": (Arithmetic.name,),
     "prompt_length": (Files.name,),
     "completion_length": (Files.name,),
     "preference_prompts": SIMULATED,
@@ -145,6 +161,17 @@ PRESETS: dict[tuple[str, str], dict[str, Any]] = {
         "response_length": 4,
         "num_updates": 40,
     },
+    ("arithmetic", "default"): {
+        "reward": "rule",
+        "pretrain_steps": 300,
+        "pretrain_batch_size": 128,
+        "sft_steps": 120,
+        "preference_prompts": 6000,
+        "preference_heldout": 200,
+        "annotator_temperature": 0.4,
+        "response_length": 4,
+        "eval_prompts": 1000,
+    },
     ("files", "default"): {
         "pretrain_steps": 400,
         "pretrain_batch_size": 16,
@@ -162,7 +189,18 @@ PRESETS: dict[tuple[str, str], dict[str, Any]] = {
         "optimum_draws": 128,
     },
 }
+PRESETS[OWN_TASK, "default"] = {
+    "pretrain_steps": 300,
+    "sft_steps": 120,
+    "preference_prompts": 3000,
+    "preference_heldout": 200,
+    "eval_prompts": 300,
+    "optimum_prompts": 32,
+    "optimum_draws": 256,
+}
+PRESETS[OWN_TASK, "quick"] = PRESETS[OWN_TASK, "default"]
 PRESETS["capitals", "quick"] = PRESETS["capitals", "default"]
+PRESETS["arithmetic", "quick"] = PRESETS["arithmetic", "default"]
 PRESETS["files", "quick"] = PRESETS["files", "default"] | {
     "pretrain_steps": 120,
     "sft_steps": 140,
@@ -175,9 +213,14 @@ PRESETS["files", "quick"] = PRESETS["files", "default"] | {
 }
 
 
-def resolve(settings: Mapping[str, Any]) -> Config:
-    """A Config from {field: value}: the defaults, the preset's, the algorithm's, the recipe's, then
-    these. ValueError names a field."""
+def kind_of_task(task: str) -> str:
+    """Its name, FILE.py:Class for any of the user's own."""
+    return OWN_TASK if is_own(task) else task
+
+
+def resolve(settings: Mapping[str, Any], of_the_task: Mapping[str, Any] | None = None) -> Config:
+    """A Config from {field: value}: the defaults, the preset's, the algorithm's, those of a task of
+    the user's own, the recipe's, then these. ValueError names a field."""
     for name in settings:
         if name not in FIELDS:
             raise ValueError(f"{name}: there is no such setting")
@@ -188,9 +231,19 @@ def resolve(settings: Mapping[str, Any]) -> Config:
             f"recipe: {run.recipe} is a set of choices of PPO; --algorithm {run.algorithm} reads "
             f"only some of them; it is for {', '.join(of_ppo)}"
         )
-    values = PRESETS.get((run.task, run.preset), {}) | dict(REGISTRY[run.algorithm].settings)
+    values = PRESETS.get((kind_of_task(run.task), run.preset), {})
+    values = values | dict(REGISTRY[run.algorithm].settings) | dict(of_the_task or {})
+    if {**values, **settings}.get("reward", "model") != "model":
+        values = {"critic_start": "sft"} | values  # there is no reward model to start from
     values |= dict(RECIPES[run.recipe]) | dict(settings)
-    return Config(**{name: kind(**_section(name, values)) for name, kind in SECTIONS.items()})
+    config = Config(**{name: kind(**_section(name, values)) for name, kind in SECTIONS.items()})
+    samples = config.ppo.samples_per_prompt or REGISTRY[run.algorithm].samples_per_prompt
+    if config.ppo.batch_size % samples:
+        raise ValueError(
+            f"batch_size: wanted a multiple of the {samples} samples per prompt "
+            f"(--samples_per_prompt), got {config.ppo.batch_size}"
+        )
+    return config
 
 
 def readers_of(name: str) -> tuple[str, ...]:
@@ -211,7 +264,16 @@ def stored_settings(sections: Mapping[str, Any]) -> dict[str, Any]:
 def check_used(settings: Mapping[str, Any], config: Config) -> None:
     """Refuse what was set and would change nothing: this algorithm, this task, or this start does
     not read it. ValueError names it."""
-    algorithm, task = config.run.algorithm, config.run.task
+    algorithm, task = config.run.algorithm, kind_of_task(config.run.task)
+    if config.run.reward == "rule" and task == Files.name:
+        raise ValueError(
+            "reward: --task files has no rule that scores a response; leave --reward out, and a "
+            "reward model learns from the preferences"
+        )
+    if config.run.reward != "model" and settings.get("critic_start") == "reward_model":
+        raise ValueError(
+            f"critic_start: --reward {config.run.reward} trains no reward model; take sft or fresh"
+        )
     for name in settings:
         tasks = TASKS_THAT_READ.get(name, (task,))
         if task not in tasks:
@@ -225,6 +287,15 @@ def check_used(settings: Mapping[str, Any], config: Config) -> None:
             got, wanted = (str(x).lower() for x in (getattr(config.ppo, other), values[0]))
             raise ValueError(
                 f"{name}: with --{other} {got} it is not used; leave it out, or --{other} {wanted}"
+            )
+        if config.run.reward != "model" and FIELDS[name][0] in (
+            "preference",
+            "annotator",
+            "reward",
+        ):
+            raise ValueError(
+                f"{name}: --reward {config.run.reward} trains no reward model; leave it out, or "
+                "take --reward model"
             )
         if config.run.start_from is not None and FIELDS[name][0] in ("model", "pretrain"):
             raise ValueError(

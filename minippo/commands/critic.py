@@ -19,13 +19,16 @@ def first_policy(run: Run, sft: GPT) -> GPT:
     return with_adapters(sft, rank, generator=run.generator("adapters", run.device))
 
 
-def first_critic(run: Run, policy: GPT, sft: GPT, reward_model: RewardModel) -> Critic | None:
+def first_critic(
+    run: Run, policy: GPT, sft: GPT, reward_model: RewardModel | None
+) -> Critic | None:
     """The critic before the first update; None where the algorithm has none.
 
     shared         a head on the policy's own trunk
     reward_model   a copy of the reward model: what it says of a prefix is the first guess; one with
                    fewer layers than the policy gives no start, and it is sft's
-    sft            a copy of the fine-tuned model, with a head of zeros
+    sft            a copy of the fine-tuned model, with a head of zeros; so it is where a rule
+                   scores, and there is no reward model
     fresh          random weights, with a head of zeros
     """
     if not run.algorithm.has_critic:
@@ -33,8 +36,8 @@ def first_critic(run: Run, policy: GPT, sft: GPT, reward_model: RewardModel) -> 
     config = run.config.ppo
     if config.critic == "shared":
         return Critic.sharing(policy)
-    if config.critic_start == "reward_model":
+    if config.critic_start == "reward_model" and reward_model is not None:
         return Critic.start(reward_model, sft)
-    if config.critic_start == "sft":
+    if config.critic_start != "fresh":
         return Critic(sft)
     return Critic(GPT(sft.config, generator=run.generator("critic weights")).to(run.device))

@@ -93,6 +93,8 @@ def check_run(run: Path, stage: str) -> None:
     if not checkpoints.is_dir():
         raise InputError(f"--run {run}: holds no run")
     there = [name for name in STAGES if (checkpoints / name).is_dir()]
+    if stage == "reward_model" and stage not in there and "policy" in there:
+        raise InputError(f"--run {run}: a rule scored this run, so there is no reward model in it")
     if stage not in there:
         raise InputError(
             f"--run {run}: has no stage {stage} yet (there: {', '.join(there) or 'none'}); "

@@ -20,10 +20,12 @@ from minippo.commands.config import (
     resolve,
     stored_settings,
 )
+from minippo.commands.own import defaults_of, load_named
 from minippo.commands.wrapper import Parser
 from minippo.errors import InputError
 from minippo.runs.read import first_words, read_json
-from minippo.settings import kind_of, may_be_none
+from minippo.settings import is_own, kind_of, may_be_none
+from minippo.tasks.own_file import label_of
 
 MAY_CHANGE = ("threads", "save_every", "data", "start_from")  # when a run is taken up again
 OTHER_NAMES = {  # flag -> what others call it
@@ -86,6 +88,8 @@ OTHER_NAMES = {  # flag -> what others call it
     "ptx_coef": "ptx ptx_weight pretraining_coef",
     "dropout": "dropout_rate resid_pdrop",
     "task": "env environment env_id",
+    "reward": "reward_fn reward_function reward_funcs reward_func verifier",
+    "samples_per_prompt": "group_size num_generations n_samples_per_prompt rollout_n num_samples",
     "tensorboard": "logger report_to",
     "out": "output output_dir out_dir logdir log_dir run run_dir save_dir folder",
     "resume": "continue resume_from resume_from_checkpoint restart",
@@ -122,8 +126,12 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> Request:
     settings = {
         name: read_value(name, text) for name, text in vars(values).items() if name in FIELDS
     }
+    settings = load_named(settings)
     try:
-        config = config_of_run(values.out, settings) if values.resume else resolve(settings)
+        if values.resume:
+            config = config_of_run(values.out, settings)
+        else:
+            config = resolve(settings, defaults_of(settings.get("task")))
         check_used(settings, config)
     except ValueError as error:
         raise InputError(f"--{error}") from error
@@ -147,6 +155,8 @@ def config_of_run(out: str | None, settings: Mapping[str, Any]) -> Config:
             f"{path}: not the configuration of a run of this version ({first_words(error)})"
         ) from error
     for name, value in settings.items():
+        if is_own(str(value)) and label_of(value) == label_of(str(was[name])):
+            continue  # the same file elsewhere; whether it is the same is seen later
         if value != was[name] and (name not in MAY_CHANGE or None in (value, was[name])):
             raise InputError(
                 f"--{name}: the run in {out} was made with {was[name]}, got "
@@ -183,6 +193,7 @@ def _add_flag(group: Any, name: str, item: Field) -> None:
     else:
         choices = item.metadata["choices"]
         metavar = "|".join(choices) if choices else kind_of(item).__name__.upper()
+        metavar += f"|{item.metadata['own']}" if item.metadata["own"] else ""
         group.add_argument(*spellings, dest=name, metavar=metavar, help=text)
 
 

@@ -20,13 +20,16 @@ from typing import Any
 
 from minippo.commands.config import Config, resolve, stored_settings
 from minippo.commands.flags import parse_arguments
+from minippo.commands.own import NAMED, digest_of_reward
 from minippo.commands.prepare import prepare
 from minippo.commands.wrapper import Parser, command
 from minippo.errors import InputError, Interrupted
 from minippo.runs.files import write_text_whole
 from minippo.runs.read import read_json
 from minippo.runs.seals import read_config
+from minippo.settings import is_own
 from minippo.tasks import Files
+from minippo.tasks.own_file import label_of
 
 INSTEAD = {
     "seed": "name the seeds with --seeds first-last",
@@ -41,11 +44,15 @@ COLUMNS: tuple[tuple[str, Callable[[Any], Any], Callable[..., Any], int], ...] =
     ("seconds", lambda s: s["seconds"]["total"], max, 0),
     ("in loops", lambda s: s["seconds_in_matmul_loops"], max, 0),
     ("MiB", lambda s: s["peak_memory_mib"], max, 0),
-    ("RM accuracy", lambda s: s["reward_model"]["heldout_accuracy"], min, 3),
-    ("ceiling", lambda s: s["reward_model"]["annotator_ceiling"], min, 3),
-    ("skill", lambda s: s["reward_model"]["skill"], min, 3),
+    ("RM accuracy", lambda s: _judged(s, "heldout_accuracy"), min, 3),
+    ("ceiling", lambda s: _judged(s, "annotator_ceiling"), min, 3),
+    ("skill", lambda s: _judged(s, "skill"), min, 3),
     ("gold share before", lambda s: _share(s, "sft"), min, 3),
     ("gold share after", lambda s: _share(s, "policy"), min, 3),
+    ("gold before", lambda s: _gold(s, "sft"), min, 3),
+    ("gold after", lambda s: _gold(s, "policy"), min, 3),
+    ("training prompts before", lambda s: _on_training(s, "sft"), min, 3),
+    ("training prompts after", lambda s: _on_training(s, "policy"), min, 3),
     ("win rate", lambda s: s["win_rate"]["value"], min, 3),
     ("optimality", lambda s: s["optimality"], min, 3),
     ("ESS", lambda s: s["optimum"]["effective_sample_size"], min, 0),
@@ -82,6 +89,22 @@ def _share(summary, which):
     return None if summary["gold_max"] is None else summary[which]["gold"] / summary["gold_max"]
 
 
+def _gold(summary, which):
+    """Mean gold of a stage where nobody knows the best possible."""
+    return summary[which]["gold"] if summary["gold_max"] is None else None
+
+
+def _judged(summary, name):
+    """A number of the reward model's report; None where a rule scores."""
+    return None if summary["reward_model"] is None else summary["reward_model"][name]
+
+
+def _on_training(summary, which):
+    """The same as _share or _gold on prompts that were trained on."""
+    training = summary.get("gold_training")
+    return None if training is None else training[which] / (summary["gold_max"] or 1.0)
+
+
 def _right(summary, when):
     """The mean probability of the right answers that the run watched."""
     rows = summary["answers"]
@@ -101,9 +124,11 @@ def has_settings(out: Path, arguments: Sequence[str]) -> bool:
     return without_places(was) == without_places(wanted) and has_inputs(found, was, wanted)
 
 
-def without_places(config: Config) -> Config:
-    """The same run wherever its data and its model are."""
-    return replace(config, run=replace(config.run, **dict.fromkeys(PLACES)))
+def without_places(config: Config) -> dict[str, Any]:
+    """The same run wherever its data, its model and files of the user's own are: {field: value}."""
+    run: dict[str, Any] = {**vars(config.run), **dict.fromkeys(PLACES)}
+    run |= {name: label_of(run[name]) for name in NAMED}
+    return config.to_dict() | {"run": run}
 
 
 def places(config: Config) -> dict[str, str | None]:
@@ -115,27 +140,33 @@ def places(config: Config) -> dict[str, str | None]:
 def has_inputs(found: Mapping[str, Any], was: Config, wanted: Config) -> bool:
     """Are data and model still those that the run began with? Where they are gone, their place has
     to do."""
-    if wanted.run.task != Files.name:
+    own = [getattr(wanted.run, name) for name in NAMED if is_own(getattr(wanted.run, name))]
+    if wanted.run.task != Files.name and not own:
         return places(was) == places(wanted)
     try:
         _, task, start = prepare(wanted)
     except InputError:
         return places(was) == places(wanted)
-    data = found.get("versions", {}).get("data")
-    return task.fingerprint == data and (start and start._asdict()) == found.get("start")
+    versions = found.get("versions", {})
+    if versions.get("reward") != digest_of_reward(wanted.run.reward):
+        return False
+    return task.fingerprint == versions.get("data") and (start and start._asdict()) == found.get(
+        "start"
+    )
 
 
 def resuming(out: Path, arguments: Sequence[str]) -> list[str]:
     """What train_toy is told to go on with the run in this folder: also where its data or its
     model is now."""
+    wanted = parse_arguments(arguments).config
     now, was = (
         places(config)
-        for config in (
-            parse_arguments(arguments).config,
-            resolve(stored_settings(read_json(out / "config.json"))),
-        )
+        for config in (wanted, resolve(stored_settings(read_json(out / "config.json"))))
     )
     moved = {name: folder for name, folder in now.items() if folder and folder != was[name]}
+    # files of the user's own are named again: nothing imports them otherwise
+    named = {name: getattr(wanted.run, name) for name in NAMED}
+    moved |= {name: text for name, text in named.items() if is_own(text)}
     return ["--resume", *(word for name in moved for word in (f"--{name}", str(moved[name])))]
 
 

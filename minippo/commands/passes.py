@@ -1,6 +1,7 @@
 """How often a run sees data of which there is only so much: a small model learns by heart what it
 sees hundreds of times."""
 
+from minippo.algorithms import REGISTRY
 from minippo.commands.config import Config
 from minippo.runs.text import counted
 from minippo.tasks.base import Task
@@ -11,17 +12,21 @@ def passes(config: Config, task: Task) -> tuple[str, ...]:
     if not task.amounts:
         return ()
     pretrain, sft, ppo = config.pretrain, config.sft, config.ppo
+    samples = ppo.samples_per_prompt or REGISTRY[config.run.algorithm].samples_per_prompt
+    read = pretrain.pretrain_steps * pretrain.pretrain_batch_size
     seen = {  # what of, how many of them in the whole run, the flag that decides
-        "window": (pretrain.pretrain_steps * pretrain.pretrain_batch_size, "pretrain_steps"),
+        "window": (read, "pretrain_steps"),  # of a folder's corpus
+        "text": (read, "pretrain_steps"),
         "demonstration": (sft.sft_steps * sft.sft_batch_size, "sft_steps"),
-        "pair": (config.reward.reward_epochs * task.amounts["pair"], "reward_epochs"),
-        "prompt": (ppo.num_updates * ppo.batch_size, "num_updates"),
+        "pair": (config.reward.reward_epochs * task.amounts.get("pair", 0), "reward_epochs"),
+        "prompt": (ppo.num_updates * ppo.batch_size // samples, "num_updates"),
     }
     if config.run.start_from is not None:
         del seen["window"]  # nothing is pretrained
     parts = (
         f"{_short(number / task.amounts[name])} over {counted(task.amounts[name], name)} (--{flag})"
         for name, (number, flag) in seen.items()
+        if name in task.amounts
     )
     return (f"passes over the data: {', '.join(parts)}",)
 

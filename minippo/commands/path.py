@@ -4,8 +4,7 @@ training, on the prompts on which the optimum is estimated."""
 from collections.abc import Sequence
 
 from minippo.commands.run import Run
-from minippo.reward_head import RewardModel
-from minippo.rollout import Models, make_rollout
+from minippo.rollout import Models, ScoreFunction, make_rollout
 
 POINTS = 10  # of a run's path, about
 Point = tuple[int, float, float]  # update, KL in nats per response, score
@@ -17,7 +16,7 @@ def is_on_path(update: int, updates: int) -> bool:
     return update < updates and update % max(1, updates // POINTS) == 0
 
 
-def point_of_path(run: Run, models: Models, reward_model: RewardModel, update: int) -> Point:
+def point_of_path(run: Run, models: Models, score_function: ScoreFunction, update: int) -> Point:
     """KL and score of a rollout on the prompts on which the optimum is estimated. Its generator is
     its own: the training draws what it would draw without."""
     config, tokenizer = run.config, run.task.tokenizer
@@ -28,7 +27,7 @@ def point_of_path(run: Run, models: Models, reward_model: RewardModel, update: i
     rollout = make_rollout(
         models._replace(critic=None),
         run.prompt_tensors(prompts),
-        score_function=reward_model,
+        score_function=score_function,
         config=config.ppo,
         generator=run.generator(f"path {update}", run.device),
         eos_id=tokenizer.eos_id,

@@ -2,8 +2,8 @@
 
     pretrain         a fresh GPT on the task's text; with --start_from one that has read others
     fine_tune        the same GPT on demonstrations, which are imperfect
-    (feedback.py)    preferences, and the reward model that learns them
-    optimise_policy  PPO, or another algorithm: the GPT learns what the reward model prefers
+    (feedback.py)    preferences, and the reward model that learns them; none with --reward rule
+    optimise_policy  PPO, or another algorithm: the GPT learns what is scored high
 
 What a stage does is in minippo.stages; here it is given its data, its generator and its place on
 the screen.
@@ -26,7 +26,7 @@ from minippo.errors import Interrupted
 from minippo.gpt import GPT, GPTConfig
 from minippo.lora import merged
 from minippo.reward_head import RewardModel
-from minippo.rollout import Models, Rollout
+from minippo.rollout import Models, Rollout, ScoreFunction
 from minippo.runs.stats import mean
 from minippo.runs.tensorboard import Events
 from minippo.runs.text import counted
@@ -97,21 +97,23 @@ def fine_tune(run: Run, model: GPT) -> GPT:
     return model
 
 
-def optimise_policy(run: Run, sft: GPT, reward_model: RewardModel) -> Trained:
-    """The algorithm, from the fine-tuned model on."""
+def optimise_policy(
+    run: Run, sft: GPT, score_function: ScoreFunction, reward_model: RewardModel | None
+) -> Trained:
+    """The algorithm, from the fine-tuned model on; reward_model: for the critic to start from."""
     start = run.saved_state()
     changing = {} if start is None else start[1]
     policy = first_policy(run, sft)
     critic = first_critic(run, policy, sft, reward_model)
     models = Models(policy, sft.requires_grad_(False), critic)
     progress = PolicyProgress(
-        run, changing, lambda update: point_of_path(run, models, reward_model, update)
+        run, changing, lambda update: point_of_path(run, models, score_function, update)
     )
     with run.stage("policy", progress.seconds_before) as report, asked_to_stop(run.screen) as asked:
         updates = policy_updates(
             models,
             replace(
-                world_of(run, reward_model, progress.draw_prompts), draw_texts=progress.draw_texts
+                world_of(run, score_function, progress.draw_prompts), draw_texts=progress.draw_texts
             ),
             config=run.config.ppo,
             algorithm=run.config.run.algorithm,
@@ -139,15 +141,15 @@ def optimise_policy(run: Run, sft: GPT, reward_model: RewardModel) -> Trained:
     return Trained(models, rows, progress.tokens, progress.path, memory)
 
 
-def world_of(run: Run, reward_model: RewardModel, draw_prompts: Callable[[int], Any]) -> World:
+def world_of(run: Run, score_function: ScoreFunction, draw_prompts: Callable[[int], Any]) -> World:
     """What the policy's trainer is told of the task."""
     task = run.task
     return World(
         draw_prompts=draw_prompts,
-        score_function=reward_model,
+        score_function=score_function,
         eos_id=task.tokenizer.eos_id,
         pad_id=task.tokenizer.pad_id,
-        gold_function=None if task.gold_max is None else lambda rollout: mean_gold(task, rollout),
+        gold_function=(lambda rollout: mean_gold(task, rollout)) if task.has_gold else None,
     )
 
 

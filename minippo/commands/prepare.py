@@ -11,6 +11,7 @@ import torch
 
 from minippo.annotators import REGISTRY
 from minippo.commands.config import Config, ModelConfig
+from minippo.commands.own import own_score
 from minippo.commands.recipe import context_needed, stage_seed
 from minippo.errors import InputError
 from minippo.gpt import GPT
@@ -19,8 +20,11 @@ from minippo.interchange.load import load_tokenizer
 from minippo.runs.files import tensors_to_bytes
 from minippo.runs.read import read_json
 from minippo.runs.seals import digest_of
-from minippo.tasks import TASKS, Files, Tldr
+from minippo.settings import is_own
+from minippo.tasks import TASKS, Arithmetic, Files, Tldr
 from minippo.tasks.base import Task
+from minippo.tasks.own_file import label_of, loaded
+from minippo.tasks.rule import OwnTask
 from minippo.tokenizer import Tokenizer
 
 
@@ -39,6 +43,8 @@ def prepare(config: Config, resumed: Any = None) -> tuple[Config, Task, Start | 
         config = replace(config, model=size_of(model, config))
     generator = torch.Generator().manual_seed(stage_seed(config.run.seed, "split"))
     task = make_task(config, generator=generator, tokenizer=tokenizer)
+    if is_own(config.run.reward):
+        own_score(config.run.reward, task)
     needed = context_needed(config, task)
     if model is not None and model.config.context_length < needed:
         raise InputError(
@@ -148,6 +154,7 @@ def make_task(config: Config, *, generator: torch.Generator, tokenizer: Any = No
             generator=generator,
             tokenizer=tokenizer,
         )
+    name = label_of(name)
     own = {
         "truncate": f"has texts to cut, the task {name} makes its own",
         "data": f"reads a folder, the task {name} makes its own text",
@@ -156,6 +163,10 @@ def make_task(config: Config, *, generator: torch.Generator, tokenizer: Any = No
     for flag, why in own.items():
         if getattr(config.run, flag) not in (None, False):
             raise InputError(f"--{flag}: only the task files {why}")
+    if is_own(config.run.task):
+        return OwnTask(loaded(config.run.task, "task"))
     if name == Tldr.name:
         return Tldr(values_per_fact=config.task.tldr_values)
+    if name == Arithmetic.name:
+        return Arithmetic(problems=config.task.arithmetic_problems)
     return TASKS[name]()

@@ -29,6 +29,7 @@ from torch.profiler import ProfilerActivity, profile
 from minippo.algorithms import REGISTRY
 from minippo.commands.config import Config, resolve, stored_settings
 from minippo.commands.prepare import make_task
+from minippo.commands.recipe import has_reward_model
 from minippo.commands.synthetic_update import Size, measure_update
 from minippo.commands.wrapper import Parser, command
 from minippo.critic_head import Critic
@@ -82,6 +83,11 @@ def profile_updates(run: str, updates: int) -> tuple[Times, Times, float]:
 
 def models_and_world(run: str, config: Config) -> tuple[Models, trainer.World]:
     """What the training of this run begins with."""
+    if not has_reward_model(config):
+        raise InputError(
+            f"{run}: a rule scored this run; what is measured here is an update with a reward "
+            "model, so name a run that has one"
+        )
     tokenizer = None if config.run.start_from is None else load_tokenizer(run, "sft")
     task = make_task(config, generator=torch.Generator().manual_seed(0), tokenizer=tokenizer)
     reference = load_gpt(run, "sft").requires_grad_(False)

@@ -11,15 +11,12 @@ from typing import Any
 from minippo import algorithms, annotators
 from minippo.commands.config import Config
 from minippo.runs.seals import digest_of
-from minippo.tasks import Files, Tldr
+from minippo.settings import is_own
+from minippo.tasks import Arithmetic, Files, Tldr
 from minippo.tasks.base import Task
+from minippo.tasks.own_file import label_of, loaded
 
-BEFORE = {
-    "sft": "pretrain",
-    "reward_model": "sft",
-    "policy": "reward_model",
-    "critic": "reward_model",
-}
+BY_A_MODEL = "model"  # the value of --reward with which one is trained
 SAMPLING = ("response_length", "temperature")
 
 
@@ -34,6 +31,18 @@ def context_needed(config: Config, task: Task) -> int:
     return max(task.document_length, task.prompt_length + config.ppo.response_length)
 
 
+def stage_before(config: Config, stage: str) -> str | None:
+    """The stage whose model this one goes on from; None for the first."""
+    judge = "reward_model" if has_reward_model(config) else "sft"
+    before = {"sft": "pretrain", "reward_model": "sft", "policy": judge, "critic": judge}
+    return before.get(stage)
+
+
+def has_reward_model(config: Config) -> bool:
+    """Does this run train a reward model? With a rule there is nothing to learn."""
+    return config.run.reward == BY_A_MODEL
+
+
 def recipes(
     config: Config, task: Task, model: str | None = None, number: int | None = None
 ) -> dict[str, str]:
@@ -44,14 +53,14 @@ def recipes(
         read["reward_model"] |= {"round": number}
     found: dict[str, str] = {}
     for stage, settings in read.items():
-        found[stage] = digest_of([settings, found.get(BEFORE.get(stage, ""))])
+        found[stage] = digest_of([settings, found.get(stage_before(config, stage) or "")])
     return found
 
 
 def settings_read(config: Config, task: Task, model: str | None = None) -> dict[str, Any]:
     """{stage: what it reads beside the stage before}, in the order of the stages."""
     algorithm = config.run.algorithm
-    policy = {"algorithm": algorithm} | {
+    policy = {"algorithm": algorithm, **reward_read(config)} | {
         name: value
         for name, value in asdict(config.ppo).items()
         if algorithm in (algorithms.readers_of(name) or [algorithm])
@@ -60,13 +69,22 @@ def settings_read(config: Config, task: Task, model: str | None = None) -> dict[
     simulated = annotator_read(config) if task.recorded_preferences() is None else {}
     if config.preference.rounds > 1:  # the policies of the rounds before are asked as well
         simulated |= {"policy": policy}
+    judge = {"reward_model": asdict(config.reward) | simulated | sampling}
     return {
         "pretrain": world_read(config, task) | model_read(config, task, model),
         "sft": asdict(config.sft),
-        "reward_model": asdict(config.reward) | simulated | sampling,
+        **(judge if has_reward_model(config) else {}),
         "policy": policy,
         "critic": policy,
     }
+
+
+def reward_read(config: Config) -> dict[str, Any]:
+    """What scores, and which file it is in when that is the user's own, wherever that lies."""
+    reward = config.run.reward
+    if not is_own(reward):
+        return {"reward": reward}
+    return {"reward": label_of(reward), "reward_file": loaded(reward, "reward").digest}
 
 
 def annotator_read(config: Config) -> dict[str, Any]:
@@ -84,6 +102,8 @@ def world_read(config: Config, task: Task) -> dict[str, Any]:
     world = {"task": task.name, "seed": config.run.seed, "texts": task.fingerprint}
     if task.name == Tldr.name:
         return world | {"tldr_values": config.task.tldr_values}
+    if task.name == Arithmetic.name:
+        return world | {"arithmetic_problems": config.task.arithmetic_problems}
     if task.name != Files.name:
         return world
     return world | {

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from minippo.algorithms import REGISTRY
 from minippo.algorithms.base import Algorithm
 from minippo.commands.config import Config
-from minippo.commands.recipe import BEFORE, context_needed, recipes, stage_seed
+from minippo.commands.recipe import context_needed, recipes, stage_before, stage_seed
 from minippo.errors import InputError
 from minippo.runs.diagnostics import Finding, diagnose, never_asked, reward_coin, seen_often
 from minippo.runs.folder import RunFolder
@@ -170,7 +170,7 @@ class Run:
 
     def origin(self, stage: str) -> Origin:
         """What a stage of this run is made from."""
-        before = self.seals.get(BEFORE.get(stage, ""))
+        before = self.seals.get(stage_before(self.config, stage) or "")
         if stage == "reward_model" and self.policy_before is not None:
             before = self.policy_before
         return Origin(self.depends_on[stage], before)
@@ -233,12 +233,15 @@ class Run:
         )
         self.add_findings(found, loud)
 
-    def look_before(self, report: dict[str, Any], loud: bool = True) -> None:
+    def look_before(self, report: dict[str, Any] | None, loud: bool = True) -> None:
         """Ask those about the stages in front of the policy's training; report: the reward
-        model's."""
+        model's, None where there is none."""
         sft = self.config.sft
         drawn = sft.sft_steps * sft.sft_batch_size
-        found = (seen_often(self.task.fixed_demonstrations(), drawn), reward_coin(report))
+        found = (
+            seen_often(self.task.fixed_demonstrations(), drawn),
+            None if report is None else reward_coin(report),
+        )
         self.add_findings([finding for finding in found if finding is not None], loud)
 
     def add_findings(self, found: list[Finding], loud: bool) -> None:

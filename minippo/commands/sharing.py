@@ -15,7 +15,7 @@ from typing import Any
 
 from minippo.commands.config import Config
 from minippo.commands.prepare import prepare
-from minippo.commands.recipe import BEFORE, recipes
+from minippo.commands.recipe import recipes, stage_before
 from minippo.commands.train import find_device, first_config
 from minippo.errors import InputError
 from minippo.runs.checkpoints import check_seal
@@ -23,11 +23,11 @@ from minippo.runs.folder import OF_A_CHECKPOINT, RunFolder
 from minippo.runs.seals import OWN_DIGEST, Origin, check_origin, read_config, seal_of
 
 
-def stages_to_share() -> list[str]:
+def stages_to_share(config: Config) -> list[str]:
     """Those before the policy's training, in their order."""
     chain = ["policy"]
-    while chain[0] in BEFORE:
-        chain.insert(0, BEFORE[chain[0]])
+    while (before := stage_before(config, chain[0])) is not None:
+        chain.insert(0, before)
     return chain[:-1]
 
 
@@ -39,7 +39,7 @@ def share_stages(config: Config, out: Path, others: Sequence[Path]) -> list[str]
     own = first_config(config, device=find_device(config.run.device), task=task, start=start)
     alike = [other for other in others if made_alike(other, own)]
     before, shared = None, []
-    for stage in stages_to_share():
+    for stage in stages_to_share(config):
         path, origin = out / "checkpoints" / stage, Origin(wanted[stage], before)
         if not path.exists():
             source = next((run for run in alike if has_stage(run, stage, origin)), None)

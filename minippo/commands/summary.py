@@ -13,7 +13,14 @@ from minippo.commands.pipeline import Trained
 from minippo.commands.run import Run
 from minippo.gpt import GPT
 from minippo.reward_head import RewardModel
-from minippo.rollout import Responses, make_rollout, response_logits, response_logprobs
+from minippo.rollout import (
+    Models,
+    Responses,
+    ScoreFunction,
+    make_rollout,
+    response_logits,
+    response_logprobs,
+)
 from minippo.runs import figures
 from minippo.runs.diagnostics import is_hacked
 from minippo.runs.screen import optimality_text
@@ -45,7 +52,7 @@ Prompts = tuple[Tensor, Tensor]
 
 
 def evaluate(
-    run: Run, trained: Trained, reward_model: RewardModel, report: dict[str, Any]
+    run: Run, trained: Trained, score_function: ScoreFunction, report: dict[str, Any] | None
 ) -> tuple[Summary, list[dict[str, Any]]]:
     """(summary, samples for the screen); figures and samples.jsonl are written."""
     config, models = run.config, trained.models
@@ -55,21 +62,10 @@ def evaluate(
         )
         prompts = enough(different, config.eval.eval_prompts)
         tensors = run.prompt_tensors(prompts)
-        before, after = (
-            answer(
-                model,
-                run.task,
-                prompts,
-                tensors,
-                score_function=reward_model,
-                config=config.ppo,
-                generator=run.generator(name, run.device),
-            )
-            for name, model in (("before", models.reference), ("after", models.policy))
-        )
+        before, after = before_and_after(run, models, score_function, prompts)
         draws = draw_from_both(
             models,
-            reward_model,
+            score_function,
             first_rows(tensors, min(config.eval.optimum_prompts, len(different))),
             draws=config.eval.optimum_draws,
             config=config.ppo,
@@ -80,17 +76,52 @@ def evaluate(
         summary = make_summary(run, trained, prompts, before=before, after=after, draws=draws)
         summary["reward_model"], summary["rounds"] = report, run.rounds
         summary["memory"] = trained.memory
+        summary["gold_training"] = gold_on_training_prompts(run, models, score_function)
         summary["win_rate"]["different_prompts"] = len(different)
         run.folder.save_samples(sample_rows(prompts[:SAMPLES_SAVED], before, after))
         add_claims(run, summary, prompts, before=before, after=after)
         draw_figures(run, trained, summary, before=before, after=after)
-        draw_one_response(run, trained, reward_model, first_rows(tensors, 1))
-        if summary["gold_max"] is not None:
+        draw_one_response(run, trained, score_function, first_rows(tensors, 1))
+        if run.task.has_gold:
             stage.say(f"gold {summary['sft']['gold']:.3f} -> {summary['policy']['gold']:.3f}")
         stage.say(f"win rate {summary['win_rate']['value']:.3f}")
         stage.say(optimality_text(summary))
     add_costs(run, summary)
     return summary, sample_rows(prompts[:SAMPLES_SHOWN], before, after)
+
+
+def before_and_after(
+    run: Run, models: Models, score_function: ScoreFunction, prompts: Sequence[str], of: str = ""
+) -> tuple[Answers, Answers]:
+    """The Answers of the fine-tuned model and of the policy; `of` names the generators."""
+    before, after = (
+        answer(
+            model,
+            run.task,
+            prompts,
+            run.prompt_tensors(prompts),
+            score_function=score_function,
+            config=run.config.ppo,
+            generator=run.generator(f"{of}{when}", run.device),
+        )
+        for when, model in (("before", models.reference), ("after", models.policy))
+    )
+    return before, after
+
+
+def gold_on_training_prompts(
+    run: Run, models: Models, score_function: ScoreFunction
+) -> dict[str, Any] | None:
+    """Mean gold of answers to prompts that were trained on, where these are a fixed set; as many
+    answers as to evaluation prompts."""
+    prompts = list(run.task.fixed_prompts())
+    if not prompts or not run.task.has_gold:
+        return None
+    run.rng("training prompts").shuffle(prompts)
+    asked = enough(prompts, run.config.eval.eval_prompts)
+    answers = before_and_after(run, models, score_function, asked, of="training ")
+    sft, policy = (gold_report(part)[0] for part in answers)
+    return {"sft": sft, "policy": policy, "different_prompts": len(set(asked))}
 
 
 def first_rows(tensors: Prompts, n: int) -> Prompts:
@@ -167,7 +198,7 @@ def make_summary(
         "gold_axes": None if axes_before is None else {"sft": axes_before, "policy": axes_after},
         "optimum": optimum,
         "optimality": optimality_of(own, reference, optimum),
-        "win_rate": win_rate(before, after, has_gold=task.gold_max is not None, prompts=prompts),
+        "win_rate": win_rate(before, after, has_gold=task.has_gold, prompts=prompts),
         "answers": watched_answers(run, sft, policy),
         "diagnostics": [finding._asdict() for finding in run.findings],
         **plane_of(trained, draws, kl_coef),
@@ -258,7 +289,9 @@ def draw_figures(
         "response_lengths",
         figures.response_lengths(before.lengths, after.lengths, config.response_length),
     )
-    save("reward_calibration", figures.reward_calibration(summary["reward_model"]["calibration"]))
+    if summary["reward_model"] is not None:
+        calibration = summary["reward_model"]["calibration"]
+        save("reward_calibration", figures.reward_calibration(calibration))
     save(
         "clip_cases",
         figures.clip_cases(
@@ -268,7 +301,7 @@ def draw_figures(
 
 
 def draw_one_response(
-    run: Run, trained: Trained, reward_model: RewardModel, prompt: Prompts
+    run: Run, trained: Trained, score_function: ScoreFunction, prompt: Prompts
 ) -> None:
     """The rest: what critic and rewards, and what the reward model's head, say along one
     response."""
@@ -276,7 +309,7 @@ def draw_one_response(
     rollout = make_rollout(
         trained.models,
         prompt,
-        score_function=reward_model,
+        score_function=score_function,
         config=config,
         generator=run.generator("values figure", run.device),
         eos_id=tokenizer.eos_id,
@@ -297,6 +330,8 @@ def draw_one_response(
             rollout.scores.item(),
         ),
     )
+    if not isinstance(score_function, RewardModel):
+        return  # a rule says nothing along the way
     text = [
         torch.cat(pair, dim=1)
         for pair in (
@@ -304,7 +339,7 @@ def draw_one_response(
             (rollout.prompt_mask, rollout.response_mask),
         )
     ]
-    heads = reward_model.per_token(*text)[0, rollout.prompt_mask.shape[1] :][:length].tolist()
+    heads = score_function.per_token(*text)[0, rollout.prompt_mask.shape[1] :][:length].tolist()
     run.folder.save_figure(
         "reward_along_response", figures.reward_along_response(tokens, heads, heads[-1])
     )

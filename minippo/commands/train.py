@@ -4,6 +4,7 @@
     sft           the same GPT on demonstrations, which are imperfect
     preferences   its responses in pairs, and an annotator who chooses
     reward_model  a copy of the GPT with a scalar head learns what the annotator prefers
+                  (neither of these two with --reward rule, which is arithmetic's way)
     policy        PPO, or another --algorithm: the GPT learns what the reward model prefers, without
                   going far
     evaluation    before and after on prompts of their own, and the best policy there could be
@@ -17,7 +18,7 @@ and within the policy's training from the last state that was saved, and ends wi
 import os
 import platform
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -26,9 +27,12 @@ from minippo.algorithms.recipes import recipe_notes
 from minippo.commands.config import FIELDS, Config
 from minippo.commands.feedback import Collected, make_reward_model, sampled_model
 from minippo.commands.flags import parse_arguments
+from minippo.commands.judge import rule_of
+from minippo.commands.own import digest_of_reward
 from minippo.commands.passes import passes
 from minippo.commands.pipeline import Trained, fine_tune, optimise_policy, pretrain
 from minippo.commands.prepare import Start, prepare
+from minippo.commands.recipe import has_reward_model
 from minippo.commands.run import Run
 from minippo.commands.summary import evaluate, more_lines
 from minippo.commands.wrapper import command
@@ -43,6 +47,8 @@ from minippo.runs.seals import OWN_DIGEST, check_config, sealed_config
 from minippo.runs.stats import busy
 from minippo.runs.tensorboard import summary_writer
 from minippo.tasks.base import Task
+from minippo.tasks.own_file import label_of
+from minippo.tasks.rule import OwnTask
 
 FORMAT = 6  # of the checkpoints and metrics; another number is refused by --resume
 
@@ -57,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     run, screen = config.run, Screen(quiet=request.quiet)
     folder = RunFolder.create(
         request.out,
-        default_name=f"{run.task}-{run.algorithm}-{run.preset}-{run.seed}",
+        default_name=f"{folder_name(run.task)}-{run.algorithm}-{run.preset}-{run.seed}",
         resume=request.resume,
         note=screen.note if request.resume else None,
     )
@@ -66,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             screen.note(f"{folder.path}: no locks here, so nothing keeps a second process away")
         if request.resume:
             folder.remove_leftovers()
-            check_versions(folder, device, task)
+            check_versions(folder, versions(device, task, run.reward))
             if folder.is_finished():
                 check_finished(folder)
                 screen.note(f"{folder.path}: this run is finished; there is nothing to go on with")
@@ -102,6 +108,8 @@ def run_all(
         change_config(config, folder, screen)
     else:
         folder.save_config(first_config(config, device=device, task=task, start=start))
+    if isinstance(task, OwnTask):
+        task.rule.patience.tell = screen.note
     chosen = recipe_notes(config.run.recipe, config.ppo)
     for note in (*task.notes, *chosen, *passes(config, task)):
         screen.note(note)
@@ -124,6 +132,10 @@ def train_and_evaluate(run: Run) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     if sft is None:
         pretrained = run.saved("pretrain", lambda path: load_gpt(path, "pretrain"))
         sft = fine_tune(run, pretrain(run) if pretrained is None else pretrained)
+    if not has_reward_model(run.config):
+        run.look_before(None)
+        rule = rule_of(run)
+        return evaluate(run, optimise_policy(run, sft, rule, None), rule, None)
     reward_model, report, trained = reward_and_policy(run, sft)
     return evaluate(run, trained, reward_model, report)
 
@@ -145,13 +157,13 @@ def reward_and_policy(run: Run, sft: GPT) -> tuple[RewardModel, dict[str, Any], 
         if policy is not None:
             part.look_at_earlier(part.folder.metrics_until(config.num_updates))
         else:
-            policy = optimise_policy(part, sft, earlier).models.policy
+            policy = optimise_policy(part, sft, earlier, earlier).models.policy
         run.take_over(part, report)
         collected.models.append(policy.requires_grad_(False))
     if rounds > 1:
         run.screen.note(f"round {rounds} of {rounds}")
     reward_model, report, _ = reward_model_of(run, sft, collected, earlier)
-    return reward_model, report, optimise_policy(run, sft, reward_model)
+    return reward_model, report, optimise_policy(run, sft, reward_model, reward_model)
 
 
 def reward_model_of(
@@ -167,6 +179,11 @@ def reward_model_of(
         report = load_report(run.folder.path)
     run.look_before(report, loud=made)
     return reward_model, report, made
+
+
+def folder_name(task: str) -> str:
+    """What the folder of a run of this task begins with: the class of a task of the user's own."""
+    return label_of(task).rpartition(":")[2]
 
 
 def find_device(name: str) -> torch.device:
@@ -195,7 +212,7 @@ def own_commit(file: str) -> str | None:
     return commit if prefix == "minippo/commands/" else None
 
 
-def versions(device: torch.device, task: Task) -> dict[str, Any]:
+def versions(device: torch.device, task: Task, reward: str) -> dict[str, Any]:
     """What the numbers may depend on besides the seed."""
     return {
         "format": FORMAT,
@@ -204,6 +221,7 @@ def versions(device: torch.device, task: Task) -> dict[str, Any]:
         "device": device.type,
         "commit": own_commit(__file__),
         "data": task.fingerprint,
+        "reward": digest_of_reward(reward),
     }
 
 
@@ -212,7 +230,8 @@ def first_config(
 ) -> dict[str, Any]:
     """The config.json that a run begins with: its settings, and what else its numbers may depend
     on."""
-    about = {"versions": versions(device, task), "start": start and start._asdict()}
+    about: dict[str, Any] = {"versions": versions(device, task, config.run.reward)}
+    about |= {"start": start and start._asdict()}
     return sealed_config(config.to_dict() | about)
 
 
@@ -240,12 +259,12 @@ def check_finished(folder: RunFolder) -> None:
         ) from error
 
 
-def check_versions(folder: RunFolder, device: torch.device, task: Task) -> None:
+def check_versions(folder: RunFolder, now: Mapping[str, Any]) -> None:
     """Refuse to go on where the same bits cannot be had: another format of checkpoints, torch,
     device, other texts, or a configuration that somebody has changed."""
-    config, now = folder.stored_config(), versions(device, task)
+    config = folder.stored_config()
     was = config.get("versions", {})
-    if was.get("data") != now["data"]:
+    if any(was.get(name) != now[name] for name in ("data", "reward")):
         raise InputError(
             f"--resume: the files of the run in {folder.path} have changed since it began; put "
             "them back, or start a new run"

@@ -170,8 +170,10 @@ def _table_lines(summary):
     """Before and after in columns, then one line for each number that has no before."""
     sft, policy = summary["sft"], summary["policy"]
     gold = "gold" if summary["gold_max"] is None else f"gold (of {_number(summary['gold_max'], 2)})"
+    training = summary.get("gold_training") or {"sft": None, "policy": None}
     rows = [
         (gold, sft["gold"], policy["gold"]),
+        ("  of training prompts", training["sft"], training["policy"]),
         ("score", sft["score"], policy["score"]),
         ("KL, nats", 0.0, policy["kl"]),
         ("EOS rate", sft["eos_rate"], policy["eos_rate"]),
@@ -213,7 +215,7 @@ def _single_lines(summary):
                 f"({asked}, judged by {win['judge']})"
             ),
         )
-    if reward_model["heldout_accuracy"] is not None:
+    if reward_model is not None and reward_model["heldout_accuracy"] is not None:
         yield (
             "reward model",
             (

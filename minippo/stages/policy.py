@@ -204,7 +204,7 @@ def finite_rollout(
 ) -> Rollout:
     """A Rollout whose scores, log-probabilities and values are numbers; TrainingError when they are
     not."""
-    samples = record.samples_per_prompt
+    samples = config.samples_per_prompt or record.samples_per_prompt
     try:
         rollout = make_rollout(
             models,

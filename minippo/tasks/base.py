@@ -39,7 +39,7 @@ class Task:
     tokenizer: Tokenizer
     document_length: int  # no document that it trains on has more tokens
     prompt_length: int  # tokens of the longest prompt, BOS included
-    gold_max: float | None = None  # the best possible mean gold score; None where there is no rule
+    gold_max: float | None = None  # the best possible mean gold score; None where none is known
     fingerprint: str | None = None  # of the files that it was made from; None where there are none
     notes: tuple[str, ...] = ()  # lines for the screen: what was derived, dropped or cut
     # how much there is to train on, {"demonstration": 300, ...}; empty where the task makes as
@@ -62,6 +62,16 @@ class Task:
         """At most n prompts, all different, for figures and tables; no training stage sees them
         unless the task says so."""
         raise NotImplementedError
+
+    def fixed_prompts(self) -> Sequence[str]:
+        """All training prompts, where they are a fixed set that has no evaluation prompt in it;
+        none where a rule makes new ones, or where there are no others."""
+        return ()
+
+    @property
+    def has_gold(self) -> bool:
+        """Is there a rule that says what a response is worth?"""
+        return self.gold_max is not None
 
     def gold_axes(self, prompt: str, response: str) -> dict[str, float] | None:
         """{axis: points} of a response; their sum is its gold score. None where the task has no

@@ -5,7 +5,7 @@ import ast
 import itertools
 import json
 import math
-from dataclasses import FrozenInstanceError, fields
+from dataclasses import FrozenInstanceError, fields, replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import minippo
-from minippo.commands.config import FIELDS, PRESETS, SECTIONS, Config, resolve
+from minippo.algorithms import REGISTRY
+from minippo.commands.config import FIELDS, OWN_TASK, PRESETS, SECTIONS, Config, check_used, resolve
 from minippo.settings import KINDS, check_value, kind_of, may_be_none
 
 NAMES = sorted(FIELDS)
@@ -77,6 +78,8 @@ def test_the_fields_that_may_be_none():
     assert {name for name in NAMES if may_be_none(FIELDS[name][1])} == {
         "data",
         "start_from",
+        "arithmetic_problems",
+        "samples_per_prompt",
         "no_eos_score",
         "target_kl",
         "cliprange_value",
@@ -190,6 +193,74 @@ def test_there_are_no_more_minibatches_than_responses():
     assert resolve({"num_mini_batches": 4, "batch_size": 4}).ppo.num_mini_batches == 4
 
 
+def test_the_responses_to_a_prompt_divide_the_batch():
+    with pytest.raises(ValueError, match="^batch_size: wanted a multiple of the 5 samples per pro"):
+        resolve({"samples_per_prompt": 5})
+    assert resolve({"samples_per_prompt": 8}).ppo.samples_per_prompt == 8
+    assert resolve({}).ppo.samples_per_prompt is None  # the algorithm's own
+
+
+def test_the_responses_to_a_prompt_that_an_algorithm_has_divide_the_batch_too(monkeypatch):
+    record = replace(REGISTRY["rtg"], samples_per_prompt=4)
+    monkeypatch.setitem(REGISTRY, "rtg", record)
+    with pytest.raises(
+        ValueError, match="^batch_size: wanted a multiple of the 4 samples .* got 6"
+    ):
+        resolve({"algorithm": "rtg", "batch_size": 6})
+    assert resolve({"algorithm": "rtg", "batch_size": 8}).ppo.batch_size == 8
+    assert resolve({"algorithm": "rtg", "batch_size": 6, "samples_per_prompt": 3})
+
+
+# -- what scores a response
+
+
+@pytest.mark.parametrize("text", ["sums.py:Sums", "/a/b c/sums.py:Sums", "a:b.py:Sums"])
+def test_a_task_may_be_a_class_in_a_file(text):
+    config = resolve({"task": text})
+    assert config.run.task == text and config.ppo == resolve({"task": OWN_TASK}).ppo
+    for other in (text[:-1] + "-", text.replace(".py", ".txt"), text.rpartition(":")[0]):
+        check_refused("task", other)
+
+
+def test_settings_of_the_task_stand_over_the_algorithms_and_under_the_users():
+    of_the_task = {"response_length": 6, "whiten_advantages": True}
+    settings = {"task": OWN_TASK, "algorithm": "pg"}
+    config = resolve(settings, of_the_task)
+    assert config.ppo.response_length == 6 and config.ppo.whiten_advantages
+    assert resolve(settings | {"response_length": 9}, of_the_task).ppo.response_length == 9
+
+
+def test_a_rule_scores_where_the_task_is_made_for_it():
+    rewards = {task: resolve({"task": task}).run.reward for task in TASKS}
+    assert rewards.pop("arithmetic") == "rule" and set(rewards.values()) == {"model"}
+    assert resolve({"task": "arithmetic", "reward": "model"}).run.reward == "model"
+    assert resolve({"reward": "rule"}).run.reward == "rule"
+
+
+def test_where_a_rule_scores_the_critic_starts_from_the_fine_tuned_model():
+    assert resolve({"reward": "rule"}).ppo.critic_start == "sft"
+    assert resolve({"reward": "rule", "recipe": "cleanrl"}).ppo.critic_start == "fresh"
+    assert resolve({"reward": "rule", "critic_start": "fresh"}).ppo.critic_start == "fresh"
+    assert resolve({"task": "arithmetic", "reward": "model"}).ppo.critic_start == "reward_model"
+    own = {"reward": "rule", "critic_start": "reward_model"}
+    with pytest.raises(ValueError, match="^critic_start: --reward rule trains no reward model; ta"):
+        check_used(own, resolve(own))
+
+
+@pytest.mark.parametrize("name", ["preference_prompts", "preference_heldout", "reward_epochs"])
+def test_a_rule_needs_no_preferences_and_no_reward_model(name):
+    own = {"reward": "rule", name: 7}
+    with pytest.raises(ValueError, match=f"^{name}: --reward rule trains no reward model; leave "):
+        check_used(own, resolve(own))
+    check_used({name: 7}, resolve({name: 7}))
+
+
+def test_a_folder_has_no_rule():
+    own = {"task": "files", "data": "DIR", "reward": "rule"}
+    with pytest.raises(ValueError, match="^reward: --task files has no rule that scores a respons"):
+        check_used(own, resolve(own))
+
+
 # -- the whole
 
 
@@ -206,17 +277,17 @@ def test_every_field_has_a_type_a_help_and_a_default_that_fits_it(name):
 
 
 def test_every_preset_is_of_a_task_that_there_is():
-    assert set(PRESETS) <= set(itertools.product(TASKS, NAMED_PRESETS))
+    assert set(PRESETS) <= set(itertools.product([*TASKS, OWN_TASK], NAMED_PRESETS))
 
 
 @pytest.mark.parametrize("task, preset", PRESETS)
 def test_a_preset_stands_over_the_defaults_and_names_only_what_there_is(task, preset):
-    assert set(PRESETS[task, preset]) <= set(FIELDS) - {
-        item.name for item in fields(SECTIONS["run"])
-    }
+    where_and_what = {item.name for item in fields(SECTIONS["run"])} - {"reward"}
+    assert set(PRESETS[task, preset]) <= set(FIELDS) - where_and_what
     config = resolve({"task": task, "preset": preset})
     expected = {name: item.default for name, (_, item) in FIELDS.items()} | PRESETS[task, preset]
     expected |= {"task": task, "preset": preset}
+    expected |= {"critic_start": "sft"} if expected["reward"] == "rule" else {}
     assert {name: value_of(config, name) for name in FIELDS} == expected
 
 

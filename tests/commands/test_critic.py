@@ -24,7 +24,7 @@ def models():
     return policy, sft, reward_model
 
 
-def critic(algorithm="ppo", **settings):
+def critic(algorithm="ppo", given=None, **settings):
     """(the critic, the models)."""
     run = SimpleNamespace(
         algorithm=REGISTRY[algorithm],
@@ -32,7 +32,7 @@ def critic(algorithm="ppo", **settings):
         generator=lambda name: torch.Generator().manual_seed(9),
         device=torch.device("cpu"),
     )
-    given = models()
+    given = given or models()
     return first_critic(run, *given), given
 
 
@@ -57,6 +57,12 @@ def test_from_another_model_its_first_values_are_zero(start):
     assert (found(torch.tensor([[1, 2, 3]])) == 0).all()
     assert same(found.trunk, sft) == (start == "sft") and found.trunk is not sft
     assert not same(found.trunk, policy) and not same(found.trunk, reward_model.trunk)
+
+
+def test_where_a_rule_scores_it_starts_from_the_fine_tuned_model():
+    found, (_, sft, _) = critic(given=(*models()[:2], None))
+    assert (found(torch.tensor([[1, 2, 3]])) == 0).all() and found.head.weight.requires_grad
+    assert same(found.trunk, sft) and found.trunk is not sft
 
 
 def test_a_shared_critic_has_the_policys_own_trunk():

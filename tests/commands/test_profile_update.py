@@ -72,3 +72,12 @@ def test_what_it_refuses(finished, tmp_path, capsys):
     assert main(["--run", str(tmp_path / "none")]) == 2
     missing = f"{tmp_path / 'none'}/config.json: No such file or directory"
     assert capsys.readouterr().err.startswith(f"error: {missing}")
+
+
+def test_a_run_that_a_rule_scored_is_refused(finished, tmp_path, capsys):
+    config = json.loads((finished / "config.json").read_text())
+    del config["sha256"]
+    config["run"]["reward"] = "rule"
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert main(["--run", str(tmp_path)]) == 2
+    assert capsys.readouterr().err.startswith(f"error: {tmp_path}: a rule scored this run; what is")

@@ -9,7 +9,7 @@ from minippo import annotators
 from minippo.algorithms import DEFAULT
 from minippo.commands.config import FIELDS, TASKS_THAT_READ, readers_of, resolve
 from minippo.commands.prepare import make_task
-from minippo.commands.recipe import recipes
+from minippo.commands.recipe import recipes, stage_before
 from minippo.settings import kind_of
 from tests.tiny_runs import STAGES, TINY, nothing_drawn, run
 
@@ -25,6 +25,8 @@ FIRST_STAGE = {  # that reads the settings of a section
     "task": "pretrain",
     "seed": "pretrain",
     "tldr_values": "pretrain",
+    "arithmetic_problems": None,  # of arithmetic
+    "reward": "reward_model",  # there is none with a rule
     "prompt_length": None,  # of files
     "completion_length": None,
     "response_length": "reward_model",  # of the responses that are compared
@@ -43,6 +45,9 @@ OTHER = {
     "critic_lam": 0.5,
     "dual_clip": 3.0,
     "n_head": 8,
+    "reward": "rule",
+    "samples_per_prompt": 2,
+    "arithmetic_problems": 20,
     "n_embd": 32,
     "tldr_values": 4,
     "annotator": "length",
@@ -77,12 +82,13 @@ def used_by_default():
 def recipes_of(**settings):
     """The recipes of a task that needs no files."""
     config = resolve(settings)
-    world = resolve({name: settings[name] for name in ("task", "tldr_values") if name in settings})
+    of_the_world = ("task", "tldr_values", "arithmetic_problems")
+    world = resolve({name: settings[name] for name in of_the_world if name in settings})
     return recipes(config, make_task(world, generator=torch.Generator().manual_seed(0)))
 
 
 def stages_that_differ(one, other):
-    return tuple(stage for stage in STAGES if one[stage] != other[stage])
+    return tuple(stage for stage in STAGES if one.get(stage) != other.get(stage))
 
 
 def stages_that_read(name):
@@ -100,6 +106,28 @@ def test_a_setting_belongs_to_the_first_stage_that_reads_it_and_to_those_after(n
     other = recipes_of(**strict, **{name: other_value(name)})
     found = stages_that_differ(recipes_of(**strict), other)
     assert found == stages_that_read(name)
+
+
+def test_how_many_sums_there_are_counts_from_the_beginning():
+    own = recipes_of(task="arithmetic")
+    other = recipes_of(task="arithmetic", arithmetic_problems=20)
+    assert set(own) == {*STAGES} - {"reward_model"}
+    assert stages_that_differ(own, other) == tuple(own)
+
+
+def test_with_a_rule_the_policy_comes_after_the_fine_tuned_model():
+    own, other = recipes_of(reward="rule"), recipes_of(reward="rule", sft_steps=3)
+    assert "reward_model" not in own
+    assert stages_that_differ(own, other) == ("sft", "policy", "critic")
+    settled = recipes_of(reward="rule", reward_epochs=9, preference_prompts=9)
+    assert settled == own
+    config = resolve({"reward": "rule"})
+    assert [stage_before(config, stage) for stage in ("pretrain", "sft", "policy", "critic")] == [
+        None,
+        "pretrain",
+        "sft",
+        "sft",
+    ]
 
 
 def test_a_setting_of_another_algorithm_belongs_to_that():
@@ -178,6 +206,7 @@ def test_stages_with_equal_recipes_have_equal_weights(tmp_path):
     not_here = (
         "task",
         "preset",
+        "reward",
         "recipe",
         "device",
         "threads",

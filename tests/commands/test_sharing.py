@@ -6,6 +6,7 @@ import shutil
 
 import pytest
 
+from minippo.commands.config import resolve
 from minippo.commands.flags import parse_arguments
 from minippo.commands.sharing import share_stages, stages_to_share
 from minippo.commands.train import main
@@ -41,7 +42,8 @@ def content(folder):
 
 
 def test_the_stages_before_the_policy_can_be_shared():
-    assert stages_to_share() == BEFORE_THE_POLICY
+    assert stages_to_share(resolve({})) == BEFORE_THE_POLICY
+    assert stages_to_share(resolve({"reward": "rule"})) == ["pretrain", "sft"]
 
 
 def test_a_run_that_shares_ends_with_the_bits_of_one_that_does_not(finished, tmp_path):

@@ -1,11 +1,13 @@
 """What a run says at its end, worked out by hand where it can be."""
 
 import math
+import random
 from types import SimpleNamespace
 
 import pytest
 import torch
 
+from minippo.commands import summary
 from minippo.commands.config import resolve
 from minippo.commands.summary import (
     add_costs,
@@ -17,6 +19,7 @@ from minippo.commands.summary import (
     watched_answers,
 )
 from minippo.stages.evaluate import Answers
+from minippo.tasks.arithmetic import Arithmetic
 from minippo.tasks.capitals import Capitals
 from tests.helpers import small_gpt
 
@@ -114,6 +117,26 @@ def test_samples_put_before_and_after_beside_their_prompt():
         "gold_after": 4.0,
     }
     assert rows[1]["prompt"] == "q" and rows[1]["gold_after"] == 1.0
+
+
+def test_gold_on_training_prompts_is_that_of_before_and_after(monkeypatch):
+    asked = []
+
+    def answers(run, models, score, prompts, of):
+        asked.extend(prompts)
+        pair = [[{"a": value} for _ in prompts] for value in (0.25, 0.75)]
+        return [Answers([""] * len(axes), [1], [True], [0.0], axes) for axes in pair]
+
+    monkeypatch.setattr(summary, "before_and_after", answers)
+    few = Arithmetic(5)
+    config = SimpleNamespace(eval=SimpleNamespace(eval_prompts=7))
+    run = SimpleNamespace(task=few, config=config, rng=lambda name: random.Random(0))
+    assert summary.gold_on_training_prompts(run, None, None) == {
+        "sft": 0.25,
+        "policy": 0.75,
+        "different_prompts": 5,
+    }
+    assert len(asked) == 7 and set(asked) == set(few.fixed_prompts())
 
 
 def test_the_first_prompts():

@@ -198,7 +198,8 @@ def test_the_configuration_is_written_as_it_was_resolved(folders):
         and config["ppo"]["num_updates"] == 2
         and config["ppo"]["lam"] == 0.95
     )
-    assert set(config["versions"]) == {"format", "python", "torch", "device", "commit", "data"}
+    names = {"format", "python", "torch", "device", "commit", "data", "reward"}
+    assert set(config["versions"]) == names
 
 
 def test_a_checkpoint_can_be_loaded_into_its_model(folders):

@@ -353,6 +353,18 @@ def test_samples_of_a_prompt_are_neighbouring_rows(algorithm, monkeypatch):
     assert asked == [8, 8]
 
 
+@pytest.mark.parametrize("algorithm", ["rtg", "ppo"])
+def test_the_setting_goes_before_the_algorithms_own_number_of_samples(algorithm, monkeypatch):
+    record = dataclasses.replace(REGISTRY[algorithm], name="grouped", samples_per_prompt=4)
+    grouped, asked = ragged(num_updates=1, samples_per_prompt=2), []
+    draw = grouped.draw_prompts
+    grouped.draw_prompts = lambda n: asked.append(n) or draw(n)
+    ((_, rollout, *_),) = grouped.updates(registered(monkeypatch, record))
+    assert asked == [16] and len(rollout) == 32
+    groups = rollout.prompt_tokens.view(16, 2, 2)
+    assert (groups == groups[:, :1]).all()
+
+
 def test_a_new_algorithm_is_a_record_in_the_registry(monkeypatch):
     def signs(rewards, values, mask, config):
         return torch.where(mask, rewards.sum(dim=1, keepdim=True).sign(), 0.0)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 import minippo
 from minippo.commands.config import resolve
+from minippo.tasks.arithmetic import Arithmetic
 from minippo.tasks.base import Segment, Task
 from minippo.tasks.capitals import Capitals
 from minippo.tasks.tldr import Tldr
@@ -50,7 +51,9 @@ def test_a_demonstration_is_read_up_to_the_completion_and_learned_from_there():
 
 
 @pytest.mark.parametrize(
-    "task", [*map(Tldr, (3, 4, 5, 6)), Capitals()], ids=["3", "4", "5", "6", "capitals"]
+    "task",
+    [*map(Tldr, (3, 4, 5, 6)), Capitals(), Arithmetic(), Arithmetic(40)],
+    ids=["3", "4", "5", "6", "capitals", "arithmetic", "few sums"],
 )
 class TestEveryToyWorld:
     def test_its_texts_are_in_its_vocabulary_and_fit_the_context(self, task):
@@ -109,8 +112,8 @@ class TestEveryToyWorld:
 def test_the_texts_and_their_tokens_are_the_same_in_another_process():
     source = """
 import random
-from minippo.tasks import Capitals, Tldr
-tasks = (Tldr(5), Capitals())
+from minippo.tasks import Arithmetic, Capitals, Tldr
+tasks = (Tldr(5), Capitals(), Arithmetic())
 print([task.pretraining_examples(3, step=0, rng=random.Random(7)) for task in tasks])"""
     environment = os.environ | {
         "PYTHONPATH": str(Path(minippo.__file__).parent.parent),
@@ -125,13 +128,15 @@ print([task.pretraining_examples(3, step=0, rng=random.Random(7)) for task in ta
         timeout=60,
     )
     here = [
-        task.pretraining_examples(3, step=0, rng=random.Random(7)) for task in (Tldr(5), Capitals())
+        task.pretraining_examples(3, step=0, rng=random.Random(7))
+        for task in (Tldr(5), Capitals(), Arithmetic())
     ]
     assert done.stdout == f"{here}\n" and "Example" in done.stdout
 
 
 def sizes_of(task):
-    return [task.values_per_fact] if isinstance(task, Tldr) else []
+    own = {"tldr": lambda: task.values_per_fact, "arithmetic": lambda: len(task.problems)}
+    return [own[task.name]()] if task.name in own else []
 
 
 def decoded(task, examples):
