@@ -22,7 +22,8 @@ from dataclasses import replace
 import torch
 from plots import DARK, ORANGE, name_line, panels, show
 
-from minippo.algorithms.base import Experience, PPOConfig
+from minippo.algorithms.base import Experience
+from minippo.algorithms.config import PPOConfig
 from minippo.algorithms.ppo import PPOUpdate
 from minippo.critic_head import Critic
 from minippo.gpt import GPT, GPTConfig
@@ -633,7 +634,9 @@ exercise.check(my_clip_fraction)
 #   details that the dashboard watches, and where they come from.
 # - Engstrom et al. 2020, *Implementation Matters in Deep Policy Gradients*, arXiv:2005.12729: how
 #   much of a result is in such details.
-# - `minippo/stages/policy.py` (the loop), `minippo/algorithms/ppo.py` (the steps),
-#   `minippo/runs/diagnostics.py`; docs/metrics.md, docs/diagnostics.md, docs/stage-6-ppo.md.
+# - `minippo/stages/policy.py` (the loop), `minippo/stages/credit.py` (rewards, advantages,
+#   targets), `minippo/algorithms/ppo.py` (the steps), `minippo/algorithms/config.py` (the
+#   settings), `minippo/runs/diagnostics.py`; docs/metrics.md, docs/diagnostics.md,
+#   docs/stage-6-ppo.md, docs/results.md.
 #
 # Next: [13 The whole pipeline and the score-KL frontier](13_whole_pipeline_and_frontier.ipynb).
