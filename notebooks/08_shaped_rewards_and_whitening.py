@@ -360,7 +360,7 @@ exercise.check(my_shaped_rewards)
 # ## References
 #
 # - `minippo/shaped_reward.py`, `minippo/masked.py` (both whitenings), `estimate_advantages` in
-#   `minippo/stages/policy.py` (the order of things); docs/qualifications.md, "Whitening only
+#   `minippo/stages/credit.py` (the order of things); docs/qualifications.md, "Whitening only
 #   rescales".
 # - Ziegler et al. 2019, *Fine-tuning language models from human preferences*, arXiv:1909.08593:
 #   the KL penalty in the reward.

@@ -420,7 +420,7 @@ exercise.check(my_optimal_policy)
 # is a point, and an optimum to measure against.
 #
 # **One field.** Every setting of the training is a field of `PPOConfig`
-# (`minippo/algorithms/base.py` has them all, a line each), and `learn` takes any of them. Guess
+# (`minippo/algorithms/config.py` has them all, a line each), and `learn` takes any of them. Guess
 # first, then run. The number that counts is the objective at the price, as a share of the way from
 # the reference to the best.
 
