@@ -110,7 +110,9 @@ def watch_first(
     yield from steps
 
 
-def memory_report(models: Models, reward_model: nn.Module, of_update: Bytes) -> dict[str, Any]:
+def memory_report(
+    models: Models, reward_model: nn.Module | None, of_update: Bytes
+) -> dict[str, Any]:
     """The models and what an update needs beside them: summary["memory"]."""
     named = {
         "reference": models.reference,
