@@ -45,6 +45,7 @@ OF_MORE = {  # files about no single module, and what they are about
     "recipes/test_recipes.py": "the product against them",
     "test_fuzz_numbers.py": "the derivation with numbers of any size",
     "stages/test_metrics.py": "the value of every logged metric",
+    "test_coverage_page.py": "a page",
     "test_device_rules.py": "whole runs under the rules of a device",
     "test_docs.py": "the pages",
     "test_errata.py": "claims that are often made",

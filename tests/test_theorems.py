@@ -183,6 +183,42 @@ def test_with_the_exact_values_every_lam_and_every_n_is_unbiased(spec, lam, n):
     assert bias(case, weighted(n_step(n)), values=case.values) <= NO_BIAS
 
 
+def action_values(batch):
+    """Q of each token, given the exact V: r + V(next), the residual and the value that it lacks."""
+    return batch.values + gae.td_residuals(
+        rewards=batch.rewards, values=batch.values, response_mask=batch.response_mask, gamma=1.0
+    )
+
+
+@settings(max_examples=6)
+@given(specs(policies=("table",)))
+def test_the_action_value_is_a_weight_without_bias_too(spec):
+    case = case_of(**spec)
+    assert bias(case, weighted(action_values), values=case.values) <= NO_BIAS
+    world = case.world
+    chosen = case.action_values[world.state_index, world.response_tokens]
+    along = SimpleNamespace(
+        rewards=world.response_rewards,
+        values=world.along_responses(case.values),
+        response_mask=world.response_mask,
+    )
+    mask = world.response_mask
+    assert_close(action_values(along)[mask], chosen[mask])
+
+
+def test_the_variance_of_every_weight_of_the_table_in_stage_4():
+    world, policy, values, _ = ladder.make_world(ladder.reward_functions(0)["dense"], 0)
+    weights = (whole_returns, to_go, minus_values, action_values, ladder.gae(0.0))
+    found = [
+        bias_and_variance(
+            world, policy, weighted(x), oracle.exact_gradient(world, policy), values=values
+        )
+        for x in weights
+    ]
+    assert max(bias for bias, _ in found) <= NO_BIAS
+    assert [round(variance, 2) for _, variance in found] == [32.90, 17.30, 2.69, 16.04, 1.42]
+
+
 @settings(max_examples=15)
 @given(specs(), st.floats(0, 1), st.floats(0, 1))
 def test_with_a_discount_all_but_stage_1_need_the_factor_gamma_to_the_t(spec, gamma, lam):

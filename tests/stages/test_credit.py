@@ -54,6 +54,18 @@ def test_by_default_the_score_is_on_the_last_token_and_the_end_is_worth_nothing(
     assert_close(targets, [[7, 8, 0], [20, 20, 20]])
 
 
+def test_before_the_last_token_a_residual_is_a_difference_of_values_unless_the_kl_is_paid_there():
+    in_the_reward, in_the_loss = (
+        estimated(gamma=0.5, lam=0.0, **settings)[1]  # with lam 0 an advantage is its residual
+        for settings in ({}, {"kl_reward": "none", "kl_loss": "k2_response"})
+    )
+    # gamma V(next) - V: 2 - 3; 1 - 1, 2.5 - 2; and the score less V: 10 - 4; 20 - 5
+    assert_close(in_the_loss, [[-1, 6, 0], [0, 0.5, 15]])
+    # less k1: 1, 2; nothing
+    assert_close(in_the_reward, [[-2, 4, 0], [0, 0.5, 15]])
+    assert_close(in_the_loss - in_the_reward, K1)
+
+
 def test_behind_eos_with_a_value_there_the_last_action_gets_lambda_of_the_score():
     rewards, advantages, targets = estimated(
         score_place="after_eos", value_after_end="kept", lam=0.5

@@ -1,5 +1,6 @@
 """tldr: what its posts tell, what its pretraining text asks, and what its rule rewards."""
 
+import itertools
 import random
 from collections import Counter
 
@@ -302,6 +303,16 @@ def test_the_best_gold_is_reached_by_the_three_true_clauses_alone(parts):
         0 <= axes["coverage"] <= 3
         and max(axes["accuracy"], axes["coherence"], axes["brevity"]) <= 0
     )
+
+
+@pytest.mark.parametrize(("cap", "best"), [(3, 1), (4, 1), (5, 2), (7, 2), (8, 3), (14, 3)])
+def test_a_cap_on_the_length_takes_away_the_facts_that_do_not_fit(cap, best):
+    clauses = ["a baker", "in rome", "who loves chess"]
+    written = (" ".join(order[:n]) for order in itertools.permutations(clauses) for n in (1, 2, 3))
+    gold = {  # of what fits with its EOS
+        Tldr().gold(POST, summary) for summary in written if len(summary.split()) + 1 <= cap
+    }
+    assert max(gold) == best
 
 
 @given(summaries, st.sampled_from(FILLERS))
