@@ -190,10 +190,9 @@ def action_values(batch):
     )
 
 
-@settings(max_examples=6)
-@given(specs(policies=("table",)))
-def test_the_action_value_is_a_weight_without_bias_too(spec):
-    case = case_of(**spec)
+@pytest.mark.parametrize("policy", ["table", "GPT"])
+def test_the_action_value_is_a_weight_without_bias_too(policy):
+    case = case_of(policy=policy, prompts=2)
     assert bias(case, weighted(action_values), values=case.values) <= NO_BIAS
     world = case.world
     chosen = case.action_values[world.state_index, world.response_tokens]
