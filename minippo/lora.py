@@ -87,6 +87,11 @@ def with_adapters(
 
 
 @torch.no_grad()
+def has_adapters(model: nn.Module) -> bool:
+    """Are only parts of this model trained, beside weights that are another's?"""
+    return any(isinstance(module, Adapted) for module in model.modules())
+
+
 def merged(policy: GPT) -> GPT:
     """A plain GPT that computes what the policy does, with weights of its own."""
     weights = policy.state_dict()

@@ -282,7 +282,7 @@ for name, found in runs.items():
 
 
 # %%
-def judge(name, values, scale=1.0):
+def assess(name, values, scale=1.0):
     batch = {
         "values": torch.where(mask[i], values[i], 0.0),
         "value_targets": scale * returns[i],
@@ -295,9 +295,9 @@ def judge(name, values, scale=1.0):
 generator = torch.Generator().manual_seed(2)
 i = torch.multinomial(probability, 4096, replacement=True, generator=generator)
 exact_values = world.along_responses(exact)
-judge("exact V", exact_values)
-judge("exact V + 5", exact_values + 5)
-judge("all rewards times 10", 10 * exact_values, scale=10.0)
+assess("exact V", exact_values)
+assess("exact V + 5", exact_values + 5)
+assess("all rewards times 10", 10 * exact_values, scale=10.0)
 
 # %% [markdown]
 # ## Questions

@@ -203,7 +203,7 @@ with torch.no_grad():
     policy.table.copy_(torch.tensor([[0.5, 0.5], [0.2, 0.8], [0.5, 0.5]]).log())
 
 
-def whitened(batch):
+def whitened_returns(batch):
     """Whole returns, whitened; no weight where all are equal."""
     returns, mask = whole_returns(batch), batch.response_mask
     equal = masked_variance(values=returns, mask=mask) < 1e-12
@@ -214,7 +214,7 @@ exact = exact_gradient(lottery, policy)[0].item()
 print(f"exact gradient to the ticket's logit: {exact:+.2f}")
 listed = {}
 for n in (2, 3) if FAST else (2, 3, 4):
-    samples = gradient_samples(lottery, policy, weighted(whitened), size=n)
+    samples = gradient_samples(lottery, policy, weighted(whitened_returns), size=n)
     listed[n] = mean_and_covariance(*samples)[0][0].item()
 print("whitened, batch of n:", {n: f"{x:+.3f}" for n, x in listed.items()})
 

@@ -137,7 +137,7 @@ def logprobs_of(model, tokens, mask):  # [B,T]
     return torch.where(mask, chosen, 0.0)
 
 
-def values_of(critic, tokens, mask):  # [B,T]
+def values_along(critic, tokens, mask):  # [B,T]
     return torch.where(mask, critic(tokens)[:, 1:-1], 0.0)
 
 
@@ -174,7 +174,7 @@ def advantages_of(rewards, values):  # [B,T] each; 0 after the end of a response
 def judge(models, tokens, mask):
     """All that the optimiser steps need to know about the responses."""
     old, ref = (logprobs_of(model, tokens, mask) for model in (models.policy, models.reference))
-    values = values_of(models.critic, tokens, mask)
+    values = values_along(models.critic, tokens, mask)
     ended = (tokens[:, 2:] == EOS).any(dim=1)
     whole = torch.cat((torch.ones_like(mask[:, :2]), mask), dim=1)
     scores = torch.where(ended, rule(tokens, whole), config.no_eos_score)
@@ -206,7 +206,7 @@ def loss_of(models, batch):
     ratios = (logprobs_of(models.policy, tokens, mask) - batch["old_logprobs"]).exp()
     clipped = ratios.clamp(1 - config.cliprange, 1 + config.cliprange)
     gain = torch.minimum(ratios * advantages, clipped * advantages)
-    values = values_of(models.critic, tokens, mask)
+    values = values_along(models.critic, tokens, mask)
     old, targets = batch["old_values"], batch["targets"]
     near = torch.clamp(values, old - config.cliprange_value, old + config.cliprange_value)
     error = torch.maximum((values - targets) ** 2, (near - targets) ** 2)

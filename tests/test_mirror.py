@@ -15,6 +15,7 @@ ELSEWHERE = {  # a module -> the file that tests it under another name
     "algorithms/__init__.py": "algorithms/test_registry.py",
     "annotators/__init__.py": "annotators/test_registry.py",
     "exact/__main__.py": "exact/test_tables.py",
+    "commands/drawing.py": "commands/test_summary.py",
 }
 WITHOUT = {  # modules without a test file, and why
     "errors.py": "three names of exceptions",

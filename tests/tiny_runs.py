@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from minippo.commands import summary
+from minippo.commands import drawing, summary
 from minippo.commands.config import resolve
 from minippo.commands.train import main
 from minippo.critic_head import Critic
@@ -71,7 +71,7 @@ def nothing_drawn() -> Iterator[None]:
     of a tiny run."""
     with pytest.MonkeyPatch.context() as patch:
         names = dict.fromkeys(figures.__all__, NotDrawn)
-        patch.setattr(summary, "figures", SimpleNamespace(**names))
+        patch.setattr(drawing, "figures", SimpleNamespace(**names))
         patch.setattr(summary, "matmul_loop_seconds", lambda device: 1.0)
         yield
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from minippo.errors import TrainingError
+from minippo.lora import has_adapters
 
 WARMUP_STEPS = 50
 
@@ -87,13 +88,13 @@ def numbers_of(scalars: list[Tensor]) -> list[float]:
 
 
 def named_weights(**models: nn.Module) -> list[tuple[str, nn.Parameter]]:
-    """[("policy.wte.weight", parameter) and so on] of these models, each under its own name; what
-    is frozen is left out."""
+    """[("policy.wte.weight", parameter) and so on] of these models, each under its own name; of a
+    model with adapters those only, since the rest belongs to another."""
     return [
         (f"{model_name}.{name}", parameter)
         for model_name, model in models.items()
         for name, parameter in model.named_parameters()
-        if parameter.requires_grad
+        if parameter.requires_grad or not has_adapters(model)
     ]
 
 

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from minippo.commands import compare, judge, measure, pipeline, train
+from minippo.commands import compare, measure, train
 from minippo.commands.comparison import METRICS
 from minippo.runs.stats import mean, t_interval
 from tests.tiny_runs import TINY, NotDrawn, read_json
@@ -43,7 +43,7 @@ def inside(ends=None):
     stages = dict.fromkeys(STAGES, 0)
 
     def counting(name):
-        real = getattr(pipeline, name)
+        real = getattr(train, name)
 
         def counted(*arguments):
             stages[name] += 1
@@ -57,8 +57,7 @@ def inside(ends=None):
         patch.setattr(measure, "subprocess", SimpleNamespace(Popen=InProcess, DEVNULL=-3))
         patch.setattr(compare, "figures", SimpleNamespace(courses=NotDrawn))
         for name in STAGES:
-            caller = judge if name == "make_reward_model" else train
-            patch.setattr(caller, name, counting(name))
+            patch.setattr(train, name, counting(name))
         yield started, stages
 
 

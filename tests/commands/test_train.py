@@ -13,7 +13,7 @@ import torch
 
 import minippo
 from minippo.algorithms import DEFAULT, REGISTRY
-from minippo.commands import summary
+from minippo.commands import drawing, summary
 from minippo.commands.train import main, own_commit
 from minippo.runs import figures
 from minippo.runs.folder import RunFolder
@@ -42,7 +42,7 @@ def folders(tmp_path_factory):
     """The same run twice, with everything that a user's run does."""
     root = tmp_path_factory.mktemp("runs")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(summary, "figures", figures)
+        patch.setattr(drawing, "figures", figures)
         patch.setattr(summary, "matmul_loop_seconds", matmul_loop_seconds)
         return [run(root / name, "--seed", "5", "--quiet") for name in ("one", "two")]
 
