@@ -33,13 +33,8 @@ import torch
 from plots import DARK, ORANGE, panels, show
 
 from minippo.commands.config import resolve
-from minippo.commands.pipeline import (
-    collect_preferences,
-    fine_tune,
-    make_reward_model,
-    optimise_policy,
-    pretrain,
-)
+from minippo.commands.feedback import collect_preferences, make_reward_model
+from minippo.commands.pipeline import fine_tune, optimise_policy, pretrain
 from minippo.commands.prepare import prepare
 from minippo.commands.run import Run
 from minippo.commands.summary import evaluate, response_probability
@@ -134,7 +129,7 @@ for n in range(2):
 # so only differences between answers to the same question mean something.
 
 # %%
-reward_model, report = make_reward_model(run, sft, training, heldout)
+reward_model, report = make_reward_model(run, sft, [(training, heldout)])
 
 
 def score_of(question, answer):
@@ -166,7 +161,7 @@ for answer in ("paris", "london", "casablanca"):
 # only we see.
 
 # %%
-trained = optimise_policy(quiet_run, copy.deepcopy(sft), reward_model)
+trained = optimise_policy(quiet_run, copy.deepcopy(sft), reward_model, reward_model)
 rows = trained.rows
 print("kl_coef:", config.ppo.kl_coef)
 for row in (*rows[:3], *rows[5::8]):
@@ -334,6 +329,7 @@ exercise.check(my_objective)
 #   the same for language models, with the KL to the reference in the reward.
 # - Ouyang et al. 2022, *Training language models to follow instructions with human feedback*,
 #   arXiv:2203.02155: the stages as they are run here.
-# - `minippo/commands/pipeline.py`, `minippo/tasks/capitals.py`; docs/rlhf.md, docs/results.md.
+# - `minippo/commands/pipeline.py`, `minippo/commands/feedback.py`, `minippo/tasks/capitals.py`;
+#   docs/rlhf.md, docs/results.md.
 #
 # Next: [01 Tokens, logits, log-probs](01_tokens_logits_logprobs.ipynb).

@@ -30,13 +30,8 @@ from minippo.algorithms.base import Algorithm
 from minippo.algorithms.policy_gradient import gae_weights
 from minippo.algorithms.ppo import FIELDS, PPOUpdate
 from minippo.commands.config import resolve
-from minippo.commands.pipeline import (
-    collect_preferences,
-    fine_tune,
-    make_reward_model,
-    mean_gold,
-    pretrain,
-)
+from minippo.commands.feedback import collect_preferences, make_reward_model
+from minippo.commands.pipeline import fine_tune, mean_gold, pretrain
 from minippo.commands.prepare import prepare
 from minippo.commands.run import Run
 
@@ -76,7 +71,7 @@ def smaller_run(preference_prompts):
 runs = {"good": smaller_run(300 if FAST else 3000), "weak": smaller_run(50 if FAST else 200)}
 sft = fine_tune(runs["good"], pretrain(runs["good"])).requires_grad_(False)
 reward_models = {
-    name: make_reward_model(run, sft, *collect_preferences(run, sft))[0]
+    name: make_reward_model(run, sft, [collect_preferences(run, sft)])[0]
     for name, run in runs.items()
 }
 config, task = runs["good"].config.ppo, runs["good"].task
