@@ -272,21 +272,17 @@ kls, means, rights = zip(*([point_of(ref, "weak")] + frontier["weak"]))
 for kl_coef, kl, score, right in zip(("-", *PRICES), kls, means, rights):
     print(f"kl_coef {kl_coef:>5}   KL {kl:.3f}   score {score:6.3f}   gold {right:.3f}")
 models, rows = learn("weak", 0.05, updates=40)
-own = point_of(answer_logprobs(models.policy).log_softmax(dim=1), "weak")
-print("PPO with kl_coef 0.05: KL {:.3f}, score {:.3f}, gold {:.3f}".format(*own))
-best = point_of(best_policy("weak", 0.05), "weak")
-print(f"objective at that price: PPO {own[1] - 0.05 * own[0]:.3f},", end=" ")
-print(f"the best policy {best[1] - 0.05 * best[0]:.3f}")
+own = [rows[-1][f"objective/{name}"] for name in ("kl", "scores", "gold")]
+print("PPO with kl_coef 0.05: KL {:.1f}, score {:.1f}, gold {:.2f}".format(*own))
+length = rows[-1]["val/response_length"]
+print(f"tokens of its answers at the end, EOS included: {length:.1f}")
 
 # %%
 figure, (left, right) = panels(2, height=3.4)
 left.plot(kls, means, "-", color=DARK)
 left.plot(kls, rights, "--", color=ORANGE)
-left.plot(own[0], own[1], "*", color=DARK, markersize=11)
-left.plot(own[0], own[2], "*", color=ORANGE, markersize=11, fillstyle="none")
 name_line(left, 2.0, means[-1] - 0.05, "score")
 name_line(left, 1.8, 0.56, "gold", ORANGE)
-name_line(left, 2.9, 0.7, "stars: PPO")
 left.set(xlabel="KL to the reference, nats per answer", title="best policies")
 for name, label, colour, style in (
     ("objective/scores", "score", DARK, "-"),
@@ -301,9 +297,8 @@ show(
     figure,
     "Left: the score of the best policies (solid) rises all the way with KL, while their gold"
     " (dashed) rises at first, reaches its maximum below one nat and then falls below where it"
-    " began; the filled star of PPO is near the solid curve, the open one near the dashed curve."
-    " Right, over the updates: the score rises and levels off; gold rises for three updates, then"
-    " falls and stays low.",
+    " began. Right, over the updates of the PPO run: the score rises and levels off; gold rises"
+    " for a few updates, then falls.",
 )
 print(
     f"largest gold of a best policy {max(rights):.3f}, of the reference {rights[0]:.3f};", end=" "
@@ -311,10 +306,12 @@ print(
 print(f"PPO's gold {rows[0]['objective/gold']:.3f} -> {rows[-1]['objective/gold']:.3f}")
 
 # %% [markdown]
-# Prediction 3: it rises first and falls later, from 0.450 over 0.766 to 0.313, below where it
-# began. Nothing went wrong in the training: PPO came near to the policy that it was asked for. The
-# weak reward model gives high scores to words that the reference hardly ever says. They were hardly
-# ever sampled, so hardly ever compared, and an optimiser looks for the highest score. This is
+# Prediction 3: it rises first and falls later, from 0.450 over 0.766 to 0.333, below where it
+# began. The weak reward model gives high scores to words that the reference hardly ever says. They
+# were hardly ever sampled, so hardly ever compared, and an optimiser looks for the highest score.
+# Our list holds answers of one word; PPO looks at all there are, and on the machine that made this
+# page it found the empty answer, one token long, whose score is far above all that the curve shows.
+# (Rounding differs between machines, and with it when such an answer is found, if at all.) This is
 # reward hacking, or overoptimisation; the price on KL is what holds it off, and the score never
 # shows it. The good reward model has no such words among those that we listed.
 
