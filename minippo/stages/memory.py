@@ -25,8 +25,20 @@ Bytes = dict[str, int]
 
 
 def place_of(tensor: Tensor) -> int:
-    """The address of the memory that a tensor looks into; views of one tensor share it."""
-    return tensor.untyped_storage().data_ptr()
+    """The address of the memory that a tensor looks into; views of one tensor share it. A tensor
+    that shows no memory (a subclass may not) has a place of its own, below 0."""
+    try:
+        return tensor.untyped_storage().data_ptr()
+    except RuntimeError:
+        return -id(tensor)
+
+
+def size_of(tensor: Tensor) -> int:
+    """The bytes of that memory."""
+    try:
+        return tensor.untyped_storage().nbytes()
+    except RuntimeError:
+        return tensor.numel() * tensor.element_size()
 
 
 def new_bytes(tensors: Iterable[Tensor], seen: set[int]) -> int:
@@ -35,7 +47,7 @@ def new_bytes(tensors: Iterable[Tensor], seen: set[int]) -> int:
     for tensor in tensors:
         if place_of(tensor) not in seen:
             seen.add(place_of(tensor))
-            total += tensor.untyped_storage().nbytes()
+            total += size_of(tensor)
     return total
 
 
@@ -70,7 +82,7 @@ class SavedForBackward(saved_tensors_hooks):
         before = self.users.get(place, 0)
         self.users[place] = before + users
         if 0 in (before, before + users):  # the first one, or the last one
-            self.now += users * tensor.untyped_storage().nbytes()
+            self.now += users * size_of(tensor)
             self.most = max(self.most, self.now)
 
 
