@@ -170,11 +170,6 @@ def contradictions(config: PPOConfig) -> list[Contradiction]:
             f"wanted more than 1 + cliprange, {1 + config.cliprange:g}, got {config.dual_clip}",
         ),
         (
-            config.whiten_bessel and not (config.whiten_advantages or config.whiten_rewards),
-            "whiten_bessel",
-            "nothing is whitened; leave it out, or --whiten_advantages",
-        ),
-        (
             config.num_mini_batches > config.batch_size,
             "num_mini_batches",
             f"wanted at most batch_size {config.batch_size}, got {config.num_mini_batches}",

@@ -274,6 +274,9 @@ def check_used(settings: Mapping[str, Any], config: Config) -> None:
         raise ValueError(
             f"critic_start: --reward {config.run.reward} trains no reward model; take sft or fresh"
         )
+    ppo = config.ppo
+    if settings.get("whiten_bessel") and not (ppo.whiten_advantages or ppo.whiten_rewards):
+        raise ValueError("whiten_bessel: nothing is whitened; leave it out, or --whiten_advantages")
     for name in settings:
         tasks = TASKS_THAT_READ.get(name, (task,))
         if task not in tasks:
