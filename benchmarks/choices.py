@@ -12,23 +12,14 @@ another price, no KL). NAME picks rows.
 """
 
 import argparse
-import copy
-import random
 from pathlib import Path
 
 import torch
-from critic_and_clip import share_of, stages_before
+from critic_and_clip import paired, stages_before, train
 
-from minippo.algorithms import REGISTRY
-from minippo.commands.critic import first_critic
-from minippo.commands.flags import parse_arguments
 from minippo.commands.measure import seeds_of
-from minippo.commands.prepare import prepare
 from minippo.errors import TrainingError
-from minippo.interchange.load import load_gpt, load_reward_model
-from minippo.rollout import Models
-from minippo.runs.stats import mean, t_interval
-from minippo.stages.policy import World, policy_updates
+from minippo.runs.stats import mean
 
 KL_COEF, LAST = 0.05, 4
 LOSS = ["--kl_reward", "none", "--no-whiten_advantages"]
@@ -77,53 +68,15 @@ CHOICES: dict[str, list[str]] = {
 }
 
 
-class OfARun:
-    """What first_critic asks of a run."""
-
-    def __init__(self, config, seed: int):
-        self.config, self.seed, self.device = config, seed, torch.device("cpu")
-        self.algorithm = REGISTRY[config.run.algorithm]
-
-    def generator(self, name: str) -> torch.Generator:
-        return torch.Generator().manual_seed(self.seed)
-
-
 def outcome(name: str, seed: int, folder: Path) -> tuple[float, float, float] | None:
     """(gold share, KL, objective) of one training; None where it failed."""
-    own = ["--preset", "quick", "--seed", str(seed), *CHOICES[name]]
-    config, task = prepare(parse_arguments(own).config)[:2]
-    reference, reward_model = load_gpt(folder, "sft"), load_reward_model(folder)
-    policy, rng = copy.deepcopy(reference), random.Random(seed)
-    critic = first_critic(OfARun(config, seed), policy, reference, reward_model)
-    steps, texts = config.pretrain.pretrain_steps, random.Random(seed + 1)
-    world = World(
-        draw_prompts=lambda n: task.prompt_batch(task.training_prompts(n, rng=rng)),
-        draw_texts=lambda n: task.pretraining_examples(n, step=steps, rng=texts),
-        score_function=reward_model,
-        eos_id=task.tokenizer.eos_id,
-        pad_id=task.tokenizer.pad_id,
-    )
-    updates = policy_updates(
-        Models(policy, reference.requires_grad_(False), critic),
-        world,
-        config=config.ppo,
-        generator=torch.Generator().manual_seed(seed),
-    )
     try:
-        rows = [step.row for step in updates][-LAST:]
+        gold, rows = train(CHOICES[name], seed, folder)
     except TrainingError as error:
         print(f"{name}, seed {seed}: {error}", flush=True)
         return None
-    score, kl = (mean(row[f"objective/{key}"] for row in rows) for key in ("scores", "kl"))
-    gold = share_of(policy, task, reward_model, config, seed)
+    score, kl = (mean(row[f"objective/{key}"] for row in rows[-LAST:]) for key in ("scores", "kl"))
     return gold, kl, score - KL_COEF * kl
-
-
-def difference(a: list[float], b: list[float]) -> str:
-    """The mean of a, and of a - b with its interval over the seeds."""
-    differences = [x - y for x, y in zip(a, b, strict=True)]
-    low, high = t_interval(differences) or (float("nan"), float("nan"))
-    return f"{mean(a):.3f} | {mean(differences):+.3f} ({low:+.3f} to {high:+.3f})"
 
 
 def main() -> int:
@@ -145,7 +98,8 @@ def main() -> int:
         done = [pair for pair in zip(found, default, strict=True) if None not in pair]
         failed = len(found) - len(done)
         lost = f" ({failed} of {len(found)} runs failed)" if failed else ""
-        columns = [difference([x[i] for x, _ in done], [y[i] for _, y in done]) for i in range(3)]
+        pairs = [([x[i] for x, _ in done], [y[i] for _, y in done]) for i in range(3)]
+        columns = [f"{mean(own):.3f} | {paired(own, other)}" for own, other in pairs]
         print(f"| {name}{lost} | {' | '.join(columns)} |", flush=True)
     return 0
 

@@ -23,18 +23,19 @@ from pathlib import Path
 import torch
 
 from minippo.algorithms import REGISTRY
+from minippo.commands.config import Config
+from minippo.commands.critic import first_critic
 from minippo.commands.flags import parse_arguments
 from minippo.commands.measure import seeds_of
-from minippo.commands.pipeline import enough
+from minippo.commands.path import enough
 from minippo.commands.prepare import prepare
 from minippo.commands.train import main as train_toy
-from minippo.critic_head import Critic
 from minippo.gpt import GPT
 from minippo.interchange.load import load_gpt, load_reward_model
 from minippo.rollout import Models
 from minippo.runs.stats import mean, t_interval
 from minippo.stages.evaluate import answer, gold_report
-from minippo.stages.policy import World, policy_updates
+from minippo.stages.policy import Row, World, train_policy
 from minippo.tasks.base import Task
 
 ALGORITHMS = ("pg", "gae", "ppo", "ppo_unclipped")
@@ -58,31 +59,49 @@ def stages_before(seed: int, root: Path) -> Path:
     return out
 
 
-def gold_share(algorithm: str, seed: int, folder: Path, settings: list[str]) -> float:
-    """Train the policy; the gold of its answers over the best possible."""
-    own = ["--preset", "quick", "--seed", str(seed), "--algorithm", algorithm]
-    own += [*SETTINGS, *OWN[algorithm], *settings]  # what is given last counts
+class OfARun:
+    """What first_critic asks of a run."""
+
+    def __init__(self, config: Config, seed: int):
+        self.config, self.seed, self.device = config, seed, torch.device("cpu")
+        self.algorithm = REGISTRY[config.run.algorithm]
+
+    def generator(self, name: str) -> torch.Generator:
+        return torch.Generator().manual_seed(self.seed)
+
+
+def train(
+    settings: list[str], seed: int, folder: Path, offset: float = 0.0
+) -> tuple[float, list[Row]]:
+    """Train the policy with these settings from the stages in the folder, on scores with `offset`
+    added; (gold of its answers over the best possible, its rows of metrics)."""
+    own = ["--preset", "quick", "--seed", str(seed), *settings]
     config, task = prepare(parse_arguments(own).config)[:2]
     reference, reward_model = load_gpt(folder, "sft"), load_reward_model(folder)
-    critic = Critic.from_reward_model(reward_model) if REGISTRY[algorithm].has_critic else None
-    rng = random.Random(seed)
+    policy, rng = copy.deepcopy(reference), random.Random(seed)
+    critic = first_critic(OfARun(config, seed), policy, reference, reward_model)
+    steps, texts = config.pretrain.pretrain_steps, random.Random(seed + 1)
     world = World(
         draw_prompts=lambda n: task.prompt_batch(task.training_prompts(n, rng=rng)),
-        score_function=lambda tokens, mask: reward_model(tokens, mask) + OFFSET,
+        draw_texts=lambda n: task.pretraining_examples(n, step=steps, rng=texts),
+        score_function=lambda tokens, mask: reward_model(tokens, mask) + offset,
         eos_id=task.tokenizer.eos_id,
         pad_id=task.tokenizer.pad_id,
     )
-    policy = copy.deepcopy(reference)
-    updates = policy_updates(
+    rows = train_policy(
         Models(policy, reference.requires_grad_(False), critic),
         world,
         config=config.ppo,
-        algorithm=algorithm,
+        algorithm=config.run.algorithm,
         generator=torch.Generator().manual_seed(seed),
     )
-    for _ in updates:
-        pass
-    return share_of(policy, task, reward_model, config, seed)
+    return share_of(policy, task, reward_model, config, seed), rows
+
+
+def gold_share(algorithm: str, seed: int, folder: Path, settings: list[str]) -> float:
+    """The gold of the answers of a policy that this algorithm has trained."""
+    own = ["--algorithm", algorithm, *SETTINGS, *OWN[algorithm], *settings]  # the last one counts
+    return train(own, seed, folder, OFFSET)[0]
 
 
 def share_of(policy: GPT, task: Task, reward_model, config, seed: int) -> float:
