@@ -3,7 +3,7 @@
     token_rewards        the KL on every token, the score on one
     the algorithm's      what each token was worth, from rewards and values: stages 1 to 4 of the
     weights              derivation; or one number for the whole response
-    critic_targets       what the critic should have said; made before the advantages are whitened
+    value_targets        what the critic should have said; made before the advantages are whitened
     whitened             advantages with mean 0 and standard deviation 1
 
 With the default choices all of it happens on the slots of the response mask. The score may also be
@@ -68,20 +68,20 @@ def estimate_advantages(
     weights = weigh(paid, values, slots, config)
     targets = None
     if values is not None:
-        lam = config.critic_lam
         for_critic = weights
-        if lam is not None and config.action == "token":
-            for_critic = record.weights(paid, values, slots, replace(config, lam=lam))
+        if config.critic_lam is not None and config.action == "token":
+            own = replace(config, lam=config.critic_lam)
+            for_critic = record.weights(paid, values, slots, own)
         targets = value_targets(
             advantages=for_critic, values=values, response_mask=rollout.value_mask
         )
-    advantages = zero_padding(values=weights, mask=rollout.response_mask)
-    counted = rollout.response_mask
+    counted, is_any = rollout.response_mask, True
     if config.mask_unended:
         counted = counted & rollout.ended.unsqueeze(1)
-        advantages = torch.where(counted, advantages, 0.0)
-    if config.whiten_advantages and config.whiten_over == "rollout" and bool(counted.any()):
-        advantages = torch.where(counted, whitened(advantages, counted, config), 0.0)
+        is_any = bool(counted.any())
+    advantages = torch.where(counted, weights, 0.0)
+    if config.whiten_advantages and config.whiten_over == "rollout" and is_any:
+        advantages = whitened(advantages, counted, config)
     return rewards, advantages, targets
 
 

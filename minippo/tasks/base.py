@@ -7,7 +7,7 @@ next-token loss over such documents.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from random import Random
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -26,6 +26,14 @@ class Example(NamedTuple):
 
     tokens: list[int]
     is_target: list[bool]
+
+
+def dealt(items: Sequence[Any], n: int, *, rng: Random) -> list[Any]:
+    """n of the items: all of them in a new order, as often as needed."""
+    drawn: list[Any] = []
+    while len(drawn) < n:
+        drawn += rng.sample(items, len(items))
+    return drawn[:n]
 
 
 class Task:

@@ -21,7 +21,7 @@ from typing import Any
 from minippo.errors import InputError
 from minippo.runs.seals import digest_of
 from minippo.runs.text import counted
-from minippo.tasks.base import Example, Segment, Task
+from minippo.tasks.base import Example, Segment, Task, dealt
 from minippo.tasks.own_file import Own, in_one_line
 from minippo.tasks.own_rule import OwnRule, kind_of, shown
 from minippo.tokenizer import ByteTokenizer, WordTokenizer
@@ -92,11 +92,7 @@ class OwnTask(Task):
         return [self.document(segments) for segments in rng.choices(self._documents, k=n)]
 
     def demonstrations(self, n: int, *, rng: Random) -> list[tuple[str, str]]:
-        """All of them in a new order, as often as needed."""
-        drawn: list[tuple[str, str]] = []
-        while len(drawn) < n:
-            drawn += rng.sample(self._demonstrations, len(self._demonstrations))
-        return drawn[:n]
+        return dealt(self._demonstrations, n, rng=rng)
 
     def fixed_demonstrations(self) -> Sequence[tuple[str, str]]:
         return self._demonstrations

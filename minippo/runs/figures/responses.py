@@ -11,11 +11,12 @@ from minippo.runs.figures.style import (
     DARK,
     ORANGE,
     PALE,
-    drawable,
     name_ends,
+    name_tokens,
     new_figure,
     set_title,
     span,
+    tokens_between,
     went,
 )
 from minippo.runs.stats import mean
@@ -81,8 +82,7 @@ def values_along_response(
     the whole response.
     """
     figure, (above, below) = new_figure(2)
-    # more than 40 texts side by side cannot be read
-    x, step = range(len(tokens)), math.ceil(len(tokens) / 40)
+    x, step = range(len(tokens)), tokens_between(tokens)
     marker_size = 5 if step == 1 else 2
     above.axhline(score, color=ORANGE, linestyle="--", linewidth=1)
     if values is not None:
@@ -92,14 +92,7 @@ def values_along_response(
     below.plot(x, rewards, color=BLUE, marker="x", markersize=marker_size, linestyle="none")
     below.axhline(0, color=DARK, linewidth=0.8)
     below.set_ylabel("bars: advantage\ncrosses: reward")
-    below.set_xticks(
-        x[::step],
-        [drawable(text) for text in tokens[::step]],
-        rotation=60,
-        ha="right",
-        rotation_mode="anchor",
-        parse_math=False,
-    )
+    name_tokens(below, tokens)
     below.set_xlabel("token of the response")
     if len(tokens):
         name_ends(above, [(score, "score", ORANGE)])

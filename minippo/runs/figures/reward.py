@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -10,10 +9,11 @@ from minippo.runs.figures.style import (
     BLUE,
     DARK,
     ORANGE,
-    drawable,
     name_ends,
+    name_tokens,
     new_figure,
     set_title,
+    tokens_between,
 )
 
 if TYPE_CHECKING:
@@ -54,20 +54,12 @@ def reward_along_response(tokens: Sequence[str], scores: Sequence[float], score:
     tokens: the text of each; scores: a number each; score: of the whole response.
     """
     figure, (axes,) = new_figure(1)
-    # more than 40 texts side by side cannot be read
-    x, step = range(len(tokens)), max(1, math.ceil(len(tokens) / 40))
+    x, step = range(len(tokens)), tokens_between(tokens)
     axes.axhline(score, color=ORANGE, linestyle="--", linewidth=1)
     axes.plot(x, scores, color=BLUE, marker="o", markersize=5 if step == 1 else 2)
     axes.set_ylabel("the head, if the response\nended here")
     axes.set_xlabel("token of the response")
-    axes.set_xticks(
-        x[::step],
-        [drawable(text) for text in tokens[::step]],
-        rotation=60,
-        ha="right",
-        rotation_mode="anchor",
-        parse_math=False,
-    )
+    name_tokens(axes, tokens)
     if len(tokens):
         name_ends(axes, [(score, "score", ORANGE)])
         set_title(

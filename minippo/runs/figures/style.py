@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
@@ -89,6 +90,25 @@ def span(start: int, bin_width: int, longest: int) -> str:
 def went(before: float, after: float, decimals: int = 2) -> str:
     verb = "rose" if after > before else "fell" if after < before else "stayed"
     return f"{verb} from {before:.{decimals}f} to {after:.{decimals}f}"
+
+
+def tokens_between(tokens: Sequence[str]) -> int:
+    """Every how many tokens one is named below an axis: more than 40 texts side by side cannot be
+    read."""
+    return max(1, math.ceil(len(tokens) / 40))
+
+
+def name_tokens(axes: Axes, tokens: Sequence[str]) -> None:
+    """The tokens of a response below the axis, as many of them as can be read."""
+    step = tokens_between(tokens)
+    axes.set_xticks(
+        range(len(tokens))[::step],
+        [drawable(text) for text in tokens[::step]],
+        rotation=60,
+        ha="right",
+        rotation_mode="anchor",
+        parse_math=False,
+    )
 
 
 def drawable(text: str) -> str:

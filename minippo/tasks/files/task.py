@@ -18,7 +18,7 @@ import torch
 
 from minippo.errors import InputError
 from minippo.runs.text import counted
-from minippo.tasks.base import Example, Task
+from minippo.tasks.base import Example, Task, dealt
 from minippo.tasks.files.lengths import check_lengths
 from minippo.tasks.files.read import FolderData, read_folder
 from minippo.tasks.files.split import split_by_prompt, without_prompts
@@ -98,11 +98,7 @@ class Files(Task):
         return [self._window(rng) for _ in range(n)]
 
     def demonstrations(self, n: int, *, rng: Random) -> list[tuple[str, str]]:
-        """All of them in a new order, as often as needed."""
-        drawn = []
-        while len(drawn) < n:
-            drawn += rng.sample(self._demonstrations, len(self._demonstrations))
-        return drawn[:n]
+        return dealt(self._demonstrations, n, rng=rng)
 
     def fixed_demonstrations(self) -> Sequence[tuple[str, str]]:
         return self._demonstrations
