@@ -16,6 +16,7 @@ COMMANDS = {  # name -> the module whose main it is, and what it does
     "compare": ("minippo.commands.compare", "the same run with several settings, on several seeds"),
     "measure": ("minippo.commands.measure", "the same run on several seeds, and a table"),
     "talk": ("minippo.commands.talk", "ask the models of a run, and see them side by side"),
+    "evaluate": ("minippo.commands.evaluate", "models of several runs on the same new prompts"),
     "export": ("minippo.commands.export", "a model to or from Hugging Face's files"),
     "diagnostics": ("minippo.commands.diagnostics", "what a run's metrics say about its health"),
     "profile_update": ("minippo.commands.profile_update", "where the seconds of an update go"),

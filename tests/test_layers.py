@@ -49,6 +49,7 @@ DOORS = (
     "compare",
     "measure",
     "talk",
+    "evaluate",
     "export",
     "diagnostics",
     "profile_update",

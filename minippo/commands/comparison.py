@@ -26,7 +26,12 @@ METRICS: dict[str, Callable[[Summary], float | None]] = {
     "optimality": lambda s: s["optimality"],
     "win_rate": lambda s: s["win_rate"]["value"],
     "skill": lambda s: (s["reward_model"] or {}).get("skill"),
+    # over the training: stages.course
+    "gold_while_learning": lambda s: ((s.get("course") or {}).get("gold") or {}).get("mean"),
+    "gold_at_the_end": lambda s: ((s.get("course") or {}).get("gold") or {}).get("end"),
 }
+OF_GOLD = ("gold", "gold_while_learning", "gold_at_the_end")
+WIDTH = max(map(len, METRICS)) + 2
 MOST_IN_FULL = 4  # settings of which every pair is shown; of more, each against the first
 
 
@@ -93,15 +98,17 @@ def paired(
     a: Setting, b: Setting, of_a: Mapping[int, Summary], of_b: Mapping[int, Summary]
 ) -> list[dict[str, Any]]:
     """A row for each metric that can be compared: the mean of a - b over the seeds that both have,
-    and its 95 % t interval, null for a single seed."""
+    and its 95 % t interval, null for a single seed; "wins": on how many of them a is ahead, ties
+    half."""
     seeds, rows = [seed for seed in of_a if seed in of_b], []
     for metric, get in METRICS.items():
         both = [(get(of_a[seed]), get(of_b[seed])) for seed in seeds]
         found = [x - y for x, y in both if x is not None and y is not None]
         if found and has_one_unit(metric, a, b):
             low, high = t_interval(found) or (None, None)
+            wins = sum(1.0 if x > 0 else 0.5 if x == 0 else 0.0 for x in found)
             row = {"a": a.name, "b": b.name, "metric": metric, "difference": mean(found)}
-            rows.append(row | {"low": low, "high": high, "n": len(found)})
+            rows.append(row | {"low": low, "high": high, "n": len(found), "wins": wins})
     return rows
 
 
@@ -116,8 +123,9 @@ def has_one_unit(metric: str, a: Setting, b: Setting) -> bool:
     same_judge = a.judge == b.judge
     same_score = same_judge and rules[0] == rules[1]
     same_price = prices[0] == prices[1] and prices[0][1] == "fixed"
+    same_task = a.config.run.task == b.config.run.task
     return {
-        "gold": a.config.run.task == b.config.run.task,
+        **dict.fromkeys(OF_GOLD, same_task),
         "score": same_score,
         "objective": same_score and same_price,
         "skill": not same_judge,
@@ -154,7 +162,7 @@ def differences(results: Mapping[str, Any]) -> list[str]:
         if (row["a"], row["b"]) != pair:
             pair = (row["a"], row["b"])
             lines += ["", f"{row['a']} - {row['b']}", ""]
-        lines.append(f"    {row['metric'].replace('_', ' '):<12}{interval_text(row)}")
+        lines.append(f"    {row['metric'].replace('_', ' '):<{WIDTH}}{interval_text(row)}")
     if not in_full:
         lines += ["", "Each is against the first; compare.json has every pair."]
     return lines if results["paired"] else []
@@ -166,6 +174,7 @@ def interval_text(row: Mapping[str, Any]) -> str:
     if row["low"] is None:
         return f"{text}   one seed has no interval"
     text = f"{text} ({signed(row['low'])} to {signed(row['high'])})"
+    text += f", ahead on {row['wins']:g} of {row['n']}"
     if row["low"] <= 0 <= row["high"]:
         text += f"   {counted(row['n'], 'seed')} can't tell these apart"
     return text

@@ -7,6 +7,7 @@ from minippo.critic_head import Critic
 from minippo.gpt import GPT
 from minippo.lora import with_adapters
 from minippo.reward_head import RewardModel
+from minippo.runs.text import counted
 
 
 def first_policy(run: Run, sft: GPT) -> GPT:
@@ -26,7 +27,7 @@ def first_critic(
 
     shared         a head on the policy's own trunk
     reward_model   a copy of the reward model: what it says of a prefix is the first guess; one with
-                   fewer layers than the policy gives no start, and it is sft's
+                   fewer layers than the policy gives no start: then it is sft, and that is said
     sft            a copy of the fine-tuned model, with a head of zeros; so it is where a rule
                    scores, and there is no reward model
     fresh          random weights, with a head of zeros
@@ -37,6 +38,12 @@ def first_critic(
     if config.critic == "shared":
         return Critic.sharing(policy)
     if config.critic_start == "reward_model" and reward_model is not None:
+        if reward_model.trunk.config != sft.config:
+            run.screen.note(
+                "critic: from the fine-tuned model, since a reward model of "
+                f"{counted(reward_model.trunk.config.n_layer, 'block')} gives no start to one of "
+                f"{sft.config.n_layer} (--critic_start sft says the same)"
+            )
         return Critic.start(reward_model, sft)
     if config.critic_start != "fresh":
         return Critic(sft)

@@ -16,6 +16,7 @@ from minippo.rollout import Models, Responses, ScoreFunction, response_logits, r
 from minippo.runs.screen import optimality_text
 from minippo.runs.stats import matmul_loop_seconds, mean, peak_memory_of
 from minippo.runs.text import counted
+from minippo.stages.course import course_of
 from minippo.stages.evaluate import (
     Answers,
     acceptability,
@@ -64,7 +65,7 @@ def evaluate(
         )
         summary = make_summary(run, trained, prompts, before=before, after=after, draws=draws)
         summary["reward_model"], summary["rounds"] = report, run.rounds
-        summary["memory"] = trained.memory
+        summary["memory"], summary["course"] = trained.memory, course_of(trained.rows)
         summary["gold_training"] = gold_on_training_prompts(run, models, score_function)
         summary["win_rate"]["different_prompts"] = len(different)
         run.folder.save_samples(sample_rows(prompts[:SAMPLES_SAVED], before, after))

@@ -71,6 +71,11 @@ class Task:
         unless the task says so."""
         raise NotImplementedError
 
+    def unfamiliar_prompts(self, n: int, *, rng: Random) -> Mapping[str, Sequence[str]]:
+        """{how they differ: n prompts} of forms that no stage of a training has seen, and that the
+        rule can judge; none where the task has one form."""
+        return {}
+
     def fixed_prompts(self) -> Sequence[str]:
         """All training prompts, where they are a fixed set that has no evaluation prompt in it;
         none where a rule makes new ones, or where there are no others."""

@@ -35,6 +35,8 @@ VALUES = {
 }
 # how a post tells a fact
 SENTENCES = {"job": "i am a {} .", "city": "i live in {} .", "hobby": "i love {} ."}
+# the same in an order of words that no training stage shows
+TURNED_ROUND = {"job": "a {} i am .", "city": "in {} i live .", "hobby": "{} i love ."}
 # how a summary tells it
 CLAUSES = {"job": "a {}", "city": "in {}", "hobby": "who loves {}"}
 TRAPS = {  # the same about somebody else: (who, sentence)
@@ -127,6 +129,25 @@ class Tldr(Task):
             if len(prompts) == n:
                 break
         return list(prompts)
+
+    def unfamiliar_prompts(self, n: int, *, rng: Random) -> dict[str, list[str]]:
+        """Posts about the people of the evaluation whose sentences are told the other way round, or
+        that hold more than training posts do: two traps, or two sentences of noise."""
+        found: dict[str, list[str]] = {"words turned round": [], "two traps": [], "more noise": []}
+        for _ in range(n):
+            facts = self._draw_facts(rng, for_evaluation=True)
+            plain = [SENTENCES[fact].format(value) for fact, value in facts.items()]
+            turned = [TURNED_ROUND[fact].format(value) for fact, value in facts.items()]
+            noise = rng.sample(NOISE, 2)
+            traps = [
+                rng.choice(TRAPS[fact])[1].format(rng.choice(self._others(fact, facts[fact])))
+                for fact in TRAPS
+            ]
+            posts = ([*turned, noise[0]], [*plain, noise[0], *traps], [*plain, *noise])
+            for kind, sentences in zip(found, posts, strict=True):
+                rng.shuffle(sentences)
+                found[kind].append(f"{' '.join(sentences)} {CUE}")
+        return found
 
     def write_post(
         self, rng: Random, for_evaluation: bool = False, trap_share: float = TRAP_SHARE
@@ -283,8 +304,8 @@ def facts_of(prompt: str) -> dict[str, str]:
 
 
 def _value_in(prompt: str, fact: str) -> str:
-    pattern = r"\b" + re.escape(SENTENCES[fact]).replace(r"\{\}", r"(\w+)")
-    match = re.search(pattern, prompt)
-    if match is None:
-        raise ValueError(f"the prompt does not tell its writer's {fact}")
-    return match[1]
+    for sentence in (SENTENCES[fact], TURNED_ROUND[fact]):
+        pattern = r"\b" + re.escape(sentence).replace(r"\{\}", r"(\w+)")
+        if match := re.search(pattern, prompt):
+            return match[1]
+    raise ValueError(f"the prompt does not tell its writer's {fact}")

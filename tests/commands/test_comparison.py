@@ -20,6 +20,9 @@ def summary(gold=1.0, seconds=10.0, skill=0.5, **more):
         "win_rate": {"value": 0.7},
         "reward_model": {"skill": skill},
         "seconds": {"total": seconds},
+        "course": {
+            "gold": {"mean": gold - 0.5, "end": gold - 0.25} if isinstance(gold, float) else None
+        },
     }
 
 
@@ -47,6 +50,13 @@ def test_seeds_are_paired_and_not_pooled():
     assert (row["difference"], row["low"], row["high"]) == (1.0, 1.0, 1.0)
 
 
+def test_wins_are_counted_and_ties_half():
+    of_a = {seed: summary(gold) for seed, gold in enumerate([1.0, 2.0, 3.0, 4.0])}
+    of_b = {seed: summary(gold) for seed, gold in enumerate([0.0, 2.0, 5.0, 3.0])}
+    assert metrics(A, B, of_a, of_b)["gold"]["wins"] == 2.5
+    assert metrics(B, A, of_b, of_a)["gold_at_the_end"]["wins"] == 1.5
+
+
 def test_one_seed_has_no_interval_and_none_no_row():
     row = metrics(A, B, {0: summary(2.0)}, {0: summary(1.0)})["gold"]
     assert (row["difference"], row["low"], row["high"], row["n"]) == (1.0, None, None, 1)
@@ -62,11 +72,15 @@ def test_one_seed_has_no_interval_and_none_no_row():
         (setting("b", kl_controller="double_halve"), {"skill", "objective"}),
         (setting("b", no_eos_score=-3.0), {"skill", "score", "objective"}),
         (setting("b", judge="other"), {"score", "objective"}),
-        (setting("b", judge="other", task="capitals"), {"gold", "score", "objective"}),
+        (
+            setting("b", judge="other", task="capitals"),
+            {"gold", "gold_while_learning", "gold_at_the_end", "score", "objective"},
+        ),
     ],
 )
 def test_numbers_of_two_units_are_not_compared(other, left_out):
     every = {"gold", "score", "kl", "objective", "optimality", "win_rate", "skill"}
+    every |= {"gold_while_learning", "gold_at_the_end"}
     assert {*metrics(A, other, {0: summary()}, {0: summary()})} == every - left_out
 
 
@@ -97,11 +111,11 @@ def test_the_table_says_what_the_seeds_can_and_cannot_tell():
     assert lines[0].startswith("| setting | runs | gold | score | kl |")
     assert lines[2].startswith("| s0 | 3 of 3 | 1.033 | 2.000 | 3.000 |")
     start = lines.index("s1 - s0")
-    assert lines[start + 2] == "    gold        +1.033 (+0.890 to +1.177)"
+    assert lines[start + 2] == "    gold                 +1.033 (+0.890 to +1.177), ahead on 3 of 3"
     start = lines.index("s2 - s0")
-    gold = "    gold        +0.000 (-0.248 to +0.248)   3 seeds can't tell these apart"
-    assert lines[start + 2] == gold and "s2 - s1" in lines
-    assert "    gold        +1.000   one seed has no interval" in shown([1.0], [2.0])
+    gold = "    gold                 +0.000 (-0.248 to +0.248), ahead on 1.5 of 3"
+    assert lines[start + 2] == f"{gold}   3 seeds can't tell these apart" and "s2 - s1" in lines
+    assert "    gold                 +1.000   one seed has no interval" in shown([1.0], [2.0])
 
 
 def test_of_many_settings_each_is_shown_against_the_first():

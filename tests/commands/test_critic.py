@@ -11,7 +11,7 @@ from minippo.commands.critic import first_critic
 from minippo.gpt import GPT, GPTConfig
 from minippo.reward_head import RewardModel
 
-SIZE = GPTConfig(7, 6, 1, 2, 8)
+SIZE = GPTConfig(7, 6, 2, 2, 8)
 
 
 def models():
@@ -24,13 +24,18 @@ def models():
     return policy, sft, reward_model
 
 
+said: list[str] = []
+
+
 def critic(algorithm="ppo", given=None, **settings):
-    """(the critic, the models)."""
+    """(the critic, the models); what is told of it is in `said`."""
+    said.clear()
     run = SimpleNamespace(
         algorithm=REGISTRY[algorithm],
         config=SimpleNamespace(ppo=PPOConfig(**settings)),
         generator=lambda name: torch.Generator().manual_seed(9),
         device=torch.device("cpu"),
+        screen=SimpleNamespace(note=said.append),
     )
     given = given or models()
     return first_critic(run, *given), given
@@ -48,7 +53,15 @@ def test_by_default_it_says_what_the_reward_model_says_of_a_prefix():
     found, (_, _, reward_model) = critic()
     tokens = torch.tensor([[1, 2, 3]])
     torch.testing.assert_close(found(tokens), reward_model.per_token(tokens))
-    assert found.trunk is not reward_model.trunk
+    assert found.trunk is not reward_model.trunk and not said
+
+
+def test_a_smaller_reward_model_gives_no_start_and_that_is_said():
+    policy, sft, whole = models()
+    smaller = RewardModel(whole.trunk, layers=1, generator=torch.Generator().manual_seed(3))
+    found, _ = critic(given=(policy, sft, smaller))
+    assert same(found.trunk, sft) and (found(torch.tensor([[1, 2, 3]])) == 0).all()
+    assert len(said) == 1 and "of 1 block gives no start to one of 2" in said[0]
 
 
 @pytest.mark.parametrize("start", ["sft", "fresh"])

@@ -376,3 +376,28 @@ POST = "i am a baker . my sister lives in oslo . i live in rome . i love chess .
 )
 def test_every_different_clause_is_a_claim(summary, claims):
     assert Tldr().claims(POST, summary) == claims
+
+
+def test_unfamiliar_posts_tell_the_same_people_in_other_forms():
+    task = Tldr()
+    found = task.unfamiliar_prompts(40, rng=random.Random(0))
+    assert {kind: len(prompts) for kind, prompts in found.items()} == {
+        "words turned round": 40,
+        "two traps": 40,
+        "more noise": 40,
+    }
+    familiar = ("i am a", "i live in")
+    for kind, prompts in found.items():
+        for prompt in prompts:
+            facts = facts_of(prompt)
+            numbers = [task.values[fact].index(value) for fact, value in facts.items()]
+            assert sum(numbers) % task.values_per_fact == 0  # people of the evaluation
+            assert all((words in prompt) == (kind != "words turned round") for words in familiar)
+            assert all(word in task.tokenizer.ids for word in prompt.split())
+            best = "a {job} in {city} who loves {hobby}".format(**facts)
+            assert task.gold(prompt, best) == 3.0
+    traps = ("my sister", "my boss", "my brother")
+    assert all(sum(prompt.count(who) for who in traps) == 2 for prompt in found["two traps"])
+    assert all(sum(one in prompt for one in NOISE) == 2 for prompt in found["more noise"])
+    assert found == task.unfamiliar_prompts(40, rng=random.Random(0))
+    assert found["two traps"] != found["more noise"]
