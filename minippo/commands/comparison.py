@@ -26,6 +26,7 @@ METRICS: dict[str, Callable[[Summary], float | None]] = {
     "optimality": lambda s: s["optimality"],
     "win_rate": lambda s: s["win_rate"]["value"],
     "skill": lambda s: (s["reward_model"] or {}).get("skill"),
+    "pretraining_loss": lambda s: (s.get("pretraining_loss") or {}).get("policy"),
     # over the training: stages.course
     "gold_while_learning": lambda s: ((s.get("course") or {}).get("gold") or {}).get("mean"),
     "gold_at_the_end": lambda s: ((s.get("course") or {}).get("gold") or {}).get("end"),
@@ -125,7 +126,7 @@ def has_one_unit(metric: str, a: Setting, b: Setting) -> bool:
     same_price = prices[0] == prices[1] and prices[0][1] == "fixed"
     same_task = a.config.run.task == b.config.run.task
     return {
-        **dict.fromkeys(OF_GOLD, same_task),
+        **dict.fromkeys((*OF_GOLD, "pretraining_loss"), same_task),
         "score": same_score,
         "objective": same_score and same_price,
         "skill": not same_judge,

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from minippo.annotators import REGISTRY as ANNOTATORS
 from minippo.commands.drawing import draw_figures, draw_one_response
+from minippo.commands.forgetting import pretraining_losses
 from minippo.commands.path import enough
 from minippo.commands.pipeline import Trained
 from minippo.commands.run import Run
@@ -66,6 +67,7 @@ def evaluate(
         summary = make_summary(run, trained, prompts, before=before, after=after, draws=draws)
         summary["reward_model"], summary["rounds"] = report, run.rounds
         summary["memory"], summary["course"] = trained.memory, course_of(trained.rows)
+        summary["pretraining_loss"] = pretraining_losses(run, models)
         summary["gold_training"] = gold_on_training_prompts(run, models, score_function)
         summary["win_rate"]["different_prompts"] = len(different)
         run.folder.save_samples(sample_rows(prompts[:SAMPLES_SAVED], before, after))

@@ -28,6 +28,7 @@ from minippo.commands.config import FIELDS, Config
 from minippo.commands.feedback import Collected, make_reward_model, sampled_model
 from minippo.commands.flags import parse_arguments
 from minippo.commands.judge import rule_of
+from minippo.commands.lengths import lengths
 from minippo.commands.own import digest_of_reward
 from minippo.commands.passes import passes
 from minippo.commands.pipeline import Trained, fine_tune, optimise_policy, pretrain
@@ -111,7 +112,7 @@ def run_all(
     if isinstance(task, OwnTask):
         task.rule.patience.tell = screen.note
     chosen = recipe_notes(config.run.recipe, config.ppo)
-    for note in (*task.notes, *chosen, *passes(config, task)):
+    for note in (*task.notes, *chosen, *passes(config, task), *lengths(task)):
         screen.note(note)
     if device.type == "cpu" and (note := busy(config.run.threads)):
         screen.note(note)

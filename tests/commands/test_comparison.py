@@ -20,6 +20,7 @@ def summary(gold=1.0, seconds=10.0, skill=0.5, **more):
         "win_rate": {"value": 0.7},
         "reward_model": {"skill": skill},
         "seconds": {"total": seconds},
+        "pretraining_loss": {"sft": 1.0, "policy": 1.25},
         "course": {
             "gold": {"mean": gold - 0.5, "end": gold - 0.25} if isinstance(gold, float) else None
         },
@@ -74,13 +75,20 @@ def test_one_seed_has_no_interval_and_none_no_row():
         (setting("b", judge="other"), {"score", "objective"}),
         (
             setting("b", judge="other", task="capitals"),
-            {"gold", "gold_while_learning", "gold_at_the_end", "score", "objective"},
+            {
+                "gold",
+                "gold_while_learning",
+                "gold_at_the_end",
+                "pretraining_loss",
+                "score",
+                "objective",
+            },
         ),
     ],
 )
 def test_numbers_of_two_units_are_not_compared(other, left_out):
     every = {"gold", "score", "kl", "objective", "optimality", "win_rate", "skill"}
-    every |= {"gold_while_learning", "gold_at_the_end"}
+    every |= {"gold_while_learning", "gold_at_the_end", "pretraining_loss"}
     assert {*metrics(A, other, {0: summary()}, {0: summary()})} == every - left_out
 
 
