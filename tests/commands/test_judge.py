@@ -80,6 +80,7 @@ def test_a_rule_may_judge_the_other_tasks_too(tmp_path, capsys):
     assert read_json(out / "summary.json")["reward_model"] is None
 
 
+@pytest.mark.slow
 def test_arithmetic_may_have_a_reward_model_too(tmp_path):
     out = tmp_path / "run"
     more = shlex.split("--task arithmetic --reward model --sft_steps 60 --quiet --seed 1")

@@ -46,6 +46,7 @@ def test_a_table_of_shares_by_hand():
     ]
 
 
+@pytest.mark.slow
 def test_the_command_prints_both_tables(finished, capsys):
     assert main(["--run", str(finished), "--updates", "1"]) == 0
     out = capsys.readouterr().out

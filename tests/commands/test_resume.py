@@ -94,6 +94,7 @@ def number_of_writes(monkeypatch, tmp_path):
     return count[0]
 
 
+@pytest.mark.slow
 def test_stopped_at_any_write_the_run_ends_with_the_same_bits(undisturbed, tmp_path, monkeypatch):
     writes = number_of_writes(monkeypatch, tmp_path)
     assert writes > 40

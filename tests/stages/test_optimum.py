@@ -103,6 +103,7 @@ def test_the_estimate_agrees_with_the_exact_optimum_and_its_interval_covers_it(w
     assert estimate["draws_per_prompt"] == 40000
 
 
+@pytest.mark.slow
 def test_the_interval_covers_the_truth_about_as_often_as_it_says():
     policy, reference = small_gpt(vocab_size=5, seed=1), small_gpt(vocab_size=5, seed=2)
     enumerated = [exact(policy, reference, [x[i : i + 1] for x in PROMPTS]) for i in range(2)]

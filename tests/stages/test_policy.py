@@ -128,7 +128,7 @@ def test_probe_7_left_padding_changes_no_number_of_an_update():
             assert value is None or row[name] == pytest.approx(value, rel=1e-3, abs=1e-4), name
 
 
-@pytest.mark.parametrize("vocab_size", [4, 16])
+@pytest.mark.parametrize("vocab_size", [4, pytest.param(16, marks=pytest.mark.slow)])
 def test_probe_8_the_policy_reaches_the_optimal_one(vocab_size):
     """When it fails: the KL penalty, its sign or direction, whether its gradient reaches the
     policy, the temperature."""
