@@ -15,6 +15,10 @@ COMMANDS = {  # name -> the module whose main it is, and what it does
     "train_toy": ("minippo.commands.train", "all of RLHF with one command (train, for short)"),
     "compare": ("minippo.commands.compare", "the same run with several settings, on several seeds"),
     "measure": ("minippo.commands.measure", "the same run on several seeds, and a table"),
+    "overoptimise": (
+        "minippo.commands.overoptimise",
+        "score and gold over the KL, for several reward models and prices",
+    ),
     "talk": ("minippo.commands.talk", "ask the models of a run, and see them side by side"),
     "evaluate": ("minippo.commands.evaluate", "models of several runs on the same new prompts"),
     "export": ("minippo.commands.export", "a model to or from Hugging Face's files"),

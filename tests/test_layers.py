@@ -50,6 +50,7 @@ DOORS = (
     "measure",
     "talk",
     "evaluate",
+    "overoptimise",
     "export",
     "diagnostics",
     "profile_update",

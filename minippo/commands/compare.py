@@ -183,20 +183,26 @@ def make_settings(values: dict[str, Values], rest: Sequence[str], first_seed: in
         given = dict(zip(values, combination, strict=True))
         name = ", ".join(f"{field} {spelled(value)}" for field, (value, _) in given.items())
         told = [word for field, pair in given.items() for word in flag(field, *pair)]
-        request = parse_arguments([*rest, *told, "--seed", str(first_seed)])
-        find_device(request.config.run.device)
-        config, task, start = prepare(request.config)
-        settings.append(
-            Setting(
-                name=name,
-                folder=f"{number}-{re.sub(r'[^A-Za-z0-9._]+', '-', name)[:80]}",
-                values={field: value for field, (value, _) in given.items()},
-                arguments=[*rest, *told],
-                config=config,
-                judge=judge_of(recipes(config, task, start and start.model), config),
-            )
-        )
+        of_it = {field: value for field, (value, _) in given.items()}
+        settings.append(make_setting(number, name, of_it, [*rest, *told], first_seed))
     return settings
+
+
+def make_setting(
+    number: int, name: str, values: dict[str, Any], arguments: list[str], first_seed: int
+) -> Setting:
+    """The Setting of these arguments for train_toy. InputError says what is wrong with them."""
+    request = parse_arguments([*arguments, "--seed", str(first_seed)])
+    find_device(request.config.run.device)
+    config, task, start = prepare(request.config)
+    return Setting(
+        name=name,
+        folder=f"{number}-{re.sub(r'[^A-Za-z0-9._]+', '-', name)[:80]}",
+        values=values,
+        arguments=arguments,
+        config=config,
+        judge=judge_of(recipes(config, task, start and start.model), config),
+    )
 
 
 def judge_of(recipe: dict[str, str], config: Config) -> str:
