@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from minippo.runs.diagnostics import Finding, is_hacked
+from minippo.runs.sentences import is_reliable
 from minippo.runs.text import counted, padded, printable, wrapped
 
 UPDATE_COLUMNS = (  # header, name in metrics.jsonl, width, decimals; 79 columns in all
@@ -28,7 +29,6 @@ UPDATE_COLUMNS = (  # header, name in metrics.jsonl, width, decimals; 79 columns
     ("length", "val/response_length", 6, 2),
     ("sec", "seconds", 5, 2),
 )
-RELIABLE_EFFECTIVE_SIZE = 50  # below it the estimate of the optimum rests on a handful of draws
 
 
 class Screen:
@@ -249,13 +249,6 @@ def _against_the_optimum(summary):
 def findings_of(summary: Mapping[str, Any]) -> list[Finding]:
     """What the diagnostics of a run have said."""
     return [Finding(**row) for row in summary.get("diagnostics") or ()]
-
-
-def is_reliable(optimum: Mapping[str, Any]) -> bool:
-    """Does the estimate of the optimum rest on more than a handful of draws? Where it does not, it
-    is too low."""
-    size = optimum["effective_sample_size"]
-    return size is not None and size >= RELIABLE_EFFECTIVE_SIZE
 
 
 def optimality_text(summary: Mapping[str, Any]) -> str:
