@@ -18,7 +18,7 @@ wait until a name is met.
     on top           exact/        a world whose responses can all be listed, to check the
                                    derivation against
                      exercises/    what the notebooks ask for; not to be read before
-    commands         train_toy  compare  overoptimise  measure  talk  evaluate  export
+    commands         train_toy  compare  overoptimise  measure  talk  label  evaluate  export
                      diagnostics  profile_update: python -m minippo.NAME
 
 Equations are numbered by stage of the derivation: (1.x) in policy_gradient, (2.1) in reward_to_go,

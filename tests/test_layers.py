@@ -51,6 +51,7 @@ DOORS = (
     "talk",
     "evaluate",
     "overoptimise",
+    "label",
     "export",
     "diagnostics",
     "profile_update",

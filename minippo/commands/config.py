@@ -34,6 +34,11 @@ class RunConfig(Checked):
     data: str | None = setting(
         None, "the folder of your own text and preferences, for --task files"
     )
+    preferences: str | None = setting(
+        None,
+        "a file of preferences that people made, in the place of the annotator: labels.jsonl of "
+        "python -m minippo.label, or lines of {prompt, chosen, rejected}",
+    )
     start_from: str | None = setting(
         None,
         "the folder of a GPT-2 in Hugging Face's files, in the place of pretraining, "

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from minippo.commands.config import (
     FIELDS,
     SECTIONS,
+    SIMULATED,
     TASKS_THAT_READ,
     Config,
     check_used,
@@ -21,13 +22,15 @@ from minippo.commands.config import (
     stored_settings,
 )
 from minippo.commands.own import defaults_of, load_named
+from minippo.commands.recipe import has_reward_model
 from minippo.commands.wrapper import Parser
 from minippo.errors import InputError
 from minippo.runs.read import first_words, read_json
 from minippo.settings import is_own, kind_of, may_be_none
 from minippo.tasks.own_file import label_of
 
-MAY_CHANGE = ("threads", "save_every", "data", "start_from")  # when a run is taken up again
+# when a run is taken up again
+MAY_CHANGE = ("threads", "save_every", "data", "start_from", "preferences")
 OTHER_NAMES = {  # flag -> what others call it
     "learning_rate": "lr actor_lr policy_lr step_size alpha",
     "kl_coef": "kl beta kl_beta kl_coeff kl_penalty kl_weight init_kl_coef",
@@ -66,6 +69,7 @@ OTHER_NAMES = {  # flag -> what others call it
     "n_head": "heads num_heads n_heads num_attention_heads",
     "start_from": "model model_name model_name_or_path pretrained init_from base_model",
     "data": "dataset data_dir dataset_name train_file corpus",
+    "preferences": "preference_file preferences_file preference_data labels_file comparisons",
     "device": "gpu cuda cpu",
     "threads": "num_threads n_threads workers num_workers cpus",
     "seed": "random_seed random_state rng",
@@ -133,9 +137,27 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> Request:
         else:
             config = resolve(settings, defaults_of(settings.get("task")))
         check_used(settings, config)
+        check_people(settings, config)
     except ValueError as error:
         raise InputError(f"--{error}") from error
     return Request(config, values.out, values.resume, values.quiet)
+
+
+def check_people(settings: Mapping[str, Any], config: Config) -> None:
+    """ValueError where preferences of people are named, and an annotator or a rule as well."""
+    if config.run.preferences is None:
+        return
+    if not has_reward_model(config):
+        raise ValueError(
+            f"preferences: --reward {config.run.reward} learns from no preferences; leave one of "
+            "the two out, or take --reward model"
+        )
+    for name in settings:
+        if TASKS_THAT_READ.get(name) == SIMULATED:
+            raise ValueError(
+                f"{name}: with --preferences nobody is simulated, and nothing is sampled to be "
+                "compared; leave one of the two out"
+            )
 
 
 def config_of_run(out: str | None, settings: Mapping[str, Any]) -> Config:

@@ -23,6 +23,7 @@ from minippo.runs.seals import digest_of
 from minippo.settings import is_own
 from minippo.tasks import TASKS, Arithmetic, Files, Tldr
 from minippo.tasks.base import Task
+from minippo.tasks.files.preferences import Preferences, check_texts, read_preferences, take
 from minippo.tasks.own_file import label_of, loaded
 from minippo.tasks.rule import OwnTask
 from minippo.tokenizer import Tokenizer
@@ -42,7 +43,9 @@ def prepare(config: Config, resumed: Any = None) -> tuple[Config, Task, Start | 
     if model is not None:
         config = replace(config, model=size_of(model, config))
     generator = torch.Generator().manual_seed(stage_seed(config.run.seed, "split"))
-    task = make_task(config, generator=generator, tokenizer=tokenizer)
+    people = config.run.preferences
+    found = None if people is None else read_preferences(people)
+    task = make_task(config, generator=generator, tokenizer=tokenizer, preferences=found)
     if is_own(config.run.reward):
         own_score(config.run.reward, task)
     needed = context_needed(config, task)
@@ -79,7 +82,8 @@ def check_reward_layers(config: Config) -> None:
 
 def whole_paths(config: Config) -> Config:
     """With folders that are named from the root on: a run can be taken up again from anywhere."""
-    named = {name: getattr(config.run, name) for name in ("data", "start_from")}
+    names = ("data", "start_from", "preferences")
+    named = {name: getattr(config.run, name) for name in names}
     found = {name: os.path.abspath(folder) for name, folder in named.items() if folder}
     return replace(config, run=replace(config.run, **found))
 
@@ -135,25 +139,56 @@ def recorded_start(run: str | Path) -> tuple[Start, str | None]:
         raise InputError(f"{path}, field start: wanted two digests") from error
 
 
-def make_task(config: Config, *, generator: torch.Generator, tokenizer: Any = None) -> Task:
+def make_task(
+    config: Config,
+    *,
+    generator: torch.Generator,
+    tokenizer: Any = None,
+    preferences: Preferences | None = None,
+) -> Task:
     """The task that the configuration names. InputError: --data is missing, or given to a task that
-    has no files.
+    has no files, or it cannot read the preferences.
 
     `tokenizer` is that of the model to start from, for the task files; without one it reads bytes.
+    `preferences`, of a file, stand in the place of an annotator, or of the folder's own.
     """
-    name, folder = config.run.task, config.run.data
-    if name == Files.name:
-        if folder is None:
-            raise InputError("--data: the task files needs a folder, --data DIR")
-        return Files(
-            folder,
-            prompt_length=config.task.prompt_length,
-            completion_length=config.task.completion_length,
-            heldout_pairs=config.preference.preference_heldout,
-            truncate=config.run.truncate,
-            generator=generator,
-            tokenizer=tokenizer,
-        )
+    if config.run.task == Files.name:
+        task = files_of(config, generator, tokenizer, preferences)
+    else:
+        task = own_words(config)
+    if preferences is not None:
+        room = task.prompt_length if config.run.task == Files.name else None
+        check_texts(task, preferences, context=context_needed(config, task), prompts=room)
+        if config.run.task != Files.name:
+            heldout = config.preference.preference_heldout
+            take(task, preferences, heldout, generator)
+    return task
+
+
+def files_of(
+    config: Config,
+    generator: torch.Generator,
+    tokenizer: Any = None,
+    preferences: Preferences | None = None,
+) -> Files:
+    """The task of a folder."""
+    if config.run.data is None:
+        raise InputError("--data: the task files needs a folder, --data DIR")
+    return Files(
+        config.run.data,
+        prompt_length=config.task.prompt_length,
+        completion_length=config.task.completion_length,
+        heldout_pairs=config.preference.preference_heldout,
+        truncate=config.run.truncate,
+        generator=generator,
+        tokenizer=tokenizer,
+        preferences=preferences,
+    )
+
+
+def own_words(config: Config) -> Task:
+    """A task that makes its own texts."""
+    name = config.run.task
     name = label_of(name)
     own = {
         "truncate": f"has texts to cut, the task {name} makes its own",

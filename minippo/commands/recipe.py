@@ -66,7 +66,8 @@ def settings_read(config: Config, task: Task, model: str | None = None) -> dict[
         if algorithm in (algorithms.readers_of(name) or [algorithm])
     }
     sampling = {name: getattr(config.ppo, name) for name in SAMPLING}
-    simulated = annotator_read(config) if task.recorded_preferences() is None else {}
+    recorded = task.recorded_preferences() is not None
+    simulated = people_read(config, task) if recorded else annotator_read(config)
     if config.preference.rounds > 1:  # the policies of the rounds before are asked as well
         simulated |= {"policy": policy}
     judge = {"reward_model": asdict(config.reward) | simulated | sampling}
@@ -85,6 +86,15 @@ def reward_read(config: Config) -> dict[str, Any]:
     if not is_own(reward):
         return {"reward": reward}
     return {"reward": label_of(reward), "reward_file": loaded(reward, "reward").digest}
+
+
+def people_read(config: Config, task: Task) -> dict[str, Any]:
+    """The file of --preferences, wherever it lies, and how much of it is held out; nothing where
+    the pairs are those of the task's folder, which is read from the first stage on."""
+    if task.preferences_digest is None:
+        return {}
+    heldout = config.preference.preference_heldout
+    return {"preferences": task.preferences_digest, "preference_heldout": heldout}
 
 
 def annotator_read(config: Config) -> dict[str, Any]:
@@ -106,6 +116,8 @@ def world_read(config: Config, task: Task) -> dict[str, Any]:
         return world | {"arithmetic_problems": config.task.arithmetic_problems}
     if task.name != Files.name:
         return world
+    if task.preferences_digest is not None:  # demonstrations of held-out prompts are left out
+        world |= {"preferences": task.preferences_digest}
     return world | {
         "prompt_length": config.task.prompt_length,
         "completion_length": config.task.completion_length,

@@ -13,8 +13,9 @@ from typing import NamedTuple
 import torch
 
 from minippo.algorithms import REGISTRY
-from minippo.commands.config import Config, resolve, stored_settings
+from minippo.commands.config import Config
 from minippo.commands.export import LANGUAGE_MODELS, check_run
+from minippo.commands.of_run import config_of, has_stage
 from minippo.commands.prepare import make_task
 from minippo.critic_head import Critic
 from minippo.errors import InputError
@@ -23,7 +24,6 @@ from minippo.interchange.load import load_critic, load_gpt, load_reward_model, l
 from minippo.reward_head import RewardModel
 from minippo.rollout import Models, Rollout, make_rollout
 from minippo.runs.read import first_words
-from minippo.runs.seals import read_config
 from minippo.runs.text import counted
 from minippo.stages.credit import estimate_advantages
 from minippo.tasks import TASKS, Files
@@ -168,25 +168,3 @@ def open_speaker(run: str, stages: Sequence[str] | None, temperature: float | No
     if config.run.task in TASKS and config.run.task != Files.name:
         task = make_task(config, generator=torch.Generator())
     return Speaker(config, models, reference, reward_model, critic, tokenizer, task)
-
-
-def has_stage(run: str, stage: str) -> bool:
-    """Has the run a checkpoint of this stage?"""
-    return (Path(run) / "checkpoints" / stage).is_dir()
-
-
-def config_of(run: str, temperature: float | None) -> Config:
-    """The settings of a run, with another temperature if one is given."""
-    path = Path(run) / "config.json"
-    if not path.exists():
-        raise InputError(f"--run {run}: holds no run")
-    stored = read_config(path)
-    try:
-        config = resolve(stored_settings(stored))
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"{path}: not the configuration of a run of this version ({first_words(error)})"
-        ) from error
-    if temperature is None:
-        return config
-    return replace(config, ppo=replace(config.ppo, temperature=temperature))

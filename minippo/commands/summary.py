@@ -138,6 +138,9 @@ def add_claims(
     are, and how accurate, are two things."""
     for name, answers in (("sft", before), ("policy", after)):
         summary[name]["claims"] = claims_report(run.task, prompts, answers)
+    if run.task.recorded_preferences() is not None:  # of people, who are not here
+        summary["acceptability"] = None
+        return
     summary["acceptability"] = acceptability(
         ANNOTATORS[run.config.preference.annotator],
         run.task,

@@ -115,13 +115,15 @@ def talk(speaker: Speaker, screen: Screen, *, seed: int, verbose: bool) -> None:
         print()
 
 
-def checked(name: str, text: str) -> Any:
-    """The value of a flag that is a setting too. InputError names the flag."""
-    value = read_value(name, text)
+def checked(name: str, text: str, flag: str | None = None) -> Any:
+    """The value of a flag that is a setting too, or has the values of one. InputError names the
+    flag."""
     try:
+        value = read_value(name, text)
         check_value(FIELDS[name][1], value)
-    except ValueError as error:
-        raise InputError(f"--{error}") from error
+    except (ValueError, InputError) as error:
+        wrong = str(error).removeprefix("--").removeprefix(name)
+        raise InputError(f"--{flag or name}{wrong}") from error
     return value
 
 

@@ -223,6 +223,7 @@ def versions(device: torch.device, task: Task, reward: str) -> dict[str, Any]:
         "commit": own_commit(__file__),
         "data": task.fingerprint,
         "reward": digest_of_reward(reward),
+        "preferences": task.preferences_digest,
     }
 
 
@@ -265,7 +266,7 @@ def check_versions(folder: RunFolder, now: Mapping[str, Any]) -> None:
     device, other texts, or a configuration that somebody has changed."""
     config = folder.stored_config()
     was = config.get("versions", {})
-    if any(was.get(name) != now[name] for name in ("data", "reward")):
+    if any(was.get(name) != now[name] for name in ("data", "reward", "preferences")):
         raise InputError(
             f"--resume: the files of the run in {folder.path} have changed since it began; put "
             "them back, or start a new run"

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import io
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -144,9 +145,10 @@ class RunFolder:
             write_json(path, config)
 
     @contextlib.contextmanager
-    def lock(self) -> Iterator[bool]:
+    def lock(self, flag: str = "--out") -> Iterator[bool]:
         """While it is open no other process can work in this folder. InputError when one does
-        already; False where the system, or the file system, has no locks."""
+        already, with the flag that names it; False where the system, or the file system, has no
+        locks."""
         try:
             import fcntl
         except ImportError:  # not on this system
@@ -154,18 +156,19 @@ class RunFolder:
             return
         descriptor = os.open(self.path, os.O_RDONLY)
         try:
-            yield self._lock(lambda: fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB))
+            take = functools.partial(fcntl.flock, descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield self._lock(take, flag)
         finally:
             os.close(descriptor)
 
-    def _lock(self, take: Callable[[], None]) -> bool:
+    def _lock(self, take: Callable[[], None], flag: str = "--out") -> bool:
         try:
             take()
         except OSError as error:
             if error.errno not in TAKEN:
                 return False
             raise InputError(
-                f"--out {self.path}: another process is at work in this folder"
+                f"{flag} {self.path}: another process is at work in this folder"
             ) from error
         return True
 

@@ -54,6 +54,11 @@ class Screen:
         found."""
         self._line(printable(text))
 
+    def paragraph(self, text: str) -> None:
+        """A text over as many lines as it takes."""
+        for line in self._wrap(text, self._width()):
+            self._line(line)
+
     def progress(self, iterable_or_total: Iterable[Any] | int, description: str) -> Iterable[Any]:
         """Iterate over something, or over range(total), with a bar if there is a terminal to draw
         it on."""
@@ -85,8 +90,7 @@ class Screen:
         samples.jsonl."""
         for row in rows:
             self._line("")
-            for line in self._wrap(f"prompt: {row['prompt']}", self._width()):
-                self._line(line)
+            self.paragraph(f"prompt: {row['prompt']}")
             self.beside([], [_scored(row, when) for when in ("before", "after")])
 
     def beside(self, names: Sequence[str], texts: Sequence[str]) -> None:

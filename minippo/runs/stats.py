@@ -13,6 +13,7 @@ import torch
 from minippo.runs.text import counted
 
 LONG_ENOUGH = 5.0  # seconds of a stage that can be told from a hiccup
+Z_95 = 1.959964  # beyond it, on both sides together, 5 % of the normal distribution lie
 PRIOR_PROMPTS = 3  # as many prompts as are added that speak for "all of a prompt go together"
 
 
@@ -22,7 +23,7 @@ def mean(numbers: Iterable[float]) -> float:
     return sum(numbers) / len(numbers)
 
 
-def wilson_interval(wins: float, n: float, z: float = 1.959964) -> tuple[float, float]:
+def wilson_interval(wins: float, n: float, z: float = Z_95) -> tuple[float, float]:
     """The Wilson score interval for a share of `wins` in `n` trials: 95 % with the z given here.
 
     Equation  (p + z^2/2n  -+  z sqrt(p (1 - p)/n + z^2/4n^2)) / (1 + z^2/n),  p = wins / n
@@ -63,6 +64,14 @@ def clustered_interval(rights: Sequence[float], prompts: Sequence[Hashable]) -> 
     the worst case, as if three more prompts had shown that. tests/runs/test_stats.py tries how
     often the interval holds the truth.
     """
+    independent = len(rights) / design_effect(rights, prompts)
+    share = math.fsum(rights) / max(1, len(rights))
+    return wilson_interval(share * independent, independent)
+
+
+def design_effect(rights: Sequence[float], prompts: Sequence[Hashable]) -> float:
+    """How many of the items count as one, at least 1: the d of `clustered_interval`, from what it
+    is given."""
     by_prompt: defaultdict[Hashable, list[float]] = defaultdict(list)
     for right, prompt in zip(rights, prompts, strict=True):
         by_prompt[prompt].append(right)
@@ -71,14 +80,24 @@ def clustered_interval(rights: Sequence[float], prompts: Sequence[Hashable]) -> 
     squares = math.fsum((right - share) ** 2 for right in rights)  # M v
     together = sum(len(group) ** 2 for group in by_prompt.values()) / items
     if n_prompts < 2 or squares == 0:
-        effect = together
-    else:
-        excess = [math.fsum(group) - len(group) * share for group in by_prompt.values()]
-        seen = math.fsum(x * x for x in excess) / squares
-        mixed = (n_prompts * seen + PRIOR_PROMPTS * together) / (n_prompts + PRIOR_PROMPTS)
-        effect = max(1.0, seen, mixed)
-    independent = len(rights) / max(1.0, effect)
-    return wilson_interval(share * independent, independent)
+        return max(1.0, together)
+    excess = [math.fsum(group) - len(group) * share for group in by_prompt.values()]
+    seen = math.fsum(x * x for x in excess) / squares
+    mixed = (n_prompts * seen + PRIOR_PROMPTS * together) / (n_prompts + PRIOR_PROMPTS)
+    return max(1.0, seen, mixed)
+
+
+def items_to_tell(rights: Sequence[float], prompts: Sequence[Hashable]) -> int | None:
+    """After about how many items the interval would leave 1/2 outside, if they went on as they
+    have; None where just half of them are right, and no number would do.
+
+    Equation  Wilson's interval of a share p in n trials holds 1/2 where (p - 1/2)^2 <= z^2 / (4 n),
+              so n = d z^2 / (4 (p - 1/2)^2), and the next whole number; d: `clustered_interval`.
+    """
+    off = math.fsum(rights) / max(1, len(rights)) - 0.5
+    if off == 0:
+        return None
+    return math.floor(design_effect(rights, prompts) * (Z_95 / (2 * off)) ** 2) + 1
 
 
 def t_quantile(degrees: int, share: float = 0.95) -> float:

@@ -13,6 +13,8 @@ from torch import Tensor
 
 from minippo.tokenizer import Tokenizer, pad_left
 
+Recorded = tuple[str, str, str]  # prompt, chosen, rejected
+
 
 class Segment(NamedTuple):
     """A piece of a document; the next-token loss counts its tokens when `is_target`."""
@@ -50,6 +52,9 @@ class Task:
     gold_max: float | None = None  # the best possible mean gold score; None where none is known
     fingerprint: str | None = None  # of the files that it was made from; None where there are none
     notes: tuple[str, ...] = ()  # lines for the screen: what was derived, dropped or cut
+    # (training, held-out) pairs that people made, and a digest of the file of --preferences
+    recorded: tuple[list[Recorded], list[Recorded]] | None = None
+    preferences_digest: str | None = None
     # how much there is to train on, {"demonstration": 300, ...}; empty where the task makes as
     # much as it is asked for
     amounts: Mapping[str, int] = {}
@@ -101,12 +106,10 @@ class Task:
         world, beside what it can ask of any text (annotators.rules)."""
         return {}
 
-    def recorded_preferences(
-        self,
-    ) -> tuple[list[tuple[str, str, str]], list[tuple[str, str, str]]] | None:
+    def recorded_preferences(self) -> tuple[list[Recorded], list[Recorded]] | None:
         """(training, held-out) lists of (prompt, chosen, rejected) that people made; None: an
         annotator is simulated."""
-        return None
+        return self.recorded
 
     def fixed_demonstrations(self) -> Sequence[tuple[str, str]]:
         """All demonstrations, where they are a fixed set; none where a rule makes new ones."""

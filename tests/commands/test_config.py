@@ -78,6 +78,7 @@ def test_the_fields_that_may_be_none():
     assert {name for name in NAMES if may_be_none(FIELDS[name][1])} == {
         "data",
         "start_from",
+        "preferences",
         "arithmetic_problems",
         "samples_per_prompt",
         "no_eos_score",

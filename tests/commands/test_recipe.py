@@ -40,6 +40,7 @@ OTHER = {
     "device": "cpu",
     "data": "DIR",
     "start_from": "DIR",
+    "preferences": "FILE",
     "no_eos_score": -4.0,
     "target_kl": 0.25,
     "critic_lam": 0.5,
@@ -212,6 +213,7 @@ def test_stages_with_equal_recipes_have_equal_weights(tmp_path):
         "threads",
         "data",
         "start_from",
+        "preferences",
         "tensorboard",
         "truncate",
         # not read, or refused, without another setting

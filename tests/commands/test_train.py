@@ -198,7 +198,7 @@ def test_the_configuration_is_written_as_it_was_resolved(folders):
         and config["ppo"]["num_updates"] == 2
         and config["ppo"]["lam"] == 0.95
     )
-    names = {"format", "python", "torch", "device", "commit", "data", "reward"}
+    names = {"format", "python", "torch", "device", "commit", "data", "reward", "preferences"}
     assert set(config["versions"]) == names
 
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from minippo.runs import stats
 from minippo.runs.stats import (
     clustered_interval,
+    items_to_tell,
     peak_memory_mib,
     t_interval,
     t_quantile,
@@ -298,3 +299,26 @@ def test_what_t_has_no_answer_to_is_refused(call):
 def test_a_stage_that_waited_more_than_it_worked_was_held_up(seconds, worked, threads, line):
     found = stats.held_up(seconds, worked, threads)
     assert found == (None if line is None else f"the machine is busy: {line}")
+
+
+def test_how_many_items_would_tell_a_share_from_a_half():
+    """The first number at which Wilson's interval of that share leaves 1/2 outside: at 0.6 that is
+    1.96^2 / (4 0.01) = 96.04, at 0.75 15.4."""
+    assert items_to_tell([1.0] * 6 + [0.0] * 4, range(10)) == 97
+    assert items_to_tell([1.0] * 3 + [0.0], range(4)) == 16
+    assert items_to_tell([0.0] * 3 + [1.0], range(4)) == 16
+    assert items_to_tell([1.0, 0.0], range(2)) is None
+    for share in (0.6, 0.75, 0.9):
+        needed = items_to_tell(
+            [1.0] * round(100 * share) + [0.0] * round(100 - 100 * share), range(100)
+        )
+        assert wilson_interval(share * needed, needed)[0] > 0.5
+        assert wilson_interval(share * (needed - 1), needed - 1)[0] <= 0.5
+
+
+def test_items_that_go_together_take_more_of_them():
+    rights = [1.0] * 30 + [0.0] * 10
+    apart, together = (
+        items_to_tell(rights, prompts) for prompts in (range(40), [0] * 20 + [1] * 20)
+    )
+    assert together > 5 * apart

@@ -9,6 +9,7 @@ demonstrations looks the same, so that the model has seen the format before it i
 import hashlib
 from bisect import bisect_right
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
@@ -20,6 +21,7 @@ from minippo.errors import InputError
 from minippo.runs.text import counted
 from minippo.tasks.base import Example, Task, dealt
 from minippo.tasks.files.lengths import check_lengths
+from minippo.tasks.files.preferences import Preferences
 from minippo.tasks.files.read import FolderData, read_folder
 from minippo.tasks.files.split import split_by_prompt, without_prompts
 from minippo.tokenizer import ByteTokenizer, HFTokenizer
@@ -46,6 +48,7 @@ class Files(Task):
         truncate: bool,
         generator: torch.Generator,
         tokenizer: ByteTokenizer | HFTokenizer | None = None,
+        preferences: Preferences | None = None,
     ) -> None:
         self.tokenizer = tokenizer or ByteTokenizer()
         data = check_lengths(
@@ -57,6 +60,9 @@ class Files(Task):
             unit=self.tokenizer.unit,
         )
         self.fingerprint = digest_of(data)
+        if preferences is not None:  # in the place of the folder's own
+            data = with_preferences(data, preferences)
+            self.preferences_digest = preferences.digest
         training, heldout = split_by_prompt(
             data.preferences, heldout_pairs=heldout_pairs, generator=generator
         )
@@ -124,6 +130,17 @@ class Files(Task):
         if start + len(tokens) == len(text) and len(tokens) < self.room:
             tokens.append(self.tokenizer.eos_id)
         return Example([self.tokenizer.bos_id, *tokens], [False] + [True] * len(tokens))
+
+
+def with_preferences(data: FolderData, found: Preferences) -> FolderData:
+    """The data with the pairs of a file of their own. The texts that the folder's pairs have given,
+    where it holds no others, stay."""
+    return replace(
+        data,
+        preferences=found.pairs,
+        sources=data.sources | {"preferences": found.sources},
+        notes=[*data.notes, f"{found.note}, in the place of the folder's pairs"],
+    )
 
 
 def digest_of(data: FolderData) -> str:
