@@ -1,8 +1,8 @@
 """The models of a run, asked one prompt at a time: what they answer, and what each token of it was
 worth.
 
-Nothing is imported for it but this package: a task that is in a file of the user's own has no gold
-score here, as the task files has none.
+Nothing is imported for it but this package: a task or a rule that is in a file of the user's own is
+asked only where the command line names it again.
 """
 
 from collections.abc import Sequence
@@ -15,19 +15,21 @@ import torch
 from minippo.algorithms import REGISTRY
 from minippo.commands.config import Config
 from minippo.commands.export import LANGUAGE_MODELS, check_run
-from minippo.commands.of_run import config_of, has_stage
-from minippo.commands.prepare import make_task
+from minippo.commands.of_run import check_digest, config_of, has_stage, named_again, task_of_run
+from minippo.commands.own import own_rule
 from minippo.critic_head import Critic
-from minippo.errors import InputError
+from minippo.errors import InputError, TrainingError
 from minippo.gpt import GPT
 from minippo.interchange.load import load_critic, load_gpt, load_reward_model, load_tokenizer
 from minippo.reward_head import RewardModel
 from minippo.rollout import Models, Rollout, make_rollout
 from minippo.runs.read import first_words
 from minippo.runs.text import counted
+from minippo.settings import is_own
 from minippo.stages.credit import estimate_advantages
-from minippo.tasks import TASKS, Files
+from minippo.tasks import Files
 from minippo.tasks.base import Task
+from minippo.tasks.own_rule import OwnRule
 from minippo.tokenizer import Tokenizer, WordTokenizer, pad_left
 
 DEFAULT_STAGES = ("sft", "policy")
@@ -48,9 +50,10 @@ class Answer(NamedTuple):
     """What one model says to a prompt."""
 
     text: str
-    score: float | None  # None: the run has no reward model
+    score: float | None  # of the reward model or the rule that is named; None: there is neither
     gold: float | None  # None: no rule, or it has nothing to say about this prompt
     tokens: list[Token]
+    trouble: str = ""  # what a rule of the user's own did wrong
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,8 @@ class Speaker:
     reward_model: RewardModel | None
     critic: Critic | None
     tokenizer: Tokenizer
-    task: Task | None  # None: one without a rule
+    task: Task | None  # None: one without a rule, or one that is not named
+    rule: OwnRule | None = None  # that scored the run, where it is named
 
     def prompt_ids(self, prompt: str) -> list[int]:
         """The tokens of a prompt. InputError says what is unknown, or how long it may be."""
@@ -112,8 +116,13 @@ class Speaker:
         )
         text = self.tokenizer.decode(rollout.response_tokens[0].tolist())
         score = None if self.reward_model is None else rollout.scores.item()
-        gold = self.gold(self.tokenizer.decode(ids), text)
-        return Answer(text, score, gold, self.tokens_of(rollout))
+        asked, gold, trouble = self.tokenizer.decode(ids), None, ""
+        try:
+            gold = self.gold(asked, text)
+            score = score if self.rule is None else self.rule.score(asked, text)
+        except TrainingError as error:  # of a rule of the user's own, which ends no conversation
+            trouble = str(error)
+        return Answer(text, score, gold, self.tokens_of(rollout), trouble)
 
     def gold(self, prompt: str, response: str) -> float | None:
         """The gold score, where the task has a rule and it can be applied."""
@@ -147,9 +156,17 @@ def no_score(tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     return torch.zeros(len(tokens))
 
 
-def open_speaker(run: str, stages: Sequence[str] | None, temperature: float | None) -> Speaker:
-    """The Speaker of a run, for these stages, by default those of DEFAULT_STAGES that are there.
-    InputError: it has none, or a file of it cannot be read."""
+def open_speaker(
+    run: str,
+    stages: Sequence[str] | None,
+    temperature: float | None,
+    *,
+    task: str | None = None,
+    reward: str | None = None,
+) -> Speaker:
+    """The Speaker of a run, for these stages, by default those of DEFAULT_STAGES that are there;
+    `task` and `reward` are FILE.py:NAME, named by this call's command line. InputError: it has
+    none, or a file of it cannot be read."""
     config = config_of(run, temperature)
     there = [name for name in LANGUAGE_MODELS if has_stage(run, name)]
     wanted = stages or [stage for stage in DEFAULT_STAGES if stage in there] or DEFAULT_STAGES
@@ -164,7 +181,22 @@ def open_speaker(run: str, stages: Sequence[str] | None, temperature: float | No
     for model in (*models.values(), reference, *trunks):
         if model.config != reference.config or model.config.vocab_size != tokenizer.vocab_size:
             raise InputError(f"--run {run}: its models and its tokenizer do not belong together")
-    task = None
-    if config.run.task in TASKS and config.run.task != Files.name:
-        task = make_task(config, generator=torch.Generator())
-    return Speaker(config, models, reference, reward_model, critic, tokenizer, task)
+    judges = gold_of(run, config, task), rule_named(run, config, reward)
+    return Speaker(config, models, reference, reward_model, critic, tokenizer, *judges)
+
+
+def gold_of(run: str, config: Config, named: str | None) -> Task | None:
+    """The task whose rule gives gold scores: the run's own, unless it has none, or is in a file
+    that nobody has named."""
+    if named is None and (config.run.task == Files.name or is_own(config.run.task)):
+        return None
+    return task_of_run(run, config, named=named)
+
+
+def rule_named(run: str, config: Config, named: str | None) -> OwnRule | None:
+    """The rule that scored a run, where it is in a file and is named."""
+    if named is None:
+        return None
+    own = named_again(config.run.reward, named, "reward")
+    check_digest(run, "reward", own.digest)
+    return own_rule(f"{own.path}:{own.name}")

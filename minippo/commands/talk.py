@@ -3,9 +3,10 @@
     python -m minippo.talk RUN "what is the capital of france ?"
     python -m minippo.talk RUN                      line by line, from a terminal or a pipe
 
-Each answer has the reward model's score and, where the task has a rule, the gold score. --verbose
-shows every token with its log-probability, the critic's value before it, the KL from the fine-tuned
-model where it was drawn, and its advantage. Ctrl-D ends.
+Each answer has the reward model's score and, where the task has a rule, the gold score. A task or a
+rule in a file of your own is named again: --task FILE.py:Class, --reward FILE.py:function.
+--verbose shows every token with its log-probability, the critic's value before it, the KL from the
+fine-tuned model where it was drawn, and its advantage. Ctrl-D ends.
 """
 
 import sys
@@ -21,7 +22,8 @@ from minippo.commands.speaker import Answer, Speaker, Token, open_speaker
 from minippo.commands.wrapper import Parser, command
 from minippo.errors import InputError
 from minippo.runs.screen import Screen
-from minippo.settings import check_value
+from minippo.settings import check_value, is_own
+from minippo.tasks.own_file import label_of
 
 LONGEST = 2**20  # bytes of a line that are read
 COLUMNS = (("token", 16), ("log-prob", 9), ("value", 8), ("KL", 8), ("advantage", 10))
@@ -63,6 +65,8 @@ def show(speaker: Speaker, screen: Screen, prompt: str, *, seed: int, verbose: b
     for stage in speaker.models:  # each draws with the same numbers
         answers[stage] = speaker.answer(stage, ids, torch.Generator().manual_seed(seed))
     screen.beside([*answers], [with_marks(answer) for answer in answers.values()])
+    for trouble in dict.fromkeys(answer.trouble for answer in answers.values() if answer.trouble):
+        screen.note(trouble)
     if verbose:
         for stage, answer in answers.items():
             for line in token_lines(stage, answer.tokens):
@@ -140,6 +144,12 @@ def make_parser() -> Parser:
     )
     parser.add_argument("--temperature", metavar="FLOAT", help="of sampling (default: the run's)")
     parser.add_argument("--seed", default="0", metavar="INT", help="of the draws (default: 0)")
+    for flag, name in (("task", "Class"), ("reward", "function")):
+        parser.add_argument(
+            f"--{flag}",
+            metavar=f"FILE.py:{name}",
+            help=f"again, where the run's {flag} is a file of your own: shows its scores",
+        )
     parser.add_argument("--verbose", action="store_true", help="every token with its numbers")
     return parser
 
@@ -157,9 +167,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         check_stage(stage, LANGUAGE_MODELS)
     temperature = None if own.temperature is None else checked("temperature", own.temperature)
     seed = checked("seed", own.seed)
-    speaker = open_speaker(words[0], [*dict.fromkeys(own.stage or ())], temperature)
+    stages = [*dict.fromkeys(own.stage or ())]
+    speaker = open_speaker(words[0], stages, temperature, task=own.task, reward=own.reward)
     torch.set_num_threads(1)  # one token at a time leaves nothing for a second
     screen = Screen()
+    for flag, named in (("task", own.task), ("reward", own.reward)):
+        recorded = getattr(speaker.config.run, flag)
+        if named is None and is_own(recorded):
+            screen.note(f"no scores of {label_of(recorded)}, unless you name it with --{flag}")
     if len(words) == 2:
         show(speaker, screen, words[1], seed=seed, verbose=own.verbose)
     else:

@@ -149,6 +149,25 @@ def test_a_flag_that_the_algorithm_does_not_read_is_refused(algorithm):
                 parse_arguments(["--algorithm", algorithm, f"--{name}", str(item.default)])
 
 
+@pytest.mark.parametrize(
+    "flags, name",
+    [
+        (["--reward", "rule"], "preferences"),
+        (["--task", "arithmetic"], "preferences"),
+        (["--annotator", "length"], "annotator"),
+        (["--annotator_temperature", "0.5"], "annotator_temperature"),
+        (["--rounds", "2"], "rounds"),
+        (["--preference_prompts", "20"], "preference_prompts"),
+        (["--preference_labels", "ranking"], "preference_labels"),
+        (["--preferences_from", "pretrain"], "preferences_from"),
+    ],
+)
+def test_people_and_a_simulated_annotator_are_not_asked_together(flags, name):
+    with pytest.raises(InputError, match=f"^--{name}: .*leave one of the two out"):
+        parse_arguments(["--preferences", "FILE", *flags])
+    parse_arguments(["--preferences", "FILE", "--preference_heldout", "20", "--reward_epochs", "9"])
+
+
 @pytest.mark.parametrize("task", TASKS)
 def test_a_flag_that_the_task_does_not_read_is_refused(task):
     for name, tasks in TASKS_THAT_READ.items():

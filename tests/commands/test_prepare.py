@@ -1,6 +1,7 @@
 """Which task a configuration makes, with which sizes, and what is refused; and from where a run is
 taken up again."""
 
+import json
 import random
 import shutil
 
@@ -8,13 +9,13 @@ import pytest
 import torch
 
 from minippo.commands.config import FIELDS, PRESETS, resolve
-from minippo.commands.prepare import make_task
+from minippo.commands.prepare import make_task, prepare
 from minippo.commands.train import main as train
 from minippo.errors import InputError
 from minippo.tasks import TASKS
 from minippo.tasks.capitals import Capitals
 from tests.tasks.files.test_task import write_folder
-from tests.tiny_runs import FILES_RUN, read_json
+from tests.tiny_runs import FILES_RUN, TINY_FILES, read_json
 
 
 def made(**settings):
@@ -167,3 +168,32 @@ def test_what_an_annotator_cannot_do_is_refused_in_a_line(flags, message, tmp_pa
     assert train([*flags.split(), "--out", str(tmp_path / "run")]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert message in line and not (tmp_path / "run").exists()
+
+
+# -- preferences of people
+
+
+def test_a_run_goes_on_with_its_preferences_wherever_they_are(tmp_path, capsys):
+    words = ["the news is on .", "it rains today .", "i love chess ."]
+    rows = [{"prompt": word, "chosen": "chess", "rejected": "rain"} for word in words]
+    (tmp_path / "file").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    out = str(tmp_path / "run")
+    with pytest.raises(InputError, match="line 1, field rejected: the word 'rain' is not known"):
+        prepare(resolve({"preferences": str(tmp_path / "file")}))
+    text = (tmp_path / "file").read_text().replace('"rain"', '"a"')
+    (tmp_path / "file").write_text(text)
+    flags = [*TINY_FILES, "--quiet", "--out", out]
+    assert train([*flags, "--preferences", str(tmp_path / "file")]) == 0
+    policy = (tmp_path / "run/checkpoints/policy/model.safetensors").read_bytes()
+    for name in ("reward_model", "policy", "critic", "update-0000002"):
+        shutil.rmtree(tmp_path / "run/checkpoints" / name)
+    (tmp_path / "run/summary.json").unlink()
+    moved = shutil.move(tmp_path / "file", tmp_path / "moved")
+    again = ["--resume", "--quiet", "--out", out]
+    assert train(again) == 2 and "file: can't be read (No such file" in capsys.readouterr().err
+    assert train([*again, "--preferences", str(moved)]) == 0
+    assert (tmp_path / "run/checkpoints/policy/model.safetensors").read_bytes() == policy
+    (tmp_path / "run/summary.json").unlink()
+    moved.write_text(text + text.splitlines()[0].replace("chess", "the") + "\n")
+    assert train(again) == 2
+    assert "the files of the run in" in capsys.readouterr().err

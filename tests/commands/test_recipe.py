@@ -11,6 +11,7 @@ from minippo.commands.config import FIELDS, TASKS_THAT_READ, readers_of, resolve
 from minippo.commands.prepare import make_task
 from minippo.commands.recipe import recipes, stage_before
 from minippo.settings import kind_of
+from minippo.tasks import Capitals
 from tests.tiny_runs import STAGES, TINY, nothing_drawn, run
 
 FIRST_STAGE = {  # that reads the settings of a section
@@ -150,6 +151,30 @@ def test_responses_that_need_a_larger_context_count_from_the_beginning():
 
 def test_nothing_is_drawn_by_chance():
     assert recipes_of() == recipes_of()
+
+
+# -- preferences of people
+
+
+def recipes_with(digest, **settings):
+    """Of a run whose preferences come from a file with this digest."""
+    config, task = resolve(settings), Capitals()
+    task.recorded, task.preferences_digest = ([], []), digest
+    return recipes(config, task)
+
+
+def test_preferences_of_people_count_by_their_digest_from_the_reward_model_on():
+    own = recipes_with("1", task="capitals", preferences="FILE")
+    assert recipes_with("1", task="capitals", preferences="elsewhere/FILE") == own
+    after = ("reward_model", "policy", "critic")
+    for other in (
+        recipes_with("2", task="capitals", preferences="FILE"),
+        recipes_with("1", task="capitals", preferences="FILE", preference_heldout=9),
+        recipes_of(task="capitals"),
+    ):
+        assert stages_that_differ(own, other) == after
+    settled = recipes_with("1", task="capitals", preferences="FILE", annotator="length")
+    assert settled == own
 
 
 # -- texts of one's own

@@ -11,6 +11,9 @@ import pytest
 import minippo
 from minippo.commands.speaker import Token
 from minippo.commands.talk import LONGEST, lines_of, main, token_lines
+from minippo.commands.train import main as train
+from minippo.errors import TrainingError
+from tests.own_tasks import RULE, SUMS
 
 ROOT = Path(minippo.__file__).parent.parent
 PROMPT = "i am a baker . i live in rome . i love chess . tl;dr :"
@@ -132,3 +135,61 @@ def test_a_reader_who_leaves_ends_it(finished, encoding, tmp_path):
         process.stdout.close()
         assert process.wait(timeout=60) == 0
         assert process.stderr.read() == b""
+
+
+# -- runs that a rule scored
+
+
+@pytest.fixture(scope="module")
+def ruled(tmp_path_factory):
+    """A run of a task of one's own that another function of the file has scored; in its place."""
+    place = tmp_path_factory.mktemp("ruled")
+    (place / "sums.py").write_text(SUMS)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        own = [*RULE, "--quiet", "--task", "sums.py:Sums", "--reward", "sums.py:length"]
+        assert train([*own, "--out", "run"]) == 0
+    return place
+
+
+def test_a_rule_in_a_file_is_asked_where_it_is_named(ruled, capsys, monkeypatch):
+    monkeypatch.chdir(ruled)
+    ask = ["run", "7+1=", "--stage", "policy"]
+    assert main(ask) == 0
+    out = capsys.readouterr().out
+    assert "[" not in out and "no scores of sums.py:Sums, unless you name it with --task\n" in out
+    assert main([*ask, "--task", "sums.py:Sums"]) == 0
+    out = capsys.readouterr().out
+    assert "[gold 0.00]" in out and "no scores of sums.py:length, unless" in out
+    assert main([*ask, "--task", "sums.py:Sums", "--reward", "sums.py:length"]) == 0
+    out = capsys.readouterr().out
+    assert "[score " in out and "no scores of" not in out
+
+
+def test_a_rule_that_fails_ends_no_conversation(ruled, capsys, monkeypatch):
+    monkeypatch.chdir(ruled)
+
+    def fails(self, prompt, response):
+        raise TrainingError("sums.py, line 9: no sum")
+
+    monkeypatch.setattr("minippo.tasks.rule.OwnTask.gold_axes", fails)
+    typed(monkeypatch, b"7+1=\n7+1=\n")
+    assert main(["run", "--task", "sums.py:Sums"]) == 0
+    assert capsys.readouterr().out.count("\nsums.py, line 9: no sum\n") == 2
+
+
+def test_a_file_that_has_changed_is_refused(ruled, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sums.py").write_text(SUMS + "\n# changed\n")
+    for flag, name in (("task", "Sums"), ("reward", "length")):
+        assert main([str(ruled / "run"), "7+1=", f"--{flag}", f"sums.py:{name}"]) == 2
+        error = capsys.readouterr().err
+        assert error.startswith(f"error: --{flag}: is not as it was when the run in ")
+        assert error.count("\n") == 1
+
+
+def test_the_rule_of_a_built_in_task_is_the_gold(tmp_path, capsys):
+    out = tmp_path / "run"
+    assert train([*RULE, "--quiet", "--task", "arithmetic", "--out", str(out)]) == 0
+    assert main([str(out), "1 2 + 1 3 =", "--stage", "policy"]) == 0
+    assert "[gold " in capsys.readouterr().out
