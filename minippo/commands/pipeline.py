@@ -10,7 +10,7 @@ the screen.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, replace
 from typing import Any, NamedTuple
 
@@ -120,7 +120,8 @@ def optimise_policy(
             generator=run.generator("policy", run.device),
             start=start,
         )
-        for step in watch_first(updates, models, progress.keep_memory):
+        watched = watch_first(updates, models, progress.keep_memory)
+        for step in progress.told(watched):
             progress.record(step, asked)
             if asked:
                 raise Interrupted(
@@ -183,6 +184,11 @@ class PolicyProgress:
         """Texts of the pretraining, as its last step saw them, for PPO-ptx."""
         steps = self.run.config.pretrain.pretrain_steps
         return self.run.task.pretraining_examples(n, step=steps, rng=self.rng)
+
+    def told(self, steps: Iterable[Step]) -> Iterable[Step]:
+        """The steps, and how far they are on the screen."""
+        total, done = self.run.config.ppo.num_updates, len(self.rows)
+        return self.run.screen.progress(steps, "policy", unit="update", total=total, done=done)
 
     def keep_memory(self, found: Bytes) -> None:
         """What the first update held; a run that goes on keeps what it had found."""

@@ -248,7 +248,7 @@ class Run:
         """Keep what was found, and say it."""
         self.findings += found
         for finding in found if loud else ():
-            self.screen.note(str(finding))
+            self.screen.warn(str(finding))
 
     def look_at_earlier(self, rows: Sequence[Row]) -> None:
         """The same about the updates that were made before; what has been said is not said

@@ -47,6 +47,7 @@ from minippo.runs.screen import Screen
 from minippo.runs.seals import OWN_DIGEST, check_config, sealed_config
 from minippo.runs.stats import busy
 from minippo.runs.tensorboard import summary_writer
+from minippo.runs.text import counted
 from minippo.tasks.base import Task
 from minippo.tasks.own_file import label_of
 from minippo.tasks.rule import OwnTask
@@ -105,6 +106,7 @@ def run_all(
     if config.run.tensorboard:
         summary_writer()  # a missing package is told now, not after the other stages
     run = Run(config, task, device, folder, screen, resume, start and start.model)
+    screen.note(headline(run))
     if resume:
         change_config(config, folder, screen)
     else:
@@ -124,6 +126,16 @@ def run_all(
     screen.samples(shown)
     screen.table(summary, extras=more_lines(summary), folder=folder.path)
     return summary
+
+
+def headline(run: Run) -> str:
+    """What is run, and where."""
+    config, model = run.config.run, run.config.model
+    return (
+        f"{label_of(config.task)}, {config.algorithm}, {config.preset}: "
+        f"{counted(model.n_layer, 'block')} of width {model.n_embd}, seed {config.seed}, "
+        f"{counted(config.threads, 'thread')}, {run.device}; {run.folder.path}"
+    )
 
 
 def train_and_evaluate(run: Run) -> tuple[dict[str, Any], list[dict[str, Any]]]:

@@ -6,14 +6,16 @@ colours, no escape codes, and whatever bytes a model writes are made harmless be
 """
 
 import itertools
+import os
 import shutil
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Sized
 from pathlib import Path
 from typing import Any, TextIO
 
 from minippo.runs.diagnostics import Finding, is_hacked
-from minippo.runs.sentences import is_reliable
+from minippo.runs.progress import told
+from minippo.runs.sentences import is_reliable, sentences
 from minippo.runs.text import counted, padded, printable, wrapped
 
 UPDATE_COLUMNS = (  # header, name in metrics.jsonl, width, decimals; 79 columns in all
@@ -29,6 +31,8 @@ UPDATE_COLUMNS = (  # header, name in metrics.jsonl, width, decimals; 79 columns
     ("length", "val/response_length", 6, 2),
     ("sec", "seconds", 5, 2),
 )
+BOLD, YELLOW, PLAIN = "\x1b[1m", "\x1b[33m", "\x1b[0m"
+WHEN = ("before", "after")
 
 
 class Screen:
@@ -41,36 +45,59 @@ class Screen:
         self.quiet = quiet
         self.stream = sys.stdout if stream is None else stream
         self.is_terminal = bool(getattr(self.stream, "isatty", lambda: False)())
+        self.has_colours = self.is_terminal and may_have_colours()
         self._header_is_printed = False
 
     def stage(self, name: str, text: str, seconds: float | None = None) -> None:
         """One line for a stage that is done: its name, its figure, how long it took."""
         took = "" if seconds is None else f"{seconds:8.1f} s"
         shown = padded(printable(text), self._width() - 26)
-        self._line(f"{name:<14} {shown}{took}".rstrip())
+        self._line(f"{name:<14} {shown}{took}".rstrip(), begins=name, style=BOLD)
 
     def note(self, text: str) -> None:
-        """One line that is neither a stage nor an update: what was derived, what a diagnostic has
-        found."""
+        """One line that is neither a stage nor an update: what was derived, what the run is."""
         self._line(printable(text))
+
+    def warn(self, text: str) -> None:
+        """The same, for what a diagnostic has found, which begins with its code."""
+        self._line(printable(text), begins=printable(text), style=YELLOW)
 
     def paragraph(self, text: str) -> None:
         """A text over as many lines as it takes."""
         for line in self._wrap(text, self._width()):
             self._line(line)
 
-    def progress(self, iterable_or_total: Iterable[Any] | int, description: str) -> Iterable[Any]:
-        """Iterate over something, or over range(total), with a bar if there is a terminal to draw
-        it on."""
-        iterable = (
-            range(iterable_or_total) if isinstance(iterable_or_total, int) else iterable_or_total
-        )
-        if self.quiet or not self.is_terminal:
-            return iterable
+    def progress(
+        self,
+        items: Iterable[Any] | int,
+        description: str,
+        *,
+        unit: str = "step",
+        total: int | None = None,
+        done: int = 0,
+    ) -> Iterable[Any]:
+        """Iterate over something, or over range(items), with a bar if there is a terminal to draw
+        it on, and with a line now and then if there is none. total: of items that do not know how
+        many they are; done: of these, before."""
+        items = range(items) if isinstance(items, int) else items
+        total = len(items) if isinstance(items, Sized) else total
+        if self.quiet:
+            return items
+        if not self.is_terminal:
+            say = self.note
+            return told(items, total=total, name=description, unit=unit, say=say, done=done)
         from tqdm import tqdm
 
         return tqdm(
-            iterable, desc=f"{description:<14}", file=self.stream, leave=False, dynamic_ncols=True
+            items,
+            desc=f"{description:<14}",
+            unit=unit,
+            total=total,
+            initial=done,
+            bar_format="{desc} {unit} {n_fmt} of {total_fmt} |{bar}| {remaining} left",
+            file=self.stream,
+            leave=False,
+            dynamic_ncols=True,
         )
 
     def update_line(self, row: Mapping[str, Any]) -> None:
@@ -91,13 +118,13 @@ class Screen:
         for row in rows:
             self._line("")
             self.paragraph(f"prompt: {row['prompt']}")
-            self.beside([], [_scored(row, when) for when in ("before", "after")])
+            self.beside(WHEN, [_scored(row, when) for when in WHEN])
 
     def beside(self, names: Sequence[str], texts: Sequence[str]) -> None:
-        """Texts in columns beside each other, under their names, if they have any, and a rule."""
+        """Texts in columns beside each other, under their names and a rule."""
         column = (self._width() - 3 * (len(texts) - 1)) // len(texts)
-        if names:
-            self._line(" | ".join(padded(printable(name), column) for name in names).rstrip())
+        header = " | ".join(padded(printable(name), column) for name in names).rstrip()
+        self._line(header, begins=header, style=BOLD)
         self._line("-+-".join("-" * column for _ in texts))
         cells = [self._wrap(text, column) for text in texts]
         for parts in itertools.zip_longest(*cells, fillvalue=""):
@@ -115,6 +142,8 @@ class Screen:
             self._line(_digest(summary), even_when_quiet=True)
         else:
             self._line("")
+            first = "; ".join(sentences(summary))
+            self._line(first, begins=first, style=BOLD)
             for line in _table_lines(summary) + [
                 _labelled(*item) for item in (extras or {}).items()
             ]:
@@ -122,10 +151,13 @@ class Screen:
         if folder is not None:
             self._line(_labelled("run folder", str(folder)), even_when_quiet=True)
 
-    def _line(self, text, even_when_quiet=False):
+    def _line(self, text, even_when_quiet=False, begins="", style=""):
+        """begins: the beginning of the text that gets the style, where there are colours."""
         if self.quiet and not even_when_quiet:
             return
-        text = self._encodable(text)
+        text, begins = self._encodable(text), self._encodable(begins)
+        if self.has_colours and begins and text.startswith(begins):
+            text = f"{style}{begins}{PLAIN}{text[len(begins) :]}"
         if self.is_terminal:  # a line printed through tqdm does not tear a bar that is being drawn
             from tqdm import tqdm
 
@@ -146,6 +178,11 @@ class Screen:
     @staticmethod
     def _width():
         return min(160, max(40, shutil.get_terminal_size((100, 24)).columns))
+
+
+def may_have_colours() -> bool:
+    """Does nobody say that a terminal has no colours, or should have none?"""
+    return not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def _cell(value, width, decimals):

@@ -24,6 +24,8 @@ def goodness(summary: Mapping[str, Any]) -> str:
     """'gold 1.03 -> 2.89 of 3'; the score where no rule says what is good, and both where the
     policy has been hacking the score."""
     gold, score = change(summary, "gold"), change(summary, "score")
+    if gold is None and score is None:
+        return "nothing was scored"
     if gold is None:
         return f"no gold score here; by {judge_of(summary)}, {score}"
     if summary["gold_max"] is not None:

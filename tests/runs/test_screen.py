@@ -2,6 +2,7 @@
 
 import copy
 import io
+import re
 
 import pytest
 from hypothesis import given
@@ -154,6 +155,19 @@ class TestProgress:
         ) == ["a", "b"]
         assert stream.getvalue() == ""
 
+    def test_lines_now_and_then_without_a_terminal(self, monkeypatch):
+        monkeypatch.setattr("minippo.runs.progress.EVERY", -1.0)
+        lines = lines_of(
+            lambda screen: [
+                *screen.progress(iter("ab"), "policy", unit="update", total=4, done=2),
+                *screen.progress(2, "sft"),
+            ]
+        )
+        assert lines == [
+            "policy         update 3 of 4, about 0 s left",
+            "sft            step 1 of 2, about 0 s left",
+        ]
+
     def test_a_bar_on_a_terminal_is_gone_at_the_end_and_lines_do_not_tear_it(self):
         stream = Terminal()
         screen = Screen(stream=stream)
@@ -172,7 +186,8 @@ class TestSamples:
     def test_side_by_side_with_their_scores(self):
         lines = lines_of(lambda screen: screen.samples([SAMPLE]))
         assert lines[1] == "prompt: anna lives in rome"
-        before, after = lines[3].split(" | ")
+        assert lines[2].split(" | ") == ["before".ljust(48), "after"]
+        before, after = lines[4].split(" | ")
         assert (
             before.rstrip() == "a cat  [score 0.10]"
             and after == "anna , rome  [score 2.00, gold 3.00]"
@@ -188,13 +203,13 @@ class TestSamples:
             )
         )
         assert max(map(len, lines)) <= min(160, max(40, int(columns)))
-        left = " ".join(line.split(" | ")[0].strip() for line in lines[3:])
+        left = " ".join(line.split(" | ")[0].strip() for line in lines[4:])
         assert left.split()[:60] == words and sum(line.count("x") for line in lines) == 300
 
     @pytest.mark.parametrize("text", ["漢字" * 40, "e\u0301" * 90, "👨\u200d👩\u200d👧 한국 " * 20])
     def test_the_two_columns_stay_apart_in_any_script(self, text):
         sample = SAMPLE | {"before": text, "after": text}
-        lines = lines_of(lambda screen: screen.samples([sample]))[3:]
+        lines = lines_of(lambda screen: screen.samples([sample]))[4:]
         assert {columns(line.split(" | ")[0]) for line in lines} == {48}
         assert max(map(columns, lines)) <= 100 and not any("\\u" in line for line in lines)
 
@@ -240,6 +255,7 @@ class TestTable:
             "pretrain 20.1, ppo 60.0, total 150.0",
             "512 MiB",
             "p(right)               0.41 -> 0.97",
+            "gold 2.90 -> 7.40 of 8; wins 91 %; 97 % of what the reward model allows",
         ):
             assert part in text
         assert text.endswith("run folder             runs/x")
@@ -305,15 +321,27 @@ class TestTable:
             "run folder             runs/x",
         ]
 
-    @pytest.mark.parametrize("stream", [io.StringIO, Terminal])
-    def test_no_escape_codes_on_any_stream(self, stream):
-        stream = stream()
-        lines_of(
-            lambda screen: [
-                screen.update_line(ROW),
-                screen.samples([SAMPLE]),
-                screen.table(SUMMARY),
-            ],
-            stream,
-        )
-        assert "\x1b" not in stream.getvalue()
+    def whole(self, stream):
+        """All that a run prints, to this stream."""
+
+        def everything(screen):
+            screen.stage("sft", "loss 1.3", 3.25)
+            screen.warn("P012 reward-coin: the interval holds 0.5")
+            screen.update_line(ROW)
+            screen.samples([SAMPLE])
+            screen.table(SUMMARY)
+
+        return "\n".join(lines_of(everything, stream))
+
+    def test_colours_are_for_a_terminal_and_say_nothing_by_themselves(self, monkeypatch):
+        monkeypatch.delenv("NO_COLOR", raising=False)
+        monkeypatch.setenv("TERM", "xterm")
+        plain, coloured = self.whole(io.StringIO()), self.whole(Terminal())
+        assert "\x1b" not in plain and coloured.count("\x1b[0m") == 4
+        assert "\x1b[33mP012 reward-coin" in coloured and "\x1b[1msft\x1b[0m   " in coloured
+        assert re.sub(r"\x1b\[\d+m|\r", "", coloured) == plain
+
+    @pytest.mark.parametrize("name, value", [("NO_COLOR", "1"), ("TERM", "dumb")])
+    def test_nor_where_the_user_wants_none(self, name, value, monkeypatch):
+        monkeypatch.setenv(name, value)
+        assert "\x1b" not in self.whole(Terminal())
