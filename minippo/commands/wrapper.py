@@ -37,6 +37,9 @@ OUT_OF_MEMORY = (  # in torch's words, or those of the libraries below it
 )
 
 
+WAIT = "loading torch ..."  # what takes longest
+
+
 class Main(Protocol):
     """The main function of a command."""
 
@@ -69,7 +72,19 @@ def command(main: Main) -> Main:
 def door(module: str) -> int:
     """Import a module and call its main; its exit status."""
     with importing():
-        return guarded(lambda: importlib.import_module(module).main())
+        return guarded(lambda: imported(module).main())
+
+
+def imported(module: str) -> Any:
+    """The module. Its imports take seconds, and a terminal is told so until they are done."""
+    waits = sys.stdout is not None and sys.stdout.isatty()
+    if waits:
+        print(WAIT, end="\r", flush=True)
+    try:
+        return importlib.import_module(module)
+    finally:
+        if waits:
+            print(" " * len(WAIT), end="\r", flush=True)
 
 
 def guarded(work: Callable[[], int]) -> int:

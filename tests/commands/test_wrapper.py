@@ -8,7 +8,15 @@ from pathlib import Path
 import pytest
 
 import minippo
-from minippo.commands.wrapper import Output, Parser, command, guarded, is_out_of_memory
+from minippo.commands.wrapper import (
+    WAIT,
+    Output,
+    Parser,
+    command,
+    guarded,
+    imported,
+    is_out_of_memory,
+)
 from minippo.errors import InputError, Interrupted, TrainingError
 
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(minippo.__file__).parent.parent)}
@@ -190,3 +198,12 @@ def test_the_work_goes_on_whatever_becomes_of_its_output(redirection, status, wo
     )
     assert (done.returncode, done.stderr) == (status, words)
     assert (tmp_path / "done").read_text() == "all"
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_a_terminal_is_told_while_imports_take_their_time(is_terminal, capsys, monkeypatch):
+    monkeypatch.setattr("sys.stdout.isatty", lambda: is_terminal)
+    with pytest.raises(ModuleNotFoundError):
+        imported("minippo.there_is_no_such_module")
+    out = capsys.readouterr().out
+    assert out == (f"{WAIT}\r{' ' * len(WAIT)}\r" if is_terminal else "")
