@@ -4,6 +4,7 @@ Two kinds of commands are left out here: the two of the set-up, which install pa
 measurements, which take hours; their flags are checked.
 """
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -43,7 +44,9 @@ def test_every_quoted_run_runs(arguments, tmp_path, monkeypatch, data, bytes_fol
     """As it stands but for its size, and for DIR and DIR2, which are the reader's own folders."""
     monkeypatch.chdir(tmp_path)
     words = [
-        {"DIR": str(data), "DIR2": str(bytes_folder)}.get(word, word)
+        {"DIR": str(data), "DIR2": str(bytes_folder), "FILE": str(tmp_path / "FILE")}.get(
+            word, word
+        )
         for word in shlex.split(arguments)
     ]
     if "--help" in words:
@@ -62,16 +65,19 @@ def test_every_quoted_run_runs(arguments, tmp_path, monkeypatch, data, bytes_fol
     if "cuda" in words and not torch.cuda.is_available():
         pytest.skip("needs a CUDA device")
     # the model that one starts from has a size
-    of_the_task = TINY_FILES if "files" in words else TINY
+    of_people = "files" in words or "--preferences" in words
+    of_the_task = TINY_FILES if of_people else TINY
     size = FILES_RUN if "--start_from" in words else of_the_task
     assert main([*size, *words, *(CAPITALS if "capitals" in words else ()), "--quiet"]) == 0
 
 
 def write_own_files(folder):
-    """The files that docs/your-own-task.md shows."""
+    """The files that docs/your-own-task.md shows, and preferences."""
     page = (ROOT / "docs/your-own-task.md").read_text()
     for name, text in re.findall(r"```python\n# (\w+\.py)\n(.*?)```", page, re.DOTALL):
         (folder / name).write_text(text)
+    rows = [{"prompt": word, "chosen": "chess", "rejected": "a"} for word in ("rome", "paris")]
+    (folder / "FILE").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
 def has_rule(words):
