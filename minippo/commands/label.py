@@ -92,6 +92,7 @@ class Session:
     def show(self, pair: Pair) -> None:
         """A prompt, and the two answers beside each other."""
         number = len(self.labels()) + 1
+        self.screen.note("")
         self.screen.paragraph(f"{number}. prompt: {pair.prompt}")
         self.screen.beside([FIRST, SECOND], [text or "(says nothing)" for text in pair[2:]])
 
