@@ -116,11 +116,12 @@ def test_half_a_line_is_repaired_and_its_pair_asked_again(run, say, tmp_path):
     assert (run / "labels.jsonl").read_bytes() == whole
 
 
-def test_every_ten_labels_the_reward_model_is_judged(run, say):
-    _, out = say(run, "a\nb\nt\ns\n" * 11)
+def test_now_and_then_the_reward_model_is_judged(run, say, monkeypatch):
+    monkeypatch.setattr("minippo.commands.label.EVERY", 3)
+    _, out = say(run, "a\nb\nt\ns\n" * 4)
     words = [line for line in out.splitlines() if line.startswith("the reward model")]
     numbers = [line.split(" of ")[1].split(" label")[0] for line in words]
-    assert numbers == ["10", "20", "22"]
+    assert numbers == ["3", "6", "8"]
 
 
 @pytest.mark.parametrize(
@@ -174,6 +175,7 @@ def test_a_run_without_checkpoints_is_one_line(run, say):
     assert say(run, "a\n") == (2, f"error: --run {run}: holds no run\n")
 
 
+@pytest.mark.slow
 def test_a_task_of_ones_own_is_named_again_and_must_be_what_it_was(tmp_path, say, monkeypatch):
     monkeypatch.chdir(tmp_path)
     sums = changed("words = False", "words = True")  # a model of few words ends now and then
@@ -189,6 +191,7 @@ def test_a_task_of_ones_own_is_named_again_and_must_be_what_it_was(tmp_path, say
     assert status == 2 and out.count("\n") == 1 and "is not as it was when the run in run" in out
 
 
+@pytest.mark.slow
 def test_texts_of_ones_own_may_have_been_moved(tmp_path, say, data):
     out = train(
         tmp_path / "run", "--task", "files", "--data", str(data), "--preference_heldout", "4",
@@ -201,6 +204,7 @@ def test_texts_of_ones_own_may_have_been_moved(tmp_path, say, data):
     assert status in (0, 2) and "Traceback" not in said
 
 
+@pytest.mark.slow
 def test_the_labels_train_a_reward_model(run, say, tmp_path):
     say(run, "a\nb\n" * 6)
     out, labels = tmp_path / "next", str(run / "labels.jsonl")

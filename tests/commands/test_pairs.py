@@ -32,7 +32,7 @@ def test_a_seed_has_its_pairs_wherever_one_begins(model):
 
 
 def test_answers_differ_and_are_texts_that_the_task_reads_back(model):
-    for pair in some(model, 20):
+    for pair in some(model, 8):
         assert pair.a != pair.b
         assert all(len(Tldr().response_ids(text)) <= SAMPLING.response_length for text in pair[2:])
 
@@ -44,9 +44,9 @@ def test_the_order_says_nothing_about_which_was_drawn_first(monkeypatch):
     )
     firsts = [
         two_answers(random_gpt(9, 0), Capitals(), "paris", sampling=SAMPLING, seed=seed)[0]
-        for seed in range(200)
+        for seed in range(60)
     ]
-    assert 70 <= firsts.count("paris") <= 130
+    assert 18 <= firsts.count("paris") <= 42
 
 
 def _two(task):

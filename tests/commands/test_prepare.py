@@ -173,6 +173,7 @@ def test_what_an_annotator_cannot_do_is_refused_in_a_line(flags, message, tmp_pa
 # -- preferences of people
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_its_preferences_wherever_they_are(tmp_path, capsys):
     words = ["the news is on .", "it rains today .", "i love chess ."]
     rows = [{"prompt": word, "chosen": "chess", "rejected": "rain"} for word in words]

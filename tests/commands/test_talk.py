@@ -188,6 +188,7 @@ def test_a_file_that_has_changed_is_refused(ruled, capsys, monkeypatch, tmp_path
         assert error.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_the_rule_of_a_built_in_task_is_the_gold(tmp_path, capsys):
     out = tmp_path / "run"
     assert train([*RULE, "--quiet", "--task", "arithmetic", "--out", str(out)]) == 0
