@@ -1,15 +1,19 @@
 """Labelling a run: from a pipe or a terminal, stopped and taken up again, alone in its folder."""
 
 import io
+import itertools
 import json
 import shutil
 
 import pytest
+import torch
 
-from minippo.commands.label import KNOWN, main, verdict
+from minippo.commands.label import KNOWN, Judge, main, verdict
 from minippo.commands.train import main as train_main
+from minippo.interchange.load import load_reward_model
 from minippo.runs.folder import RunFolder
 from minippo.runs.stats import clustered_interval
+from minippo.tasks import Tldr
 from tests.own_tasks import OWN, changed
 from tests.tiny_runs import TINY_FILES, read_rows
 from tests.tiny_runs import run as train
@@ -211,3 +215,17 @@ def test_the_labels_train_a_reward_model(run, say, tmp_path):
     assert train_main([*TINY_FILES, "--quiet", "--out", str(out), "--preferences", labels]) == 0
     report = json.loads((out / "summary.json").read_text())["reward_model"]
     assert report["heldout_pairs"] == 6 and report["annotator_ceiling"] is None
+
+
+def test_the_reward_model_is_right_where_the_better_answer_scores_higher(finished):
+    reward_model, task = load_reward_model(finished), Tldr()
+    judge = Judge(reward_model, task)
+    answers = ["a baker", "in rome who loves chess", "rome", "chess chess a a"]
+    for first, second in itertools.permutations(answers, 2):
+        scores = [
+            reward_model(torch.tensor([task.prompt_ids("i am a baker .") + task.response_ids(x)]))
+            for x in (first, second)
+        ]
+        pair = ("i am a baker .", first, second)
+        assert judge.right(reward_model, pair) == float(scores[0] > scores[1])
+    assert judge.right(reward_model, ("rome", "chess", "chess")) == 0.5

@@ -14,10 +14,14 @@ import torch
 import minippo
 from minippo.algorithms import DEFAULT, REGISTRY
 from minippo.commands import drawing, summary
-from minippo.commands.train import main, own_commit
+from minippo.commands.config import resolve
+from minippo.commands.run import Run
+from minippo.commands.train import headline, main, own_commit
 from minippo.runs import figures
 from minippo.runs.folder import RunFolder
+from minippo.runs.screen import Screen
 from minippo.runs.stats import matmul_loop_seconds
+from minippo.tasks import Capitals
 from tests.helpers import load_checkpoint
 from tests.tiny_runs import CAPITALS, STAGES, TIMES, TINY, TINY_FILES, read_json, read_rows, run
 
@@ -497,3 +501,11 @@ def test_git_is_not_told_of_another_repository_by_the_environment(
 def test_without_git_there_is_no_commit(repository, monkeypatch):
     monkeypatch.setenv("PATH", "")
     assert own_commit(str(repository[0])) is None
+
+
+def test_the_first_line_says_what_is_run_and_where(tmp_path):
+    config = resolve({"task": "capitals", "algorithm": "pg", "seed": 7, "threads": 1})
+    run = Run(config, Capitals(), torch.device("cpu"), RunFolder(tmp_path), Screen())
+    assert headline(run) == (
+        f"capitals, pg, default: 2 blocks of width 64, seed 7, 1 thread, cpu; {tmp_path}"
+    )
