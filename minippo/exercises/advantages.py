@@ -4,7 +4,8 @@ import torch
 from torch import Tensor
 
 from minippo.baseline import baseline_advantages
-from minippo.exercises.engine import Case, Exercise, Mistake, mask_of_lengths
+from minippo.exercises.draw import Draw, rows_in_words
+from minippo.exercises.engine import Case, Exercise, Mistake
 from minippo.policy_gradient import trajectory_returns
 from minippo.reward_to_go import rewards_to_go
 
@@ -17,22 +18,25 @@ def reference(rewards: Tensor, values: Tensor, response_mask: Tensor, gamma: flo
     )
 
 
-def cases() -> list[Case]:
-    """Two ragged batches, with gamma below 1 and 1; there are numbers in the padding of rewards and
-    of values."""
-    generator = torch.Generator().manual_seed(1)
-    made = []
-    for lengths, gamma in (((4, 2), 0.5), ((1, 3, 2), 1.0)):
-        shape = (len(lengths), max(lengths))
-        made.append(
-            {
-                "rewards": torch.randn(shape, generator=generator, dtype=torch.float64) + 0.5,
-                "values": torch.randn(shape, generator=generator, dtype=torch.float64),
-                "response_mask": mask_of_lengths(lengths, shape[1]),
-                "gamma": gamma,
-            }
+def cases(seed: bytes | None = None) -> list[Case]:
+    """Ragged batches, full and with spare slots, with gamma below 1 and 1; there are numbers in the
+    padding of rewards and of values."""
+    draw = Draw("advantages", seed)
+    for rows, longest, spare, gamma in (
+        (2, 3, 0, draw.one(0.4, 0.7)),
+        (3, 4, 2, 1.0),
+        (5, 6, 1, draw.one(0.8, 0.95)),
+    ):
+        T = draw.longest(longest)
+        mask = draw.mask(rows, T, T + spare)
+        draw.add(
+            f"{rows_in_words(mask)}, gamma {gamma}, numbers in the padding",
+            rewards=draw.normal(*mask.shape) + 0.5,
+            values=draw.normal(*mask.shape),
+            response_mask=mask,
+            gamma=gamma,
         )
-    return made
+    return draw.cases()
 
 
 def masked(x: Tensor, response_mask: Tensor) -> Tensor:

@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from minippo.exercises.engine import Case, Exercise, Mistake, mask_of_lengths
+from minippo.exercises.draw import Draw, rows_in_words
+from minippo.exercises.engine import Case, Exercise, Mistake
 from minippo.ppo_statistics import ppo_diagnostics
 
 
@@ -26,33 +27,33 @@ def reference(
     return torch.tensor(numbers["policy/clipfrac_avg"], dtype=logprobs.dtype)
 
 
-def cases() -> list[Case]:
-    """Ragged batches whose ratios leave the range on both sides; the padding holds numbers, or
-    zeros as in a Rollout."""
-    generator = torch.Generator().manual_seed(4)
-    made = []
-    for lengths, cliprange, padding in (
-        ((6, 2, 4), 0.2, 1.0),
-        ((1, 7, 3, 5), 0.3, 0.0),
-        ((5, 5), 0.1, 1.0),
+def cases(seed: bytes | None = None) -> list[Case]:
+    """Ragged batches whose ratios leave the range on both sides, some of them far; the padding
+    holds numbers, or zeros as in a Rollout."""
+    draw = Draw("clip_fraction", seed)
+    steps = torch.tensor([-0.9, -0.7, -0.33, -0.04, 0.05, 0.28, 0.6, 0.8, 1.6])
+    for rows, longest, spare, cliprange, padding in (
+        (2, 5, 0, draw.one(0.12, 0.22), 1.0),
+        (4, 9, 1, 0.3, 0.0),
+        (5, 11, 2, draw.one(0.12, 0.22), 1.0),
+        (3, 13, 2, 0.3, 1.0),
     ):
-        T = max(lengths) + 2
-        mask = mask_of_lengths(lengths, T)
-        change, old, advantages = (
-            torch.randn(len(lengths), T, generator=generator, dtype=torch.float64) for _ in range(3)
-        )
+        T = draw.longest(longest)
+        mask = draw.mask(rows, T, T + spare)
         fill = torch.where(mask, 1.0, padding)
-        old_logprobs = -old.abs() * fill
-        made.append(
-            {
-                "logprobs": old_logprobs + 0.4 * change * fill,
-                "old_logprobs": old_logprobs,
-                "advantages": (advantages + 0.2) * fill,
-                "response_mask": mask,
-                "cliprange": cliprange,
-            }
+        change = steps[draw.whole(0, len(steps) - 1, *mask.shape)]
+        old_logprobs = draw.uniform(-2.5, -1.7, *mask.shape) * fill
+        signs = draw.whole(0, 1, *mask.shape) * 2 - 1
+        draw.add(
+            f"{rows_in_words(mask)}, ratios from 0.4 to 5 for both signs of the advantage, "
+            f"cliprange {cliprange}, {'numbers' if padding else 'zeros'} in the padding",
+            logprobs=old_logprobs + change * draw.uniform(0.99, 1.01, *mask.shape) * fill,
+            old_logprobs=old_logprobs,
+            advantages=signs * draw.uniform(0.3, 2.3, *mask.shape) * fill,
+            response_mask=mask,
+            cliprange=cliprange,
         )
-    return made
+    return draw.cases()
 
 
 def held(ratios: Tensor, advantages: Tensor | float, cliprange: float) -> Tensor:

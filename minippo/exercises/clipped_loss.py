@@ -5,7 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from minippo.exercises.engine import Case, Exercise, Mistake, mask_of_lengths
+from minippo.exercises.draw import Draw, rows_in_words
+from minippo.exercises.engine import Case, Exercise, Mistake
 from minippo.ppo import clipped_surrogate_loss, unclipped_surrogate_loss
 
 
@@ -27,37 +28,48 @@ def reference(
     )
 
 
-def cases() -> list[Case]:
+THIRD_BOUND = (
+    "clip",
+    "right until a ratio is far out with an advantage below 0: there the loss has one more bound "
+    "than the objective, which lets such a token cost what it costs",
+)
+
+
+def cases(seed: bytes | None = None) -> list[Case]:
     """Ragged batches in which each sign of the advantage meets a ratio below, inside and above the
-    range.
+    range; in the last some ratios are about 5, with advantages below 0.
 
     The padding is full of numbers.
     """
-    generator = torch.Generator().manual_seed(11)
-    made = []
-    for lengths, cliprange in (((6, 2, 4), 0.2), ((1, 5), 0.3)):
-        shape = (len(lengths), max(lengths))
-        log_ratios = repeated(shape, -0.7, 0.6, 0.1, -0.6, 0.7, -0.1)
-        signs = repeated(shape, 1.0, 1.0, -1.0, -1.0, -1.0)
-        old_logprobs, sizes = (
-            0.3 + 2 * torch.rand(shape, generator=generator, dtype=torch.float64) for _ in range(2)
+    draw = Draw("clipped_loss", seed)
+    for rows, longest, spare, far in ((2, 4, 0, 0), (3, 6, 1, 0), (4, 5, 2, 0), (2, 3, 0, 1)):
+        T = draw.longest(longest)
+        mask, cliprange = draw.mask(rows, T, T + spare), draw.one(0.12, 0.3)
+        log_ratios = repeated(mask, -0.7, 0.6, 0.04, -0.6, 0.7, -0.05)
+        log_ratios = log_ratios * draw.uniform(0.9, 1.1, *mask.shape)
+        advantages = repeated(mask, 1.0, 1.0, -1.0, -1.0, -1.0) * draw.uniform(
+            0.3, 2.3, *mask.shape
         )
-        made.append(
-            {
-                "logprobs": -old_logprobs + log_ratios,
-                "old_logprobs": -old_logprobs,
-                "advantages": signs * sizes,
-                "response_mask": mask_of_lengths(lengths, shape[1]),
-                "cliprange": cliprange,
-            }
+        if far:
+            log_ratios[:, 0] += 1.6 - log_ratios[:, 0] + 0.1 * draw.normal(rows)
+            advantages[:, 0] = -advantages[:, 0].abs()
+        old_logprobs = draw.uniform(-2.3, -0.3, *mask.shape)
+        draw.add(
+            f"{rows_in_words(mask)}, ratios from {log_ratios[mask].exp().min():.2f} to "
+            f"{log_ratios[mask].exp().max():.2f}, cliprange {cliprange}, numbers in the padding",
+            THIRD_BOUND if far else None,
+            logprobs=old_logprobs + log_ratios,
+            old_logprobs=old_logprobs,
+            advantages=advantages,
+            response_mask=mask,
+            cliprange=cliprange,
         )
-    return made
+    return draw.cases()
 
 
-def repeated(shape: tuple[int, int], *numbers: float) -> Tensor:
-    """A tensor of this shape, filled with these numbers again and again."""
-    count = shape[0] * shape[1]
-    return torch.tensor(numbers, dtype=torch.float64).repeat(count)[:count].view(shape)
+def repeated(mask: Tensor, *numbers: float) -> Tensor:
+    """A tensor of the mask's shape, filled with these numbers again and again."""
+    return torch.tensor(numbers).repeat(mask.numel())[: mask.numel()].view(mask.shape)
 
 
 def made_of(

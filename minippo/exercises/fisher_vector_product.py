@@ -7,7 +7,9 @@ import torch
 from torch import Tensor
 
 from minippo import trpo
+from minippo.exercises.draw import Draw
 from minippo.exercises.engine import Case, Exercise, Mistake
+from minippo.exercises.observe import MeanKL
 
 
 def kl_gradient(kl: Callable[[Tensor], Tensor], theta: Tensor) -> tuple[Tensor, Tensor]:
@@ -26,25 +28,20 @@ def reference(
     )
 
 
-def cases() -> list[Case]:
+def cases(seed: bytes | None = None) -> list[Case]:
     """Policies of a few states whose logits share their parameters, so that F is not diagonal."""
-    generator = torch.Generator().manual_seed(10)
-    return [make_case(generator, *sizes) for sizes in ((5, 2, 3, 0.3), (4, 3, 4, 0.05))]
-
-
-def make_case(generator: torch.Generator, N: int, states: int, V: int, damping: float) -> Case:
-    to_logits = torch.randn(states * V, N, generator=generator, dtype=torch.float64)
-    theta, vector = (torch.randn(N, generator=generator, dtype=torch.float64) for _ in range(2))
-
-    def logits(numbers: Tensor) -> Tensor:
-        return (to_logits @ torch.tanh(numbers)).view(1, states, V)
-
-    old_logits, mask = logits(theta), torch.ones(1, states, dtype=torch.bool)
-
-    def kl(numbers: Tensor) -> Tensor:
-        return trpo.mean_kl(logits=logits(numbers), old_logits=old_logits, response_mask=mask)
-
-    return {"kl": kl, "theta": theta, "vector": vector, "damping": damping}
+    draw = Draw("fisher_vector_product", seed)
+    for N, states, V in ((4, 2, 3), (5, 3, 4), (7, 2, 5)):
+        n, damping = draw.longest(N), draw.one(0.2, 0.7)
+        theta = draw.normal(n)
+        draw.add(
+            f"{n} parameters, a policy of {states} states and {V} tokens, damping {damping}",
+            kl=MeanKL(1.5 * draw.normal(states * V, n), theta, states),
+            theta=theta,
+            vector=draw.normal(n),
+            damping=damping,
+        )
+    return draw.cases()
 
 
 def first_derivative_only(

@@ -5,7 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from minippo.exercises.engine import Case, Exercise, Mistake, mask_of_lengths
+from minippo.exercises.draw import Draw, rows_in_words
+from minippo.exercises.engine import Case, Exercise, Mistake
 from minippo.gae import gae_advantages, td_residuals
 
 
@@ -19,23 +20,26 @@ def reference(
     )
 
 
-def cases() -> list[Case]:
-    """Two ragged batches with gamma and lam below 1; what is in the padding is not 0."""
-    generator = torch.Generator().manual_seed(7)
-    made = []
-    for lengths, gamma, lam in (((4, 2), 0.9, 0.8), ((1, 3, 4), 0.97, 0.6)):
-        T = max(lengths)
-        made.append(
-            {
-                "rewards": torch.randn(len(lengths), T, generator=generator, dtype=torch.float64),
-                "values": 1
-                + torch.randn(len(lengths), T, generator=generator, dtype=torch.float64),
-                "response_mask": mask_of_lengths(lengths, T),
-                "gamma": gamma,
-                "lam": lam,
-            }
+def cases(seed: bytes | None = None) -> list[Case]:
+    """Ragged batches, full and with spare slots, gamma and lam below 1 or gamma 1; what is in the
+    padding is not 0."""
+    draw = Draw("gae", seed)
+    for rows, longest, spare, gamma in (
+        (2, 3, 0, draw.one(0.85, 0.95)),
+        (3, 4, 2, draw.one(0.7, 0.8)),
+        (4, 6, 1, 1.0),
+    ):
+        T = draw.longest(longest)
+        mask, lam = draw.mask(rows, T, T + spare), draw.one(0.5, 0.8)
+        draw.add(
+            f"{rows_in_words(mask)}, gamma {gamma}, lam {lam}, numbers in the padding",
+            rewards=draw.normal(*mask.shape),
+            values=1 + draw.normal(*mask.shape),
+            response_mask=mask,
+            gamma=gamma,
+            lam=lam,
         )
-    return made
+    return draw.cases()
 
 
 def following(x: Tensor) -> Tensor:

@@ -6,7 +6,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from minippo.exercises.engine import Case, Exercise, Mistake, mask_of_lengths
+from minippo.exercises.draw import Draw, rows_in_words
+from minippo.exercises.engine import Case, Exercise, Mistake
 from minippo.kl import kl_k1, kl_k2, kl_k3
 
 
@@ -17,23 +18,19 @@ def reference(logprobs: Tensor, ref_logprobs: Tensor, response_mask: Tensor) -> 
     return torch.where(response_mask, torch.stack(estimates), 0.0)
 
 
-def cases() -> list[Case]:
-    """Two ragged batches, the two policies far enough apart that no two formulas agree."""
-    generator = torch.Generator().manual_seed(9)
-    made = []
-    for lengths in ((4, 2), (1, 3, 2)):
-        shape = (len(lengths), max(lengths))
-        logprobs, ref_logprobs = (
-            -0.1 - 3 * torch.rand(shape, generator=generator, dtype=torch.float64) for _ in range(2)
+def cases(seed: bytes | None = None) -> list[Case]:
+    """Ragged batches, the two policies far enough apart that no two formulas agree."""
+    draw = Draw("kl_estimators", seed)
+    for rows, longest, spare in ((2, 3, 0), (3, 4, 1), (4, 5, 2)):
+        T = draw.longest(longest)
+        mask = draw.mask(rows, T, T + spare)
+        draw.add(
+            f"{rows_in_words(mask)}, numbers in the padding",
+            logprobs=draw.uniform(-3.1, -0.1, *mask.shape),
+            ref_logprobs=draw.uniform(-3.1, -0.1, *mask.shape),
+            response_mask=mask,
         )
-        made.append(
-            {
-                "logprobs": logprobs,
-                "ref_logprobs": ref_logprobs,
-                "response_mask": mask_of_lengths(lengths, shape[1]),
-            }
-        )
-    return made
+    return draw.cases()
 
 
 def made_of(

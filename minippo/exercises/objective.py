@@ -6,7 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from minippo.exercises.engine import Case, Exercise, Mistake, mask_of_lengths
+from minippo.exercises.draw import Draw, rows_in_words
+from minippo.exercises.engine import Case, Exercise, Mistake
 from minippo.kl import kl_k1
 from minippo.masked import zero_padding
 from minippo.rollout import apply_eos_rule
@@ -29,33 +30,48 @@ def reference(
     return (ruled - kl_coef * k1.sum(dim=1)).mean()
 
 
-def cases() -> list[Case]:
-    """Ragged batches, each with responses that did not end; the padding holds numbers."""
-    generator = torch.Generator().manual_seed(2)
-    made = []
-    for lengths, unended, kl_coef, no_eos_score in (
-        ((5, 2, 4), (0,), 0.3, -2.0),
-        ((1, 6, 3, 2), (1, 2), 0.05, -5.0),
-        ((2, 3), (), 1.5, -1.0),
+LOW_SCORES = (
+    "EOS",
+    "right until the score of a response that did not end is below no_eos_score: the rule replaces "
+    "the score, whichever of the two is lower",
+)
+NAN = (
+    None,
+    "where the padding holds NaN it comes through: a product with 0 is NaN still, torch.where and "
+    "masked_fill are not",
+)
+
+
+def cases(seed: bytes | None = None) -> list[Case]:
+    """Ragged batches, some with responses that did not end; then one in which these have the lowest
+    scores, and one with NaN in the padding."""
+    draw = Draw("objective", seed)
+    for rows, longest, unended, low, slip in (
+        (2, 3, 1, False, None),
+        (4, 5, 2, False, None),
+        (3, 4, 0, False, None),
+        (5, 6, 1, False, None),
+        (3, 4, 1, True, LOW_SCORES),
+        (3, 3, 1, False, NAN),
     ):
-        B, T = len(lengths), max(lengths) + 1
-        new, old = (
-            -torch.rand(B, T, generator=generator, dtype=torch.float64) * 3 for _ in range(2)
+        T, no_eos_score = draw.longest(longest), -draw.one(2, 5)
+        mask, kl_coef = draw.mask(rows, T, T + 1), draw.one(0.1, 0.6)
+        ended = torch.tensor([n >= unended for n in draw.order(rows)])
+        scores = draw.normal(rows).clamp(-1.8, 1.8) + 0.5
+        padding = torch.where(mask, 0.0, torch.nan) if slip is NAN else torch.zeros(mask.shape)
+        draw.add(
+            f"{rows_in_words(mask)}, {unended} of {rows} did not end, kl_coef {kl_coef}, "
+            f"no_eos_score {no_eos_score}{', NaN in the padding' if slip is NAN else ''}",
+            slip,
+            scores=torch.where(ended, scores, scores - 9) if low else scores,
+            ended=ended,
+            logprobs=draw.uniform(-3, 0, *mask.shape) + padding,
+            ref_logprobs=draw.uniform(-3, 0, *mask.shape) + padding,
+            response_mask=mask,
+            kl_coef=kl_coef,
+            no_eos_score=no_eos_score,
         )
-        ended = torch.ones(B, dtype=torch.bool)
-        ended[list(unended)] = False
-        made.append(
-            {
-                "scores": torch.randn(B, generator=generator, dtype=torch.float64) + 0.5,
-                "ended": ended,
-                "logprobs": new,
-                "ref_logprobs": old,
-                "kl_coef": kl_coef,
-                "no_eos_score": no_eos_score,
-                "response_mask": mask_of_lengths(lengths, T),
-            }
-        )
-    return made
+    return draw.cases()
 
 
 class Given(NamedTuple):

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from minippo.exercises.draw import Draw
 from minippo.exercises.engine import Case, Exercise, Mistake
 from minippo.masked import zero_padding
 
@@ -16,24 +17,43 @@ def reference(
     return torch.log_softmax(log_ref + scores / kl_coef, dim=-1)
 
 
-def cases() -> list[Case]:
-    """Ragged responses; in the last case score / kl_coef is larger than exp can take."""
-    generator = torch.Generator().manual_seed(6)
-    made = []
-    for M, N, T, kl_coef in ((2, 4, 3, 0.5), (3, 5, 4, 2.0), (2, 3, 2, 0.001)):
-        lengths = 1 + torch.randint(T, (M, N), generator=generator)
-        lengths[:, 0], lengths[:, 1] = T, 1
-        made.append(
-            {
-                "ref_logprobs": -3 * torch.rand(M, N, T, generator=generator, dtype=torch.float64)
-                - 0.1,
-                "response_mask": torch.arange(T) < lengths[..., None],
-                "scores": torch.randn(M, N, generator=generator, dtype=torch.float64),
-                "kl_coef": kl_coef,
-            }
+LARGE_SCORES = (
+    "log",
+    "right until score / kl_coef is large: its exponential overflows; stay with logarithms "
+    "(logsumexp, log_softmax)",
+)
+NAN = (
+    None,
+    "where the padding holds NaN it comes through: a product with 0 is NaN still, torch.where and "
+    "masked_fill are not",
+)
+
+
+def cases(seed: bytes | None = None) -> list[Case]:
+    """Ragged responses; in the last but one score / kl_coef is larger than exp can take, in the
+    last the padding holds NaN."""
+    draw = Draw("optimal_policy", seed)
+    for M, N, longest, kl_coef, slip in (
+        (2, 3, 3, draw.one(0.4, 0.6), None),
+        (3, 5, 4, draw.one(1.7, 2.3), None),
+        (4, 4, 5, draw.one(0.7, 0.8), None),
+        (2, 3, 2, 0.001, LARGE_SCORES),
+        (2, 3, 3, draw.one(0.4, 0.6), NAN),
+    ):
+        T = draw.longest(longest)
+        mask = torch.stack([draw.mask(N, T, T + (slip is None and M == 3)) for _ in range(M)])
+        scores = draw.normal(M, N)
+        padding = torch.where(mask, 0.0, torch.nan) if slip is NAN else torch.zeros(mask.shape)
+        draw.add(
+            f"{M} prompts with {N} answers of 1 to {T} tokens, kl_coef {kl_coef}"
+            f"{', NaN in the padding' if slip is NAN else ''}",
+            slip,
+            ref_logprobs=draw.uniform(-3.1, -0.1, *mask.shape) + padding,
+            response_mask=mask,
+            scores=1.0 + scores.abs() / 500 if slip is LARGE_SCORES else scores,
+            kl_coef=kl_coef,
         )
-    made[-1]["scores"] = 1.0 + made[-1]["scores"].abs() / 500
-    return made
+    return draw.cases()
 
 
 def whole_logprobs(ref_logprobs: Tensor, response_mask: Tensor) -> Tensor:

@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from minippo.exercises.engine import Case, Exercise, Mistake, mask_of_lengths
+from minippo.exercises.draw import Draw, rows_in_words
+from minippo.exercises.engine import Case, Exercise, Mistake
 from minippo.policy_gradient import policy_gradient_loss
 
 
@@ -15,21 +16,20 @@ def reference(logprobs: Tensor, weights: Tensor, response_mask: Tensor) -> Tenso
     )
 
 
-def cases() -> list[Case]:
-    """Two ragged batches, a different number of rows and of tokens in each; there are numbers in
-    the padding."""
-    generator = torch.Generator().manual_seed(1)
-    made = []
-    for lengths in ((4, 2), (1, 3, 2, 5)):
-        shape = (len(lengths), max(lengths))
-        made.append(
-            {
-                "logprobs": -torch.rand(shape, generator=generator, dtype=torch.float64) - 0.1,
-                "weights": torch.randn(shape, generator=generator, dtype=torch.float64) + 0.5,
-                "response_mask": mask_of_lengths(lengths, shape[1]),
-            }
+def cases(seed: bytes | None = None) -> list[Case]:
+    """Ragged batches, full and with spare slots, a different number of rows and of tokens in each;
+    there are numbers in the padding."""
+    draw = Draw("policy_gradient_loss", seed)
+    for rows, longest, spare in ((2, 3, 0), (4, 5, 1), (5, 4, 2)):
+        T = draw.longest(longest)
+        mask = draw.mask(rows, T, T + spare)
+        draw.add(
+            f"{rows_in_words(mask)}, numbers in the padding, weights of both signs",
+            logprobs=draw.uniform(-2.1, -0.1, *mask.shape),
+            weights=draw.normal(*mask.shape) + 0.5,
+            response_mask=mask,
         )
-    return made
+    return draw.cases()
 
 
 def products(logprobs: Tensor, weights: Tensor, response_mask: Tensor) -> Tensor:

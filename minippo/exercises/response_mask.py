@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from minippo.exercises.draw import Draw
 from minippo.exercises.engine import Case, Exercise, Mistake
 
 
@@ -17,22 +18,29 @@ def reference(tokens: Tensor, eos_id: int) -> Tensor:
     return mask
 
 
-def cases() -> list[Case]:
+def cases(seed: bytes | None = None) -> list[Case]:
     """EOS in the first slot, in the middle, in the last, twice, twice in a row and not at all; 0,
-    often PAD, is a word."""
-    tokens = [
-        [4, 0, 5, 2, 6],
-        [2, 3, 0, 5, 4],
-        [3, 5, 4, 0, 2],
-        [5, 4, 3, 6, 3],
-        [6, 2, 5, 2, 3],
-        [4, 5, 2, 2, 6],
-    ]
-    others = [[1, 3, 1, 3], [2, 0, 2, 3], [3, 2, 1, 2]]
-    return [
-        {"tokens": torch.tensor(tokens), "eos_id": 2},
-        {"tokens": torch.tensor(others), "eos_id": 3},
-    ]
+    often PAD, is a word. In one batch no row is True throughout."""
+    draw = Draw("response_mask", seed)
+    for T, rows in (
+        (4, ((1,), (), (0, 2))),
+        (6, ((2,), (0,), (5,), (), (1, 3), (2, 3))),
+        (5, ((1,), (2, 4), (0, 1), (2,))),
+    ):
+        spare = draw.longest(T) - T
+        eos_id = int(draw.whole(1, 6))
+        tokens = draw.whole(0, 5, len(rows), T + spare)
+        tokens = tokens + (tokens >= eos_id)  # any of 0 to 6 but EOS
+        tokens[0, 0], tokens[-1, -1] = 0, 0
+        for row, places in enumerate(rows):
+            tokens[row, [place + spare * (place == T - 1) for place in places]] = eos_id
+        order = draw.order(len(rows))
+        draw.add(
+            f"{len(rows)} rows of {T + spare} draws, EOS is {eos_id}",
+            tokens=tokens[order],
+            eos_id=eos_id,
+        )
+    return draw.cases()
 
 
 def without_the_eos(tokens: Tensor, eos_id: int) -> Tensor:

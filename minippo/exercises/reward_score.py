@@ -1,11 +1,12 @@
 """Exercise of notebook 05: the Bradley-Terry loss of pairs, from what the reward head says at every
 position."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
+from minippo.exercises.draw import Draw, rows_in_words
 from minippo.exercises.engine import Case, Exercise, Mistake
 from minippo.reward_head import bradley_terry_loss, last_real_token
 
@@ -26,30 +27,39 @@ def read(outputs: Tensor, index: Tensor) -> Tensor:
     return outputs[torch.arange(len(outputs)), index]
 
 
-def cases() -> list[Case]:
-    """Three pairs whose texts have pads on both sides, and two pairs of which one side is padded;
-    widths differ."""
-    generator = torch.Generator().manual_seed(5)
+FAR_BEHIND = (
+    "log",
+    "right until the chosen text is far behind: the sigmoid is then exactly 0 and its logarithm "
+    "-inf, or exp is infinite; logsigmoid and softplus stay finite",
+)
 
-    def side(S: int, firsts: Sequence[int], lasts: Sequence[int]) -> tuple[Tensor, Tensor]:
-        slots = torch.arange(S)
-        mask = (slots >= torch.tensor(firsts)[:, None]) & (slots <= torch.tensor(lasts)[:, None])
-        return torch.randn(len(firsts), S, generator=generator, dtype=torch.float64) * 2, mask
 
-    made = []
-    for chosen, rejected in (
-        (side(6, (1, 0, 2), (3, 4, 4)), side(7, (1, 0, 2), (5, 2, 4))),
-        (side(4, (0, 0), (2, 1)), side(5, (0, 1), (4, 3))),
-    ):
-        made.append(
-            {
-                "chosen_outputs": chosen[0],
-                "chosen_mask": chosen[1],
-                "rejected_outputs": rejected[0],
-                "rejected_mask": rejected[1],
-            }
+def cases(seed: bytes | None = None) -> list[Case]:
+    """Pairs whose texts have pads on both sides, one batch with pads on the right only; widths
+    differ. In the last the chosen texts are 1,000 behind."""
+    draw = Draw("reward_score", seed)
+
+    def mask(rows: int, width: int, left: int) -> Tensor:
+        slots = torch.arange(width)
+        firsts = draw.whole(0, left, rows)
+        firsts[0] = left
+        lasts = torch.minimum(firsts + draw.whole(1, 3, rows), torch.tensor(width - 1))
+        lasts[-1] = width - 2
+        return (slots >= firsts[:, None]) & (slots <= lasts[:, None])
+
+    for rows, width, left, behind in ((2, 5, 1, 0), (3, 6, 2, 0), (5, 5, 0, 0), (2, 4, 1, 500)):
+        S = draw.longest(width)
+        chosen_mask, rejected_mask = mask(rows, S, left), mask(rows, S + 1, left)
+        draw.add(
+            f"{rows} pairs, {rows_in_words(chosen_mask)} and {rows_in_words(rejected_mask)}"
+            f"{', the chosen ones about 1,000 behind' if behind else ''}",
+            FAR_BEHIND if behind else None,
+            chosen_outputs=2 * draw.normal(*chosen_mask.shape) - behind,
+            chosen_mask=chosen_mask,
+            rejected_outputs=2 * draw.normal(*rejected_mask.shape) + behind,
+            rejected_mask=rejected_mask,
         )
-    return made
+    return draw.cases()
 
 
 def with_scores(

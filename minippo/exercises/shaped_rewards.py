@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from minippo.exercises.engine import Case, Exercise, Mistake, mask_of_lengths
+from minippo.exercises.draw import Draw, rows_in_words
+from minippo.exercises.engine import Case, Exercise, Mistake
 from minippo.kl import kl_k3
 from minippo.shaped_reward import shaped_rewards
 
@@ -28,25 +29,25 @@ def reference(
     )
 
 
-def cases() -> list[Case]:
-    """Two ragged batches; what is in the padding is not 0."""
-    generator = torch.Generator().manual_seed(8)
-    made = []
-    for lengths, kl_coef in (((4, 2), 0.3), ((1, 3, 5), 0.05)):
-        shape = len(lengths), max(lengths)
-        logprobs, ref_logprobs = (
-            -2 * torch.rand(shape, generator=generator, dtype=torch.float64) for _ in range(2)
+def cases(seed: bytes | None = None) -> list[Case]:
+    """Ragged batches, full and with spare slots; what is in the padding is not 0."""
+    draw = Draw("shaped_rewards", seed)
+    for rows, longest, spare, kl_coef in (
+        (2, 3, 0, draw.one(0.2, 0.4)),
+        (3, 5, 1, draw.one(0.05, 0.1)),
+        (4, 4, 2, draw.one(1.2, 1.8)),
+    ):
+        T = draw.longest(longest)
+        mask = draw.mask(rows, T, T + spare)
+        draw.add(
+            f"{rows_in_words(mask)}, kl_coef {kl_coef}, numbers in the padding",
+            scores=1 + draw.normal(rows),
+            logprobs=draw.uniform(-2, 0, *mask.shape),
+            ref_logprobs=draw.uniform(-2, 0, *mask.shape),
+            response_mask=mask,
+            kl_coef=kl_coef,
         )
-        made.append(
-            {
-                "scores": 1 + torch.randn(shape[0], generator=generator, dtype=torch.float64),
-                "logprobs": logprobs,
-                "ref_logprobs": ref_logprobs,
-                "response_mask": mask_of_lengths(lengths, shape[1]),
-                "kl_coef": kl_coef,
-            }
-        )
-    return made
+    return draw.cases()
 
 
 def put(scores: Tensor, mask: Tensor, place: Tensor) -> Tensor:

@@ -4,7 +4,8 @@ whole text."""
 import torch
 from torch import Tensor
 
-from minippo.exercises.engine import Case, Exercise, Mistake, mask_of_lengths
+from minippo.exercises.draw import Draw, rows_in_words
+from minippo.exercises.engine import Case, Exercise, Mistake
 from minippo.logprobs import token_logprobs
 
 
@@ -19,21 +20,39 @@ def reference(logits: Tensor, tokens: Tensor, prompt_length: int, response_mask:
     return torch.where(response_mask, chosen, 0.0)
 
 
-def cases() -> list[Case]:
-    """Two ragged batches, one of them with a prompt of a single token."""
-    generator = torch.Generator().manual_seed(1)
-    made = []
-    for B, P, lengths, V in ((2, 3, (4, 2), 5), (3, 1, (1, 3, 2), 4)):
-        T = max(lengths)
-        made.append(
-            {
-                "logits": torch.randn(B, P + T, V, generator=generator, dtype=torch.float64),
-                "tokens": torch.randint(V, (B, P + T), generator=generator),
-                "prompt_length": P,
-                "response_mask": mask_of_lengths(lengths, T),
-            }
+FAR_APART = (
+    "log",
+    "right until the logits are far apart: a softmax is then exactly 0 and its logarithm -inf, or an "
+    "exponential is infinite; log_softmax and logsumexp stay with logarithms",
+)
+
+
+def cases(seed: bytes | None = None) -> list[Case]:
+    """Ragged batches, one of them with a prompt of a single token; the last with logits 0 and
+    10,000."""
+    draw = Draw("token_logprobs", seed)
+    for rows, P, longest, spare, V in ((2, 3, 3, 0, 5), (3, 1, 4, 1, 4), (4, 2, 5, 2, 7)):
+        T = draw.longest(longest)
+        mask = draw.mask(rows, T, T + spare)
+        S = P + T + spare
+        draw.add(
+            f"{rows_in_words(mask)} after a prompt of {P}, a vocabulary of {V}",
+            logits=2 * draw.normal(rows, S, V),
+            tokens=draw.whole(0, V - 1, rows, S),
+            prompt_length=P,
+            response_mask=mask,
         )
-    return made
+    mask = draw.mask(3, 4, 4)
+    logits = torch.zeros(3, 6, 5).scatter(2, draw.whole(0, 4, 3, 6, 1), 1e4)
+    draw.add(
+        f"{rows_in_words(mask)}, every logit is 0 or 10,000",
+        FAR_APART,
+        logits=logits,
+        tokens=draw.whole(0, 4, 3, 6),
+        prompt_length=2,
+        response_mask=mask,
+    )
+    return draw.cases()
 
 
 def without_shift(

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from minippo.baseline import value_loss
-from minippo.exercises.engine import Case, Exercise, Mistake, mask_of_lengths
+from minippo.exercises.draw import Draw, rows_in_words
+from minippo.exercises.engine import Case, Exercise, Mistake
 from minippo.masked import masked_mean
 
 
@@ -28,22 +29,20 @@ def before_each_action(head_outputs: Tensor, response_mask: Tensor, prompt_lengt
     return head_outputs[:, prompt_length - 1 : prompt_length - 1 + response_mask.shape[1]]
 
 
-def cases() -> list[Case]:
-    """Two ragged batches, one with a prompt of a single token; what is in the padding is not
-    0."""
-    generator = torch.Generator().manual_seed(6)
-    made = []
-    for P, lengths in ((3, (4, 2)), (1, (1, 3, 2))):
-        B, T = len(lengths), max(lengths)
-        made.append(
-            {
-                "head_outputs": torch.randn(B, P + T, generator=generator, dtype=torch.float64),
-                "value_targets": 1 + torch.randn(B, T, generator=generator, dtype=torch.float64),
-                "response_mask": mask_of_lengths(lengths, T),
-                "prompt_length": P,
-            }
+def cases(seed: bytes | None = None) -> list[Case]:
+    """Ragged batches, one with a prompt of a single token; what is in the padding is not 0."""
+    draw = Draw("value_loss", seed)
+    for rows, P, longest, spare in ((2, 3, 3, 0), (3, 1, 4, 1), (5, 2, 4, 2)):
+        T = draw.longest(longest)
+        mask = draw.mask(rows, T, T + spare)
+        draw.add(
+            f"{rows_in_words(mask)} after a prompt of {P}, numbers in the padding",
+            head_outputs=draw.normal(rows, P + T + spare),
+            value_targets=1 + draw.normal(*mask.shape),
+            response_mask=mask,
+            prompt_length=P,
         )
-    return made
+    return draw.cases()
 
 
 def answer(
