@@ -47,6 +47,7 @@ OF_MORE = {  # files about no single module, and what they are about
     "runs/test_hostile.py": "hostile content of every file that is read",
     "recipes/test_library_conventions.py": "what other code bases compute, by hand",
     "recipes/test_recipes.py": "the product against them",
+    "exercises/test_bank.py": "how many answers of a bank the check judges rightly",
     "test_fuzz_numbers.py": "the derivation with numbers of any size",
     "stages/test_metrics.py": "the value of every logged metric",
     "test_coverage_page.py": "a page",

@@ -4,8 +4,11 @@ import torch
 from torch import Tensor
 
 from minippo.baseline import baseline_advantages
+from minippo.exercises.changes import ANY, INVERTED, MASKED_TOO_LATE, MASKS, goes_in, number
 from minippo.exercises.draw import Draw, rows_in_words
 from minippo.exercises.engine import Case, Exercise, Mistake
+from minippo.exercises.hints import HINTS
+from minippo.masked import whiten
 from minippo.policy_gradient import trajectory_returns
 from minippo.reward_to_go import rewards_to_go
 
@@ -139,12 +142,41 @@ def reward_of_the_token_alone(
     return masked(rewards - values.detach(), response_mask)
 
 
+def baseline_in_the_sum(
+    rewards: Tensor, values: Tensor, response_mask: Tensor, gamma: float
+) -> Tensor:
+    return to_go(rewards - values.detach(), response_mask, gamma)
+
+
+def values_discounted(
+    rewards: Tensor, values: Tensor, response_mask: Tensor, gamma: float
+) -> Tensor:
+    return reference(rewards, gamma * values, response_mask, gamma)
+
+
+def residuals(rewards: Tensor, values: Tensor, response_mask: Tensor, gamma: float) -> Tensor:
+    real = masked(values.detach(), response_mask)
+    later = torch.nn.functional.pad(real[:, 1:], (0, 1))
+    return masked(rewards + gamma * later - real, response_mask)
+
+
+def mean_of_the_returns(
+    rewards: Tensor, values: Tensor, response_mask: Tensor, gamma: float
+) -> Tensor:
+    returns = to_go(rewards, response_mask, gamma)
+    return masked(returns - returns[response_mask].mean(), response_mask)
+
+
+def mean_to_go(rewards: Tensor, values: Tensor, response_mask: Tensor, gamma: float) -> Tensor:
+    left = response_mask.flip(1).cumsum(dim=1).flip(1).clamp(min=1)
+    return masked(to_go(rewards, response_mask, gamma) / left - values.detach(), response_mask)
+
+
 MISTAKES = (
     Mistake(
         "mask",
-        "slots after the end of a response are used: neither "
-        "rewards nor values of the padding count, "
-        "and the result there is 0",
+        "slots after the end of a response are used: neither rewards nor values of the padding "
+        "count, and the result there is 0",
         without_mask,
     ),
     Mistake(
@@ -160,8 +192,8 @@ MISTAKES = (
     ),
     Mistake(
         "detach",
-        "the numbers are right, but a gradient reaches the values: "
-        "the policy's loss would train the critic",
+        "the numbers are right, but a gradient reaches the values: the policy's loss would train "
+        "the critic",
         values_not_detached,
     ),
     Mistake("sign", "the sign is turned: better than expected has to be positive", wrong_sign),
@@ -177,15 +209,14 @@ MISTAKES = (
     ),
     Mistake(
         "formula",
-        "this is the return of the whole response: a token does "
-        "not answer for what was paid before it",
+        "this is the return of the whole response: a token does not answer for what was paid "
+        "before it",
         whole_returns,
     ),
     Mistake(
         "formula",
-        "this is the total of the whole response, without gamma: a "
-        "token does not answer for what was paid "
-        "before it",
+        "this is the total of the whole response, without gamma: a token does not answer for what "
+        "was paid before it",
         plain_totals,
     ),
     Mistake(
@@ -211,23 +242,96 @@ MISTAKES = (
     ),
     Mistake(
         "shift",
-        "the values are read one slot too late: they know the "
-        "token already, and a baseline must not",
+        "the values are read one slot too late: they know the token already, and a baseline must "
+        "not",
         next_value,
     ),
     Mistake(
         "shift",
         "the values are read one slot too late, at the end of a response even in the padding; a "
-        "baseline must "
-        "not know the token",
+        "baseline must not know the token",
         next_value_or_padding,
     ),
     Mistake(
         "formula",
-        "this is the reward of the token alone; all that comes "
-        "after it belongs to its account as well",
+        "this is the reward of the token alone; all that comes after it belongs to its account as "
+        "well",
         reward_of_the_token_alone,
+    ),
+    Mistake(
+        "baseline",
+        "the values are subtracted from the rewards before the sum, so the values of later tokens "
+        "are in it too; subtract the token's own value from its reward-to-go",
+        baseline_in_the_sum,
+    ),
+    Mistake(
+        "discount",
+        "gamma has multiplied the value of the token as well; it discounts later rewards only",
+        values_discounted,
+    ),
+    Mistake(
+        "formula",
+        "these are one-step residuals with the next value in them; wanted is all that is paid from "
+        "the token on, minus its value",
+        residuals,
+    ),
+    Mistake(
+        "baseline",
+        "the mean of the batch is subtracted; the baseline of a token is its value",
+        mean_of_the_returns,
+    ),
+    Mistake(
+        "mean for sum", "the rewards ahead are averaged; the reward-to-go is their sum", mean_to_go
+    ),
+    Mistake(
+        "scale",
+        "the advantages are whitened; that is a step of its own, after the subtraction",
+        lambda **case: whiten(values=reference(**case), mask=case["response_mask"]),
+    ),
+    Mistake(
+        "scale",
+        "the advantages are whitened; that is a step of its own, after the subtraction",
+        lambda **case: (
+            whiten(values=reference(**case), mask=case["response_mask"])
+            * (1 - 1 / case["response_mask"].sum()).sqrt()
+        ),
     ),
 )
 
-exercise = Exercise("advantages", reference, cases, MISTAKES, gradient_of=("values",))
+CHANGES = (
+    INVERTED,
+    *MASKS,
+    MASKED_TOO_LATE,
+    number("discount", "gamma is not used: later rewards count less", gamma=1.0),
+    *ANY,
+    goes_in(
+        "sign",
+        "the values are added; they are what was expected, and the result is the surprise",
+        values=lambda case: -case["values"],
+    ),
+    goes_in(
+        "baseline",
+        "the baseline is still to be subtracted",
+        values=lambda case: torch.zeros_like(case["values"]),
+    ),
+    goes_in(
+        "shift",
+        "the values are read one slot too late: they know the token already",
+        values=lambda case: case["values"].roll(-1, dims=1),
+    ),
+    goes_in(
+        "shift",
+        "the values are read one slot too early",
+        values=lambda case: case["values"].roll(1, dims=1),
+    ),
+)
+
+exercise = Exercise(
+    "advantages",
+    reference,
+    cases,
+    MISTAKES,
+    gradient_of=("values",),
+    changes=CHANGES,
+    hints=HINTS["advantages"],
+)

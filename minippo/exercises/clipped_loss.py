@@ -5,9 +5,24 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from minippo.exercises.changes import (
+    DOUBLED,
+    HALVED,
+    MASKS,
+    ROW_MEANS,
+    TURNED,
+    goes_in,
+    number,
+    responses,
+    slots,
+    swapped,
+    times,
+    tokens,
+)
 from minippo.exercises.draw import Draw, rows_in_words
 from minippo.exercises.engine import Case, Exercise, Mistake
-from minippo.ppo import clipped_surrogate_loss, unclipped_surrogate_loss
+from minippo.exercises.hints import HINTS
+from minippo.ppo import clipped_surrogate_loss
 
 
 def reference(
@@ -37,10 +52,7 @@ THIRD_BOUND = (
 
 def cases(seed: bytes | None = None) -> list[Case]:
     """Ragged batches in which each sign of the advantage meets a ratio below, inside and above the
-    range; in the last some ratios are about 5, with advantages below 0.
-
-    The padding is full of numbers.
-    """
+    range, numbers in the padding; in the last some ratios are about 5, with advantages below 0."""
     draw = Draw("clipped_loss", seed)
     for rows, longest, spare, far in ((2, 4, 0, 0), (3, 6, 1, 0), (4, 5, 2, 0), (2, 3, 0, 1)):
         T = draw.longest(longest)
@@ -98,21 +110,6 @@ def made_of(
     return answer
 
 
-def unclipped(
-    logprobs: Tensor,
-    old_logprobs: Tensor,
-    advantages: Tensor,
-    response_mask: Tensor,
-    cliprange: float,
-) -> Tensor:
-    return unclipped_surrogate_loss(
-        logprobs=logprobs,
-        old_logprobs=old_logprobs,
-        advantages=advantages,
-        response_mask=response_mask,
-    )
-
-
 def clip_of_the_product(
     logprobs: Tensor,
     old_logprobs: Tensor,
@@ -152,16 +149,6 @@ def one_ratio_per_response(
     )
 
 
-def detached(
-    logprobs: Tensor,
-    old_logprobs: Tensor,
-    advantages: Tensor,
-    response_mask: Tensor,
-    cliprange: float,
-) -> Tensor:
-    return reference(logprobs.detach(), old_logprobs, advantages, response_mask, cliprange)
-
-
 def mean_of_row_means(x: Tensor, mask: Tensor) -> Tensor:
     return (torch.where(mask, x, 0.0).sum(dim=1) / mask.sum(dim=1)).mean()
 
@@ -177,19 +164,56 @@ def padded_mean(x: Tensor, mask: Tensor) -> Tensor:
 MISTAKES = (
     Mistake(
         "min for max",
-        "the better of the two is taken: a token that is far enough "
-        "is then pushed further, and one that "
-        "went the wrong way is left there",
+        "the better of the two is taken: a token that is far enough is then pushed further, and "
+        "one that went the wrong way is left there",
         made_of(torch.maximum),
     ),
     Mistake(
         "clip",
-        "the clipped ratio is used alone: a token that went the "
-        "wrong way gets no gradient back; compare "
-        "it with the unclipped one",
+        "the clipped ratio is used alone: a token that went the wrong way gets no gradient back; "
+        "compare it with the unclipped one",
         made_of(lambda plain, clipped: clipped),
     ),
-    Mistake("clip", "nothing is clipped: this is the plain surrogate", unclipped),
+    Mistake("clip", "nothing is clipped: this is the plain surrogate", made_of(lambda r, c: r)),
+    Mistake(
+        "clip",
+        "the logarithm of the ratio is clipped to cliprange around 0; the range is the ratio's, "
+        "around 1",
+        made_of(log_ratio=lambda new, old: new - old, clip=lambda r, e: r.log().clamp(-e, e).exp()),
+    ),
+    Mistake(
+        "clip",
+        "the clip has one end only; it needs a lower and an upper one, since advantages have two "
+        "signs",
+        made_of(clip=lambda r, e: r.clamp(min=1 - e)),
+    ),
+    Mistake(
+        "ratio",
+        "the ratio is the difference of log-probabilities plus 1, which is right near 1 only; it "
+        "is the exponential of the difference",
+        made_of(ratio_of=lambda x: 1 + x),
+    ),
+    Mistake(
+        "ratio",
+        "this is the difference of the two probabilities; the ratio is their quotient",
+        made_of(log_ratio=lambda new, old: new.exp() - old.exp(), ratio_of=lambda x: x),
+    ),
+    Mistake(
+        "ratio",
+        "this is the new probability without the old one: the ratio divides by what sampled the "
+        "token",
+        made_of(log_ratio=lambda new, old: new),
+    ),
+    Mistake(
+        "batch",
+        "one number per response; an optimiser needs one for the batch",
+        made_of(average=lambda x, m: torch.where(m, x, 0.0).sum(dim=1) / m.sum(dim=1)),
+    ),
+    Mistake(
+        "batch",
+        "one number per token; an optimiser needs one for the batch",
+        made_of(average=lambda x, m: torch.where(m, x, 0.0)),
+    ),
     Mistake(
         "clip",
         "the range is that of the ratio, around 1, not around 0",
@@ -197,15 +221,14 @@ MISTAKES = (
     ),
     Mistake(
         "clip",
-        "the clip has one end only; it needs a lower and an upper "
-        "one, since advantages have two signs",
+        "the clip has one end only; it needs a lower and an upper one, since advantages have two "
+        "signs",
         made_of(clip=lambda r, e: r.clamp(max=1 + e)),
     ),
     Mistake(
         "clip",
         "the smaller ratio is taken before the advantage has multiplied it: right for advantages "
-        "above 0, and "
-        "the other way round for those below; the minimum is over the two products",
+        "above 0, and the other way round for those below; the minimum is over the two products",
         smaller_ratio,
     ),
     Mistake(
@@ -220,15 +243,14 @@ MISTAKES = (
     ),
     Mistake(
         "mask",
-        "the padding counts in the mean: average over the True "
-        "tokens only, and divide by their number",
+        "the padding counts in the mean: average over the True tokens only, and divide by their "
+        "number",
         made_of(average=lambda x, mask: x.mean()),
     ),
     Mistake(
         "mask",
-        "the padding is left out of the sum but still counted in "
-        "the divisor: divide by the number of "
-        "True tokens",
+        "the padding is left out of the sum but still counted in the divisor: divide by the number "
+        "of True tokens",
         made_of(average=padded_mean),
     ),
     Mistake(
@@ -254,15 +276,14 @@ MISTAKES = (
     ),
     Mistake(
         "ratio",
-        "the difference of the log-probabilities is the log of "
-        "the ratio; the exponential is missing",
+        "the difference of the log-probabilities is the log of the ratio; the exponential is "
+        "missing",
         made_of(ratio_of=lambda x: x),
     ),
     Mistake(
         "ratio",
         "this is the quotient of two log-probabilities; the ratio is the quotient of the "
-        "probabilities, "
-        "exp of a difference",
+        "probabilities, exp of a difference",
         made_of(log_ratio=lambda new, old: new / old, ratio_of=lambda x: x),
     ),
     Mistake(
@@ -272,10 +293,58 @@ MISTAKES = (
     ),
     Mistake(
         "detach",
-        "the value is right, but no gradient reaches logprobs: a "
-        "detach, no_grad or .data is in the way",
-        detached,
+        "the value is right, but no gradient reaches logprobs: a detach, no_grad or .data is in "
+        "the way",
+        made_of(log_ratio=lambda new, old: new.detach() - old),
     ),
 )
 
-exercise = Exercise("clipped_loss", reference, cases, MISTAKES, gradient_of=("logprobs",))
+CHANGES = (
+    *MASKS,
+    TURNED,
+    swapped(
+        "old for new",
+        "the ratio is upside down: new probability over old",
+        "logprobs",
+        "old_logprobs",
+    ),
+    times("sum for mean", "this is the sum over the True tokens; wanted is the mean", tokens),
+    times(
+        "normalisation",
+        "the tokens are summed and the rows averaged; wanted is one mean over all True tokens",
+        lambda case: tokens(case) / responses(case),
+    ),
+    times(
+        "mask",
+        "the padding is still counted in the divisor",
+        lambda case: tokens(case) / slots(case),
+    ),
+    goes_in(
+        "sign",
+        "the advantages have the wrong sign before the minimum is taken, so the other of the two "
+        "is the smaller one",
+        advantages=lambda case: -case["advantages"],
+    ),
+    number("clip", "nothing is clipped", cliprange=1e6),
+    goes_in(
+        "clip", "the range is half as wide as it should be", cliprange=lambda c: c["cliprange"] / 2
+    ),
+    goes_in(
+        "formula",
+        "the advantages count with their size alone; the sign says which way to go",
+        advantages=lambda case: case["advantages"].abs(),
+    ),
+    ROW_MEANS,
+    DOUBLED,
+    HALVED,
+)
+
+exercise = Exercise(
+    "clipped_loss",
+    reference,
+    cases,
+    MISTAKES,
+    gradient_of=("logprobs",),
+    changes=CHANGES,
+    hints=HINTS["clipped_loss"],
+)

@@ -6,7 +6,15 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from minippo.exercises.observe import Case, Observation, observe_one
+from minippo.exercises.observe import (
+    Answer,
+    Case,
+    NoTensor,
+    Observation,
+    as_tensor,
+    observe_one,
+    wide,
+)
 
 TOLERANCE = 1e-4  # of answers in float32, relative to 1 + the right value
 OWN_ERRORS = 4  # an extreme case may be off by so many times the right answer's own error
@@ -19,14 +27,6 @@ class Right(NamedTuple):
     seen: Observation
     value_slack: float
     gradient_slack: dict[str, float]
-
-
-def wide(case: Case) -> dict[str, Any]:
-    """A case with its floats in float64."""
-    return {
-        name: x.double() if isinstance(x, Tensor) and x.is_floating_point() else x
-        for name, x in case.items()
-    }
 
 
 def right_of(
@@ -53,12 +53,14 @@ def right_of(
 
 
 def largest_gap(one: Tensor, other: Tensor) -> float:
-    return (one - other).abs().max().item()
+    return (one - other).abs().nan_to_num(0.0).max().item()
 
 
 def places_that_agree(a: Tensor, b: Tensor, slack: float = 0.0) -> Tensor:
     """Where two tensors of one shape agree, bool of that shape; b is what is wanted."""
-    return torch.isclose(a, b, rtol=TOLERANCE, atol=TOLERANCE + slack, equal_nan=True)
+    return torch.isclose(
+        a.double(), b.double(), rtol=TOLERANCE, atol=TOLERANCE + slack, equal_nan=True
+    )
 
 
 def close(a: Tensor | None, b: Tensor | None, slack: float = 0.0) -> bool:
@@ -82,3 +84,12 @@ def wrong_gradients(seen: Observation, right: Right) -> list[str]:
 
 def is_right(seen: Observation, right: Right) -> bool:
     return value_is_right(seen, right) and not wrong_gradients(seen, right)
+
+
+def value_of(function: Answer, case: dict[str, Any]) -> Tensor | None:
+    """The value alone, of a function that is known to leave its arguments as they are; None where
+    it fails."""
+    try:
+        return as_tensor(function(**case)).detach().double()
+    except (RuntimeError, ValueError, IndexError, TypeError, NoTensor):
+        return None

@@ -5,9 +5,21 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from minippo.exercises.changes import (
+    ANY,
+    INVERTED,
+    MASKED_TOO_LATE,
+    MASKS,
+    comes_out,
+    goes_in,
+    number,
+    swapped,
+)
 from minippo.exercises.draw import Draw, rows_in_words
 from minippo.exercises.engine import Case, Exercise, Mistake
+from minippo.exercises.hints import HINTS
 from minippo.gae import gae_advantages, td_residuals
+from minippo.masked import whiten
 
 
 def reference(
@@ -149,46 +161,54 @@ def without_own_value(
     return discounted(masked(rewards + gamma * following(values), mask), gamma * lam)
 
 
+def whitened(rewards: Tensor, values: Tensor, mask: Tensor, gamma: float, lam: float) -> Tensor:
+    return whiten(values=reference(rewards, values, mask, gamma, lam), mask=mask)
+
+
+def half_the_residual(
+    rewards: Tensor, values: Tensor, mask: Tensor, gamma: float, lam: float
+) -> Tensor:
+    return discounted(masked(rewards - values, mask), gamma * lam)
+
+
 MISTAKES = (
     Mistake(
         "value after the end",
-        "after its last token a response is over and worth 0; yours "
-        "takes what the critic says of a pad",
+        "after its last token a response is over and worth 0; yours takes what the critic says of "
+        "a pad",
         value_after_the_end,
     ),
     Mistake(
         "value after the end",
-        "after its last token a response is over and worth 0; yours "
-        "goes on with the value of the last slot",
+        "after its last token a response is over and worth 0; yours goes on with the value of the "
+        "last slot",
         of_masked(bootstrap_from_itself),
     ),
     *(
         Mistake(
             "value after the end",
-            "after the last slot comes 0; yours goes on with V of the first slot, which "
-            "torch.roll has brought "
-            "round to the end",
+            "after the last slot comes 0; yours goes on with V of the first slot, which torch.roll "
+            "has brought round to the end",
             rolled(of_pads),
         )
         for of_pads in (True, False)
     ),
     Mistake(
         "mask",
-        "the padding is treated as tokens: its residuals run back into the response, and its "
-        "slots are not 0",
+        "the padding is treated as tokens: its residuals run back into the response, and its slots "
+        "are not 0",
         padding_everywhere,
     ),
     Mistake(
         "mask",
-        "the result is masked, but the residuals of the padding "
-        "have run back into the response before",
+        "the result is masked, but the residuals of the padding have run back into the response "
+        "before",
         padding_runs_back,
     ),
     Mistake(
         "off by one",
         "the mask of slot t says that there is a token t; whether anything follows it is said by "
-        "slot t + 1, so "
-        "yours goes on into the first pad",
+        "slot t + 1, so yours goes on into the first pad",
         one_slot_late,
     ),
     Mistake(
@@ -198,8 +218,8 @@ MISTAKES = (
     ),
     Mistake(
         "discount",
-        "gamma is missing in the recursion: residuals further "
-        "on are discounted by gamma and by lam",
+        "gamma is missing in the recursion: residuals further on are discounted by gamma and by "
+        "lam",
         of_masked(lambda r, v, mask, gamma, lam: discounted(deltas_of(r, v, mask, gamma), lam)),
     ),
     Mistake(
@@ -211,7 +231,8 @@ MISTAKES = (
     ),
     Mistake(
         "discount",
-        "lam is in the residual as well; there only gamma belongs to the next value",
+        "lam is in the residual as well, which makes this the reward-to-go with gamma lam minus V; "
+        "there only gamma belongs to the next value",
         of_masked(
             lambda r, v, mask, gamma, lam: discounted(
                 deltas_of(r, v, mask, gamma * lam), gamma * lam
@@ -230,11 +251,29 @@ MISTAKES = (
     ),
     Mistake(
         "direction",
-        "the recursion runs forwards: a token gets the residuals "
-        "before it instead of those after it",
+        "the recursion runs forwards: a token gets the residuals before it instead of those after "
+        "it",
         of_masked(forwards),
     ),
     Mistake("baseline", "V(s_t) is not subtracted in the residual", of_masked(without_own_value)),
+    Mistake(
+        "sign",
+        "V(s_t) is added in the residual; it is what was expected, and is subtracted",
+        of_masked(
+            lambda r, v, mask, gamma, lam: discounted(
+                deltas_of(r, v, mask, gamma) + 2 * v, gamma * lam
+            )
+        ),
+    ),
+    Mistake(
+        "sign",
+        "the next value is subtracted in the residual; it is what is expected now, and is added",
+        of_masked(
+            lambda r, v, mask, gamma, lam: discounted(
+                deltas_of(r, v, mask, gamma) - 2 * gamma * following(v), gamma * lam
+            )
+        ),
+    ),
     Mistake(
         "baseline",
         "V(s_t) is added back: these are the critic's targets, not the advantages",
@@ -255,6 +294,57 @@ MISTAKES = (
         "the sum begins with the residual of the next token; a token's own residual belongs to it",
         of_masked(lambda r, v, mask, gamma, lam: following(reference(r, v, mask, gamma, lam))),
     ),
+    Mistake(
+        "formula",
+        "the next value is missing in the residual: what is expected after the token counts as "
+        "much as its reward",
+        of_masked(half_the_residual),
+    ),
+    Mistake(
+        "scale",
+        "the advantages are whitened; that is a step of its own, after the estimate",
+        of_masked(whitened),
+    ),
+    Mistake(
+        "scale",
+        "the mean has been taken out; the estimate itself has no such step",
+        of_masked(
+            lambda r, v, mask, gamma, lam: (a := reference(r, v, mask, gamma, lam)) - a[mask].mean()
+        ),
+    ),
+    Mistake(
+        "scale",
+        "the advantages are whitened; that is a step of its own, after the estimate",
+        of_masked(
+            lambda r, v, mask, gamma, lam: (
+                whitened(r, v, mask, gamma, lam) * (1 - 1 / mask.sum()).sqrt()
+            )
+        ),
+    ),
 )
 
-exercise = Exercise("gae", reference, cases, MISTAKES)
+CHANGES = (
+    INVERTED,
+    *MASKS,
+    MASKED_TOO_LATE,
+    number(
+        "discount", "gamma is not used, neither in the residual nor in the recursion", gamma=1.0
+    ),
+    number("discount", "lam is not used: this is reward-to-go minus V", lam=1.0),
+    number("formula", "lam is 0 here: these are the residuals alone", lam=0.0),
+    swapped("discount", "gamma and lam have changed places", "gamma", "lam"),
+    *ANY,
+    goes_in(
+        "baseline",
+        "the values have no part in it",
+        values=lambda case: torch.zeros_like(case["values"]),
+    ),
+    goes_in("sign", "the values have the wrong sign", values=lambda case: -case["values"]),
+    comes_out(
+        "baseline",
+        "V(s_t) is added back: these are the critic's targets, not the advantages",
+        lambda value, case: value + masked(case["values"], case["response_mask"]),
+    ),
+)
+
+exercise = Exercise("gae", reference, cases, MISTAKES, changes=CHANGES, hints=HINTS["gae"])

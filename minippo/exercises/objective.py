@@ -6,8 +6,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from minippo.exercises.changes import ANY, MASKS, goes_in, number, responses, times
 from minippo.exercises.draw import Draw, rows_in_words
 from minippo.exercises.engine import Case, Exercise, Mistake
+from minippo.exercises.hints import HINTS
 from minippo.kl import kl_k1
 from minippo.masked import zero_padding
 from minippo.rollout import apply_eos_rule
@@ -104,49 +106,13 @@ def priced(given: Given) -> Tensor:
     return (given.ruled() - given.kl_coef * given.k1().sum(dim=1)).mean()
 
 
-def kl_added(given: Given) -> Tensor:
-    return priced(given._replace(kl_coef=-given.kl_coef))
-
-
-def without_price(given: Given) -> Tensor:
-    return priced(given._replace(kl_coef=0.0))
-
-
-def at_full_price(given: Given) -> Tensor:
-    return priced(given._replace(kl_coef=1.0))
-
-
-def without_mask(given: Given) -> Tensor:
-    return priced(given._replace(response_mask=torch.ones_like(given.response_mask)))
-
-
-def mean_over_tokens(given: Given) -> Tensor:
-    return given.ruled().mean() - given.kl_coef * given.k1().sum() / given.response_mask.sum()
-
-
 def mean_within_rows(given: Given) -> Tensor:
     means = given.k1().sum(dim=1) / given.response_mask.sum(dim=1)
     return (given.ruled() - given.kl_coef * means).mean()
 
 
-def mean_over_slots(given: Given) -> Tensor:
-    return given.ruled().mean() - given.kl_coef * given.k1().mean()
-
-
-def kl_of_the_batch(given: Given) -> Tensor:
-    return given.ruled().mean() - given.kl_coef * given.k1().sum()
-
-
-def total(given: Given) -> Tensor:
-    return len(given.scores) * priced(given)
-
-
 def without_eos_rule(given: Given) -> Tensor:
     return priced(given._replace(ended=torch.ones_like(given.ended)))
-
-
-def eos_rule_turned(given: Given) -> Tensor:
-    return priced(given._replace(ended=~given.ended))
 
 
 def eos_rule_as_penalty(given: Given) -> Tensor:
@@ -159,21 +125,9 @@ def unended_left_out(given: Given) -> Tensor:
     return priced(given._replace(**rows))
 
 
-def unended_scores_left_out(given: Given) -> Tensor:
-    return given.scores[given.ended].mean() - given.kl_coef * given.k1().sum(dim=1).mean()
-
-
-def one_per_response(given: Given) -> Tensor:
-    return given.ruled() - given.kl_coef * given.k1().sum(dim=1)
-
-
 def weighted_by_probability(given: Given) -> Tensor:
     weighted = torch.where(given.response_mask, given.logprobs.exp() * given.k1(), 0.0)
     return (given.ruled() - given.kl_coef * weighted.sum(dim=1)).mean()
-
-
-def absolute_kl(given: Given) -> Tensor:
-    return (given.ruled() - given.kl_coef * given.k1().abs().sum(dim=1)).mean()
 
 
 def ratio_of_probabilities(given: Given) -> Tensor:
@@ -184,29 +138,31 @@ def ratio_of_probabilities(given: Given) -> Tensor:
 MISTAKES = (
     Mistake(
         "sign",
-        "the KL is paid to the policy: either it is added, or the "
-        "difference of log-probabilities is the "
-        "wrong way round (policy minus reference, and that is subtracted)",
-        mistaken(kl_added),
+        "the KL is paid to the policy: either it is added, or the difference of log-probabilities "
+        "is the wrong way round (policy minus reference, and that is subtracted)",
+        mistaken(lambda g: priced(g._replace(kl_coef=-g.kl_coef))),
     ),
     Mistake(
         "scale",
         "the KL has no part in it: distance from the reference has a price",
-        mistaken(without_price),
+        mistaken(lambda g: priced(g._replace(kl_coef=0.0))),
     ),
-    Mistake("scale", "the KL is subtracted as it is; a nat costs kl_coef", mistaken(at_full_price)),
+    Mistake(
+        "scale",
+        "the KL is subtracted as it is; a nat costs kl_coef",
+        mistaken(lambda g: priced(g._replace(kl_coef=1.0))),
+    ),
     Mistake(
         "mask",
-        "slots after the end of a response are in the KL: what "
-        "is there belongs to nobody, use the "
+        "slots after the end of a response are in the KL: what is there belongs to nobody, use the "
         "mask",
-        mistaken(without_mask),
+        mistaken(lambda g: priced(g._replace(response_mask=torch.ones_like(g.response_mask)))),
     ),
     Mistake(
         "mean for sum",
         "this is the KL per token; the price is for the whole response, so the tokens of a "
         "response are summed, and then comes the mean over responses",
-        mistaken(mean_over_tokens),
+        mistaken(lambda g: g.ruled().mean() - g.kl_coef * g.k1().sum() / g.response_mask.sum()),
     ),
     Mistake(
         "mean for sum",
@@ -218,18 +174,18 @@ MISTAKES = (
         "mean for sum",
         "the KL is averaged over all slots, pads included; sum over the tokens of a response, then "
         "take the mean over responses",
-        mistaken(mean_over_slots),
+        mistaken(lambda g: g.ruled().mean() - g.kl_coef * g.k1().mean()),
     ),
     Mistake(
         "sum for mean",
         "the KL is summed over the whole batch, so it grows with the number of responses; it needs "
         "a mean over responses as the score does",
-        mistaken(kl_of_the_batch),
+        mistaken(lambda g: g.ruled().mean() - g.kl_coef * g.k1().sum()),
     ),
     Mistake(
         "sum for mean",
         "this is the sum over the responses; an expectation is estimated by the mean",
-        mistaken(total),
+        mistaken(lambda g: len(g.scores) * priced(g)),
     ),
     Mistake(
         "EOS",
@@ -239,12 +195,12 @@ MISTAKES = (
     Mistake(
         "EOS",
         "the EOS rule is the wrong way round: the responses that ended keep their scores",
-        mistaken(eos_rule_turned),
+        mistaken(lambda g: priced(g._replace(ended=~g.ended))),
     ),
     Mistake(
         "EOS",
-        "no_eos_score is added to the score of a response that did "
-        "not end; the rule replaces that score",
+        "no_eos_score is added to the score of a response that did not end; the rule replaces that "
+        "score",
         mistaken(eos_rule_as_penalty),
     ),
     Mistake(
@@ -256,12 +212,12 @@ MISTAKES = (
         "EOS",
         "the scores of responses that did not end are left out of the mean; they count as "
         "no_eos_score",
-        mistaken(unended_scores_left_out),
+        mistaken(lambda g: g.scores[g.ended].mean() - g.kl_coef * g.k1().sum(dim=1).mean()),
     ),
     Mistake(
         "batch",
         "one number per response; the objective is the mean over the batch",
-        mistaken(one_per_response),
+        mistaken(lambda g: g.ruled() - g.kl_coef * g.k1().sum(dim=1)),
     ),
     Mistake(
         "formula",
@@ -271,10 +227,9 @@ MISTAKES = (
     ),
     Mistake(
         "formula",
-        "the absolute values of the differences are summed; single "
-        "differences may be negative, and "
-        "only with their signs does the sum estimate the KL",
-        mistaken(absolute_kl),
+        "the absolute values of the differences are summed; single differences may be negative, "
+        "and only with their signs does the sum estimate the KL",
+        mistaken(lambda g: (g.ruled() - g.kl_coef * g.k1().abs().sum(dim=1)).mean()),
     ),
     Mistake(
         "log",
@@ -282,6 +237,113 @@ MISTAKES = (
         "log-probabilities",
         mistaken(ratio_of_probabilities),
     ),
+    Mistake(
+        "scale",
+        "kl_coef has multiplied the score as well; it is the price of the KL alone",
+        mistaken(lambda g: g.kl_coef * (g.ruled() - g.k1().sum(dim=1)).mean()),
+    ),
+    Mistake(
+        "scale",
+        "kl_coef has multiplied the score in place of the KL",
+        mistaken(lambda g: (g.kl_coef * g.ruled() - g.k1().sum(dim=1)).mean()),
+    ),
+    Mistake(
+        "scale",
+        "the KL is divided by kl_coef; a nat costs kl_coef",
+        mistaken(lambda g: (g.ruled() - g.k1().sum(dim=1) / g.kl_coef).mean()),
+    ),
+    Mistake(
+        "formula",
+        "the score has no part in it: the objective is the mean score minus what the KL costs",
+        mistaken(lambda g: -g.kl_coef * g.k1().sum(dim=1).mean()),
+    ),
+    Mistake(
+        "formula",
+        "this penalty is k3; the plain log-ratio is asked for",
+        mistaken(lambda g: (g.ruled() - g.kl_coef * (g.k1().neg().expm1() + g.k1()).sum(1)).mean()),
+    ),
+    Mistake(
+        "formula",
+        "the differences are squared; the plain log-ratio is asked for",
+        mistaken(lambda g: (g.ruled() - g.kl_coef * (g.k1() ** 2).sum(1)).mean()),
+    ),
+    Mistake(
+        "formula",
+        "this penalty is k2; the plain log-ratio is asked for",
+        mistaken(lambda g: (g.ruled() - g.kl_coef * (g.k1() ** 2).sum(1) / 2).mean()),
+    ),
+    Mistake(
+        "EOS",
+        "no_eos_score is added to every score; it replaces those of the responses without EOS",
+        mistaken(
+            lambda g: priced(
+                g._replace(scores=g.scores + g.no_eos_score, ended=torch.ones_like(g.ended))
+            )
+        ),
+    ),
+    Mistake(
+        "EOS",
+        "a response that did not end gets 0; the rule gives it no_eos_score",
+        mistaken(lambda g: priced(g._replace(no_eos_score=0.0))),
+    ),
+    Mistake(
+        "EOS",
+        "no_eos_score is subtracted from the score of a response that did not end; the rule "
+        "replaces that score",
+        mistaken(
+            lambda g: without_eos_rule(
+                g._replace(scores=torch.where(g.ended, g.scores, g.scores - g.no_eos_score))
+            )
+        ),
+    ),
+    Mistake(
+        "EOS",
+        "the KL of responses that did not end is left out; only their score is replaced",
+        mistaken(lambda g: (g.ruled() - g.kl_coef * g.k1().sum(dim=1) * g.ended).mean()),
+    ),
+    Mistake(
+        "EOS",
+        "a response that did not end gets no_eos_score in place of score and KL",
+        mistaken(
+            lambda g: torch.where(
+                g.ended, g.scores - g.kl_coef * g.k1().sum(dim=1), g.no_eos_score
+            ).mean()
+        ),
+    ),
 )
 
-exercise = Exercise("objective", reference, cases, MISTAKES)
+CHANGES = (
+    *MASKS,
+    goes_in(
+        "sign",
+        "the KL is paid to the policy: it is added, or its difference is the wrong way round",
+        kl_coef=lambda case: -case["kl_coef"],
+    ),
+    number("scale", "the KL has no part in it", kl_coef=0.0),
+    number("scale", "kl_coef is missing: a nat costs kl_coef", kl_coef=1.0),
+    goes_in(
+        "EOS",
+        "a response that did not end keeps its score; the EOS rule gives it no_eos_score",
+        ended=lambda case: torch.ones_like(case["ended"]),
+    ),
+    goes_in("EOS", "the EOS rule is the wrong way round", ended=lambda case: ~case["ended"]),
+    number("EOS", "a response that did not end gets 0, not no_eos_score", no_eos_score=0.0),
+    goes_in(
+        "EOS",
+        "no_eos_score is added to the score of a response that did not end; it replaces it",
+        scores=lambda c: torch.where(c["ended"], c["scores"], c["scores"] + c["no_eos_score"]),
+        ended=lambda case: torch.ones_like(case["ended"]),
+    ),
+    goes_in(
+        "log",
+        "probabilities are used; the KL is made of log-probabilities",
+        logprobs=lambda case: case["logprobs"].exp(),
+        ref_logprobs=lambda case: case["ref_logprobs"].exp(),
+    ),
+    times("sum for mean", "this is the sum over the responses, not the mean", responses),
+    *ANY,
+)
+
+exercise = Exercise(
+    "objective", reference, cases, MISTAKES, changes=CHANGES, hints=HINTS["objective"]
+)

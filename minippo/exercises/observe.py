@@ -1,9 +1,9 @@
 """What a function does with the cases of an exercise: values, gradients, what it raised, what it
 wrote into.
 
-Nothing here knows the right answer or a mistake, and torch is all that is imported: a process that
-runs a stranger's function needs no more of minippo than this file. `to_plain` and `from_plain` turn
-cases and observations into JSON's own types and back.
+Nothing here knows the right answer or a mistake, and of minippo nothing is imported: a process that
+runs a stranger's function needs this file alone. `to_plain` and `from_plain` turn cases and
+observations into JSON's own types and back.
 """
 
 import inspect
@@ -11,8 +11,9 @@ import math
 import os
 import sysconfig
 import traceback
+import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 import torch
@@ -24,6 +25,7 @@ DTYPES = {
     for dtype in (torch.float64, torch.float32, torch.float16, torch.bfloat16)
     + (torch.int64, torch.int32, torch.bool)
 }
+ONLY_FLOAT64 = "takes no float32, as a tensor of its own is float64 (make it with .to(x.dtype))"
 LONGEST_TEXT = 400  # characters of a message
 LIBRARIES = tuple(
     {
@@ -94,10 +96,8 @@ class MeanKL:
         def one_more(gradient: Tensor) -> None:
             self.passes += 1
 
-        try:
+        with suppress(RuntimeError):  # inside torch.func there are no hooks
             hidden.register_hook(one_more)
-        except RuntimeError:  # inside torch.func there are no hooks
-            self.passes = self.passes
 
     def __call__(self, numbers: Tensor) -> Tensor:
         old = self.logits(self.theta.to(numbers.dtype)).log_softmax(dim=-1)
@@ -115,11 +115,32 @@ def observe(
 def observe_one(
     function: Answer, case: dict[str, Any], gradient_of: Sequence[str] = ()
 ) -> Observation:
-    """The same for one case. Whatever a student's code raises is for the student to see."""
+    """The same for one case. Whatever a student's code raises is for the student to see.
+
+    A function that mixes float32 with float64 of its own is given float64, and a remark.
+    """
+    seen = _observe(function, case, gradient_of)
+    if seen.fault is None or "dtype" not in seen.fault.message.replace("scalar type", "dtype"):
+        return seen
+    again = _observe(function, wide(case), gradient_of)
+    if again.fault is not None:
+        return seen
+    return again._replace(remarks=(*again.remarks, ONLY_FLOAT64))
+
+
+def wide(case: dict[str, Any]) -> dict[str, Any]:
+    """A case with its floats in float64."""
+    return {
+        name: x.double() if isinstance(x, Tensor) and x.is_floating_point() else x
+        for name, x in case.items()
+    }
+
+
+def _observe(function: Answer, case: dict[str, Any], gradient_of: Sequence[str]) -> Observation:
     arguments = {name: _fresh(value, name in gradient_of) for name, value in case.items()}
     with _torch_as_it_was():
         try:
-            value = _as_tensor(function(**arguments))
+            value = as_tensor(function(**arguments))
             gradients = _gradients(value, arguments, gradient_of)
         except (Exception, SystemExit) as error:
             return Observation(None, {}, fault=_fault(error, function, case))
@@ -143,16 +164,20 @@ def _fresh(value: Any, wants_gradient: bool) -> Any:
 
 @contextmanager
 def _torch_as_it_was() -> Iterator[None]:
-    """Whatever is called inside, the default dtype and the grad mode are afterwards as before."""
+    """Whatever is called inside, the default dtype and the grad mode are afterwards as before; a
+    warning is none of the answer's faults."""
     dtype, grad = torch.get_default_dtype(), torch.is_grad_enabled()
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     finally:
         torch.set_default_dtype(dtype)
         torch.set_grad_enabled(grad)
 
 
-def _as_tensor(value: Any) -> Tensor:
+def as_tensor(value: Any) -> Tensor:
+    """What a function returned; a plain number is taken for a tensor. NoTensor: it is none."""
     if value is None:
         raise NoTensor("the function returned None; is there a return?")
     if isinstance(value, (int, float)):
@@ -274,38 +299,34 @@ def _number(plain: dict[str, Any]) -> float:
 
 def _mean_kl(plain: dict[str, Any]) -> MeanKL:
     parts = from_plain(plain["mean_kl"])
-    if not isinstance(parts, list) or [type(part) for part in parts] != [Tensor, Tensor, int]:
-        raise ValueError("a mean_kl needs two tensors and a number of states")
-    return MeanKL(*parts)
+    if isinstance(parts, list) and [type(part) for part in parts] == [Tensor, Tensor, int]:
+        return MeanKL(parts[0], parts[1], parts[2])
+    raise ValueError("a mean_kl needs two tensors and a number of states")
 
 
 def _named(plain: dict[str, Any]) -> Case:
-    return Case((name, from_plain(value)) for name, value in _fields(plain["named"]).items())
+    named = plain["named"]
+    values = _fields(named, tuple(named) if isinstance(named, dict) else ())
+    return Case(zip(named, values, strict=True))
 
 
-def _fields(plain: Any) -> dict[str, Any]:
-    if not isinstance(plain, dict) or not all(isinstance(name, str) for name in plain):
-        raise ValueError("wanted names and values")
-    return plain
+def _fields(plain: Any, names: tuple[str, ...]) -> list[Any]:
+    """The values of these names, the only ones."""
+    if not isinstance(plain, dict) or {*plain} != {*names}:
+        raise ValueError(f"wanted the names {', '.join(names)}")
+    return [from_plain(plain[name]) for name in names]
 
 
 def _fault_from(plain: dict[str, Any]) -> Fault:
-    fields = _fields(plain["fault"])
-    if {*fields} != {*Fault._fields}:
-        raise ValueError("a fault has other fields")
-    *texts, unknown = (from_plain(fields[name]) for name in Fault._fields)
-    if not isinstance(unknown, list) or not all(isinstance(x, str) for x in (*texts, *unknown)):
+    kind, message, line, function, unknown = _fields(plain["fault"], Fault._fields)
+    texts = (kind, message, line, function, *(unknown if isinstance(unknown, list) else [None]))
+    if not all(isinstance(text, str) for text in texts):
         raise ValueError("a fault is made of strings")
-    return Fault(*texts, tuple(unknown))
+    return Fault(kind, message, line, function, tuple(unknown))
 
 
 def _observation(plain: dict[str, Any]) -> Observation:
-    fields = _fields(plain["observation"])
-    if {*fields} != {*Observation._fields}:
-        raise ValueError("an observation has other fields")
-    value, gradients, dtype, fault, remarks = (
-        from_plain(fields[name]) for name in Observation._fields
-    )
+    value, gradients, dtype, fault, remarks = _fields(plain["observation"], Observation._fields)
     if not isinstance(gradients, Case) or not isinstance(dtype, str):
         raise ValueError("an observation needs gradients and a dtype")
     if not all(isinstance(x, Tensor) for x in (*gradients.values(), *([] if fault else [value]))):
@@ -314,7 +335,8 @@ def _observation(plain: dict[str, Any]) -> Observation:
         raise ValueError("a fault is none or one, remarks are a list")
     if not all(isinstance(remark, str) for remark in remarks):
         raise ValueError("remarks are strings")
-    return Observation(None if fault else value, dict(gradients), dtype, fault, tuple(remarks))
+    gradients = {name: x.double() for name, x in gradients.items()}
+    return Observation(None if fault else value.double(), gradients, dtype, fault, tuple(remarks))
 
 
 READERS: dict[str, Callable[[dict[str, Any]], Any]] = {

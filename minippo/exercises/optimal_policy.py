@@ -3,8 +3,10 @@
 import torch
 from torch import Tensor
 
+from minippo.exercises.changes import ANY, all_true, comes_out, first_row, goes_in, number
 from minippo.exercises.draw import Draw
 from minippo.exercises.engine import Case, Exercise, Mistake
+from minippo.exercises.hints import HINTS
 from minippo.masked import zero_padding
 
 
@@ -137,13 +139,6 @@ def probabilities(
     return reference(ref_logprobs, response_mask, scores, kl_coef).exp()
 
 
-def with_plain_exponentials(
-    ref_logprobs: Tensor, response_mask: Tensor, scores: Tensor, kl_coef: float
-) -> Tensor:
-    weights = whole_logprobs(ref_logprobs, response_mask).exp() * (scores / kl_coef).exp()
-    return (weights / weights.sum(dim=-1, keepdim=True)).log()
-
-
 def everything_divided(
     ref_logprobs: Tensor, response_mask: Tensor, scores: Tensor, kl_coef: float
 ) -> Tensor:
@@ -175,9 +170,8 @@ MISTAKES = (
     ),
     Mistake(
         "formula",
-        "the reference has no part in it: with the same score, an "
-        "answer that the reference gives more "
-        "often is more frequent in the best policy too",
+        "the reference has no part in it: with the same score, an answer that the reference gives "
+        "more often is more frequent in the best policy too",
         without_reference,
     ),
     Mistake(
@@ -207,9 +201,8 @@ MISTAKES = (
     ),
     Mistake(
         "scale",
-        "the score is multiplied by kl_coef; a cheaper KL must "
-        "make the score count for more, not for "
-        "less",
+        "the score is multiplied by kl_coef; a cheaper KL must make the score count for more, not "
+        "for less",
         times_coef,
     ),
     Mistake(
@@ -229,18 +222,127 @@ MISTAKES = (
     ),
     Mistake("log", "these are probabilities; wanted are their logarithms", probabilities),
     Mistake(
-        "log",
-        "right until score / kl_coef is large: its exponential overflows; stay with logarithms "
-        "(logsumexp, "
-        "log_softmax)",
-        with_plain_exponentials,
-    ),
-    Mistake(
         "formula",
         "this is the objective of the best policy, kl_coef log Z; wanted is the policy, log pi* of "
         "every response",
         objective_of_it,
     ),
+    Mistake(
+        "normalisation",
+        "this is log Z of each prompt, not yet the policy",
+        lambda ref_logprobs, response_mask, scores, kl_coef: torch.logsumexp(
+            whole_logprobs(ref_logprobs, response_mask) + scores / kl_coef, dim=-1
+        ),
+    ),
+    Mistake(
+        "sign",
+        "the log-probability of the reference is subtracted; the two factors are multiplied, so "
+        "their logarithms are added",
+        lambda ref_logprobs, response_mask, scores, kl_coef: torch.log_softmax(
+            scores / kl_coef - whole_logprobs(ref_logprobs, response_mask), dim=-1
+        ),
+    ),
+    Mistake(
+        "formula",
+        "the log-probability multiplies the score; the factors are multiplied, so their logarithms "
+        "are added",
+        lambda ref_logprobs, response_mask, scores, kl_coef: torch.log_softmax(
+            scores / kl_coef * whole_logprobs(ref_logprobs, response_mask), dim=-1
+        ),
+    ),
+    Mistake(
+        "formula",
+        "the score has no part in it: this is the reference, over the responses listed",
+        lambda ref_logprobs, response_mask, scores, kl_coef: torch.log_softmax(
+            whole_logprobs(ref_logprobs, response_mask), dim=-1
+        ),
+    ),
+    Mistake(
+        "normalisation",
+        "Z is the sum of the scores' factors alone, without the reference",
+        lambda ref_logprobs, response_mask, scores, kl_coef: (
+            whole_logprobs(ref_logprobs, response_mask) + torch.log_softmax(scores / kl_coef, -1)
+        ),
+    ),
+    Mistake(
+        "normalisation",
+        "the largest is subtracted; the probabilities still do not add up to 1",
+        lambda ref_logprobs, response_mask, scores, kl_coef: (
+            (x := whole_logprobs(ref_logprobs, response_mask) + scores / kl_coef)
+            - x.max(dim=-1, keepdim=True).values
+        ),
+    ),
+    Mistake(
+        "normalisation",
+        "the sum of the logarithms is subtracted; Z is the sum of what they are logarithms of",
+        lambda ref_logprobs, response_mask, scores, kl_coef: (
+            (x := whole_logprobs(ref_logprobs, response_mask) + scores / kl_coef)
+            - x.sum(dim=-1, keepdim=True)
+        ),
+    ),
+    Mistake(
+        "mean for sum",
+        "Z is a mean over the responses; the probabilities then add up to their number",
+        lambda ref_logprobs, response_mask, scores, kl_coef: (
+            reference(ref_logprobs, response_mask, scores, kl_coef)
+            + torch.tensor(scores.shape[-1]).log()
+        ),
+    ),
+    Mistake(
+        "wrong token",
+        "the log-probability of the last token is taken for that of the response",
+        lambda ref_logprobs, response_mask, scores, kl_coef: torch.log_softmax(
+            ref_logprobs.gather(-1, response_mask.sum(-1, keepdim=True) - 1)[..., 0]
+            + scores / kl_coef,
+            dim=-1,
+        ),
+    ),
+    Mistake(
+        "wrong token",
+        "the log-probability of the first token is taken for that of the response",
+        lambda ref_logprobs, response_mask, scores, kl_coef: torch.log_softmax(
+            ref_logprobs[..., 0] + scores / kl_coef, dim=-1
+        ),
+    ),
+    Mistake(
+        "mean for sum",
+        "the log-probability of a response is the sum over its tokens; this is the mean over all "
+        "slots",
+        lambda ref_logprobs, response_mask, scores, kl_coef: torch.log_softmax(
+            whole_logprobs(ref_logprobs, response_mask) / ref_logprobs.shape[-1] + scores / kl_coef,
+            dim=-1,
+        ),
+    ),
 )
 
-exercise = Exercise("optimal_policy", reference, cases, MISTAKES)
+CHANGES = (
+    goes_in(
+        "mask",
+        "slots after the end of a response are in its log-probability: use the mask",
+        response_mask=all_true,
+    ),
+    goes_in("batch", "the masks of the first prompt are used for all", response_mask=first_row),
+    number("scale", "kl_coef has no part in it", kl_coef=1.0),
+    goes_in(
+        "mean for sum",
+        "the log-probability of a response is the sum over its tokens, not the mean",
+        ref_logprobs=lambda case: (
+            case["ref_logprobs"] / case["response_mask"].sum(dim=-1, keepdim=True)
+        ),
+    ),
+    goes_in(
+        "formula",
+        "the score has no part in it",
+        scores=lambda case: torch.zeros_like(case["scores"]),
+    ),
+    goes_in(
+        "scale", "the score is multiplied by kl_coef", kl_coef=lambda case: 1 / case["kl_coef"]
+    ),
+    goes_in("sign", "the sign of the score is turned", scores=lambda case: -case["scores"]),
+    comes_out("log", "these are probabilities", lambda value, case: value.exp()),
+    *ANY,
+)
+
+exercise = Exercise(
+    "optimal_policy", reference, cases, MISTAKES, changes=CHANGES, hints=HINTS["optimal_policy"]
+)

@@ -1,10 +1,14 @@
 """Exercise of notebook 02: which of the tokens that were drawn belong to the response."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
+from minippo.exercises.changes import Arguments, comes_out, goes_in, number
 from minippo.exercises.draw import Draw
-from minippo.exercises.engine import Case, Exercise, Mistake
+from minippo.exercises.engine import Case, Change, Exercise, Mistake
+from minippo.exercises.hints import HINTS
 
 
 def reference(tokens: Tensor, eos_id: int) -> Tensor:
@@ -108,8 +112,8 @@ MISTAKES = (
     ),
     Mistake(
         "EOS",
-        "every EOS is hidden and all the rest is kept: what follows "
-        "the first EOS is not of the response",
+        "every EOS is hidden and all the rest is kept: what follows the first EOS is not of the "
+        "response",
         all_but_eos,
     ),
     Mistake(
@@ -135,8 +139,8 @@ MISTAKES = (
     ),
     Mistake(
         "EOS",
-        "a row without EOS keeps a single slot: an argmax over nothing "
-        "is 0; such a row is True throughout",
+        "a row without EOS keeps a single slot: an argmax over nothing is 0; such a row is True "
+        "throughout",
         one_slot_without_eos,
     ),
     Mistake(
@@ -146,8 +150,8 @@ MISTAKES = (
     ),
     Mistake(
         "mask",
-        "this looks for id 0 as if it were PAD: there are no pads in "
-        "these raw draws, and 0 may be a word",
+        "this looks for id 0 as if it were PAD: there are no pads in these raw draws, and 0 may be "
+        "a word",
         only_pads_hidden,
     ),
     Mistake(
@@ -170,6 +174,126 @@ MISTAKES = (
         "these are the lengths, one number per row; the mask has one entry per slot",
         lengths,
     ),
+    Mistake(
+        "mask",
+        "this is True everywhere; what the model drew after its first EOS is not of the response",
+        lambda tokens, eos_id: torch.ones_like(tokens, dtype=torch.bool),
+    ),
+    Mistake(
+        "mask",
+        "this is False everywhere",
+        lambda tokens, eos_id: torch.zeros_like(tokens, dtype=torch.bool),
+    ),
+    Mistake(
+        "sign",
+        "this marks where EOS is; the mask marks all tokens of the response",
+        lambda tokens, eos_id: tokens == eos_id,
+    ),
+    Mistake(
+        "batch",
+        "the sum runs over the rows; it has to run along each row",
+        lambda tokens, eos_id: ((tokens == eos_id).cumsum(0) - (tokens == eos_id).int()) == 0,
+    ),
+    Mistake(
+        "batch",
+        "the sum runs over the rows; it has to run along each row",
+        lambda tokens, eos_id: (tokens == eos_id).cumsum(0) == 0,
+    ),
+    Mistake(
+        "direction",
+        "this looks from the end: the slots from which an EOS is still ahead",
+        lambda tokens, eos_id: (tokens == eos_id).flip(1).cumsum(1).flip(1) > 0,
+    ),
+    Mistake(
+        "direction",
+        "this looks from the end: the slots after the last EOS",
+        lambda tokens, eos_id: (tokens == eos_id).flip(1).cumsum(1).flip(1) == 0,
+    ),
+    Mistake(
+        "off by one",
+        "one slot too few: the token before the first EOS is hidden as well",
+        lambda tokens, eos_id: torch.cat(
+            (without_the_eos(tokens, eos_id)[:, 1:], torch.zeros_like(tokens[:, :1]).bool()), dim=1
+        ),
+    ),
+    Mistake(
+        "off by one",
+        "the first slot is left out",
+        lambda tokens, eos_id: torch.cat(
+            (torch.zeros_like(tokens[:, :1]).bool(), reference(tokens, eos_id)[:, 1:]), dim=1
+        ),
+    ),
+    Mistake(
+        "off by one",
+        "the last slot of a row without EOS is hidden; such a row is True throughout",
+        lambda tokens, eos_id: (
+            reference(tokens, eos_id)
+            & (
+                (tokens == eos_id).any(dim=1, keepdim=True)
+                | (torch.arange(tokens.shape[1]) < tokens.shape[1] - 1)
+            )
+        ),
+    ),
+    Mistake(
+        "mask",
+        "the tokens themselves came back where the mask is True; wanted is True or 1",
+        lambda tokens, eos_id: tokens * reference(tokens, eos_id),
+    ),
 )
 
-exercise = Exercise("response_mask", reference, cases, MISTAKES)
+
+def kept(name: str, message: str, which: Callable[[Arguments], Tensor]) -> Change:
+    """The mask is True only where this is as well."""
+    return comes_out(name, message, lambda value, case: value.double() * which(case))
+
+
+CHANGES = (
+    kept(
+        "EOS",
+        "the EOS itself is hidden: the model chose it, and learns to stop by it",
+        lambda case: case["tokens"] != case["eos_id"],
+    ),
+    kept(
+        "mask",
+        "tokens with id 0 are hidden as if they were PAD; here 0 may be a word",
+        lambda case: case["tokens"] != 0,
+    ),
+    kept(
+        "EOS",
+        "a row without EOS is hidden; it was cut off, and every token in it was chosen",
+        lambda case: (case["tokens"] == case["eos_id"]).any(dim=1, keepdim=True),
+    ),
+    comes_out(
+        "sign",
+        "the mask is turned round: True means that the token belongs to the response",
+        lambda value, case: 1 - value.double(),
+    ),
+    goes_in(
+        "batch",
+        "the first row decides for all; each row ends at its own EOS",
+        tokens=lambda case: case["tokens"][:1].expand_as(case["tokens"]).clone(),
+    ),
+    comes_out(
+        "off by one",
+        "the mask is moved one slot to the right",
+        lambda value, case: torch.cat((value[:, :1], value[:, :-1]), dim=1),
+    ),
+    comes_out(
+        "off by one",
+        "the mask is moved one slot to the right",
+        lambda value, case: torch.cat((torch.zeros_like(value[:, :1]), value[:, :-1]), dim=1),
+    ),
+    comes_out(
+        "off by one",
+        "the mask is moved one slot to the left",
+        lambda value, case: torch.cat((value[:, 1:], torch.zeros_like(value[:, :1])), dim=1),
+    ),
+    *(
+        number("EOS", f"EOS is taken to be token {id}, whatever eos_id says", eos_id=id)
+        for id in range(7)
+    ),
+)
+
+exercise = Exercise(
+    "response_mask", reference, cases, MISTAKES, changes=CHANGES, hints=HINTS["response_mask"]
+)

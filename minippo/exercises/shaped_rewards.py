@@ -6,8 +6,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from minippo.exercises.changes import (
+    ANY,
+    FIRST_ROW,
+    INVERTED,
+    NO_MASK,
+    ONE_SLOT_MORE,
+    Arguments,
+    comes_out,
+    goes_in,
+    number,
+    swapped,
+)
 from minippo.exercises.draw import Draw, rows_in_words
-from minippo.exercises.engine import Case, Exercise, Mistake
+from minippo.exercises.engine import Case, Change, Exercise, Mistake
+from minippo.exercises.hints import HINTS
 from minippo.kl import kl_k3
 from minippo.shaped_reward import shaped_rewards
 
@@ -170,9 +183,8 @@ SLIPS: tuple[tuple[str, str, dict[str, Any]], ...] = (  # name, message, {penalt
     ("scale", "kl_coef is missing", {"penalty": full_price}),
     (
         "sum for mean",
-        "the penalties of all tokens are on the last one; each token pays for its own distance, "
-        "so that blame falls on "
-        "the tokens that earned it",
+        "the penalties of all tokens are on the last one; each token pays for its own distance, so "
+        "that blame falls on the tokens that earned it",
         {"penalty": penalty_at_the_end},
     ),
     (
@@ -188,8 +200,7 @@ SLIPS: tuple[tuple[str, str, dict[str, Any]], ...] = (  # name, message, {penalt
     (
         "formula",
         "the absolute log-ratio fines a token that the policy likes less than the reference; the "
-        "plain one pays for it, and "
-        "only so does the sum estimate the KL",
+        "plain one pays for it, and only so does the sum estimate the KL",
         {"penalty": lambda *arguments: -usual_penalty(*arguments).abs()},
     ),
     (
@@ -236,14 +247,77 @@ MISTAKES = (
         all_scaled,
     ),
     *(Mistake(name, message, with_parts(**parts)) for name, message, parts in SLIPS),
-    *(
-        Mistake(
-            name,
-            f"{message}; and rewards are data, no gradient may go back to the log-probabilities",
-            with_parts(**parts, attached=True),
-        )
-        for name, message, parts in SLIPS
+    Mistake(
+        "formula",
+        "the score multiplies the penalty; it is added on top of it at the last real token",
+        lambda scores, logprobs, ref_logprobs, response_mask, kl_coef: (
+            scores[:, None] * usual_penalty(logprobs.detach(), ref_logprobs, response_mask, kl_coef)
+        ),
+    ),
+    Mistake(
+        "batch",
+        "one number per response; wanted is one reward per token, [B,T]",
+        lambda scores, logprobs, ref_logprobs, response_mask, kl_coef: (
+            scores
+            + usual_penalty(logprobs.detach(), ref_logprobs, response_mask, kl_coef).sum(dim=1)
+        ),
+    ),
+    Mistake(
+        "scale",
+        "the score is divided by kl_coef, or the whole is; kl_coef is the price of the distance",
+        lambda scores, logprobs, ref_logprobs, response_mask, kl_coef: reference(
+            scores / kl_coef, logprobs, ref_logprobs, response_mask, 1.0
+        ),
     ),
 )
 
-exercise = Exercise("shaped_rewards", reference, cases, MISTAKES, gradient_of=("logprobs",))
+
+def paid(name: str, message: str, pay: Callable[[Tensor, Tensor], Tensor]) -> Change:
+    """The scores are paid out in another way; whatever else is in the result stays."""
+
+    def make(value: Tensor, case: Arguments) -> Tensor:
+        scores, mask = case["scores"], case["response_mask"]
+        return value - usual_pay(scores, mask) + pay(scores, mask)
+
+    return comes_out(name, message, make)
+
+
+CHANGES = (
+    INVERTED,
+    *(paid(name, message, parts["paid"]) for name, message, parts in SLIPS if "paid" in parts),
+    paid("formula", "the score is missing", lambda scores, mask: torch.zeros(mask.shape)),
+    paid("sign", "the score is subtracted", lambda scores, mask: -usual_pay(scores, mask)),
+    NO_MASK._replace(
+        name="wrong token and mask",
+        message="the mask is not used: slots after the end pay for their distance, and the score "
+        "is in the last column, not on the last real token",
+    ),
+    FIRST_ROW,
+    ONE_SLOT_MORE,
+    swapped(
+        "sign",
+        "the difference of log-probabilities is the wrong way round: a token that the policy likes "
+        "more than the reference does must cost something",
+        "logprobs",
+        "ref_logprobs",
+    ),
+    number("scale", "kl_coef is missing", kl_coef=1.0),
+    number("formula", "no token pays for its distance", kl_coef=0.0),
+    goes_in(
+        "ratio",
+        "this takes the difference of probabilities; the distance is made of log-probabilities",
+        logprobs=lambda case: case["logprobs"].exp(),
+        ref_logprobs=lambda case: case["ref_logprobs"].exp(),
+    ),
+    *ANY,
+)
+
+exercise = Exercise(
+    "shaped_rewards",
+    reference,
+    cases,
+    MISTAKES,
+    gradient_of=("logprobs",),
+    changes=CHANGES,
+    hints=HINTS["shaped_rewards"],
+)

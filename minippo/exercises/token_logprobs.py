@@ -1,11 +1,15 @@
 """Exercise of notebook 01: the log-probability of each token of a response, from the logits of the
 whole text."""
 
+import math
+
 import torch
 from torch import Tensor
 
+from minippo.exercises.changes import ANY, INVERTED, MASKS, comes_out, goes_in
 from minippo.exercises.draw import Draw, rows_in_words
 from minippo.exercises.engine import Case, Exercise, Mistake
+from minippo.exercises.hints import HINTS
 from minippo.logprobs import token_logprobs
 
 
@@ -22,8 +26,8 @@ def reference(logits: Tensor, tokens: Tensor, prompt_length: int, response_mask:
 
 FAR_APART = (
     "log",
-    "right until the logits are far apart: a softmax is then exactly 0 and its logarithm -inf, or an "
-    "exponential is infinite; log_softmax and logsumexp stay with logarithms",
+    "right until the logits are far apart: a softmax is then exactly 0 and its logarithm -inf, or "
+    "an exponential is infinite; log_softmax and logsumexp stay with logarithms",
 )
 
 
@@ -109,14 +113,13 @@ MISTAKES = (
     Mistake(
         "shift",
         "the logits at position i say what comes at i + 1; yours are read at the position of the "
-        "token itself, "
-        "where the model has already seen it",
+        "token itself, where the model has already seen it",
         without_shift,
     ),
     Mistake(
         "shift",
-        "the shift goes the other way: the logits are one position "
-        "BEFORE the token that they choose",
+        "the shift goes the other way: the logits are one position BEFORE the token that they "
+        "choose",
         shift_the_wrong_way,
     ),
     Mistake(
@@ -137,11 +140,147 @@ MISTAKES = (
     ),
     Mistake(
         "detach",
-        "the values are right, but no gradient reaches the logits: "
-        "a detach, no_grad or .data is in the way",
+        "the values are right, but no gradient reaches the logits: a detach, no_grad or .data is "
+        "in the way",
         detached,
     ),
     Mistake("sign", "the sign is turned: a log-probability is at most 0", wrong_sign),
+    Mistake(
+        "softmax",
+        "the softmax runs over the positions; it has to run over the vocabulary",
+        lambda logits, tokens, prompt_length, response_mask: raw_logits(
+            logits.log_softmax(dim=1), tokens, prompt_length, response_mask
+        ),
+    ),
+    Mistake(
+        "softmax",
+        "the softmax runs over the rows of the batch; it has to run over the vocabulary",
+        lambda logits, tokens, prompt_length, response_mask: raw_logits(
+            logits.log_softmax(dim=0), tokens, prompt_length, response_mask
+        ),
+    ),
+    Mistake(
+        "softmax",
+        "the softmax runs over the positions of the response; it has to run over the vocabulary",
+        lambda logits, tokens, prompt_length, response_mask: raw_logits(
+            torch.nn.functional.pad(
+                logits[:, prompt_length - 1 : -1].log_softmax(dim=1), (0, 0, prompt_length - 1, 1)
+            ),
+            tokens,
+            prompt_length,
+            response_mask,
+        ),
+    ),
+    Mistake(
+        "wrong token",
+        "this is the log-probability of the likeliest token; wanted is that of the token given",
+        lambda logits, tokens, prompt_length, response_mask: torch.where(
+            response_mask,
+            logits.log_softmax(dim=-1)[:, prompt_length - 1 : -1].max(dim=-1).values,
+            0.0,
+        ),
+    ),
+    Mistake(
+        "shift",
+        "the columns are those of the prompt: the response begins at prompt_length",
+        lambda logits, tokens, prompt_length, response_mask: torch.where(
+            response_mask,
+            token_logprobs(logits=logits[:, :-1], tokens=tokens[:, 1:])[
+                :, : response_mask.shape[1]
+            ],
+            0.0,
+        ),
+    ),
+    Mistake(
+        "shift",
+        "the columns are those of the prompt: the response begins at prompt_length",
+        lambda logits, tokens, prompt_length, response_mask: torch.where(
+            response_mask,
+            token_logprobs(logits=logits, tokens=tokens)[:, : response_mask.shape[1]],
+            0.0,
+        ),
+    ),
+    Mistake(
+        "batch",
+        "the log-probabilities are summed to one number per response; wanted is [B,T]",
+        lambda logits, tokens, prompt_length, response_mask: reference(
+            logits, tokens, prompt_length, response_mask
+        ).sum(dim=1),
+    ),
+    Mistake(
+        "softmax",
+        "the logits are divided by their sum; a softmax has exponentials",
+        lambda logits, tokens, prompt_length, response_mask: raw_logits(
+            logits / logits.sum(dim=-1, keepdim=True), tokens, prompt_length, response_mask
+        ),
+    ),
+    Mistake(
+        "softmax",
+        "the largest logit is subtracted; the normaliser is the logarithm of the sum of the "
+        "exponentials",
+        lambda logits, tokens, prompt_length, response_mask: raw_logits(
+            logits - logits.max(dim=-1, keepdim=True).values, tokens, prompt_length, response_mask
+        ),
+    ),
+    Mistake(
+        "softmax",
+        "the softmax is applied twice: log_softmax takes logits, not probabilities",
+        lambda logits, tokens, prompt_length, response_mask: reference(
+            logits.softmax(dim=-1), tokens, prompt_length, response_mask
+        ),
+    ),
+    Mistake(
+        "log",
+        "the sum of the exponentials is subtracted without its logarithm",
+        lambda logits, tokens, prompt_length, response_mask: raw_logits(
+            logits - logits.exp().sum(dim=-1, keepdim=True), tokens, prompt_length, response_mask
+        ),
+    ),
 )
 
-exercise = Exercise("token_logprobs", reference, cases, MISTAKES, gradient_of=("logits",))
+CHANGES = (
+    INVERTED,
+    comes_out(
+        "log",
+        "the logarithm is that to the base 2; log-probabilities have the natural one",
+        lambda value, case: value / math.log(2),
+    ),
+    *MASKS,
+    goes_in(
+        "shift",
+        "the logits are read at the position of the token itself; those at position i say what "
+        "comes at i + 1",
+        logits=lambda case: case["logits"].roll(-1, dims=1),
+    ),
+    goes_in(
+        "shift",
+        "the logits are read two positions before the token; it is one",
+        logits=lambda case: case["logits"].roll(1, dims=1),
+    ),
+    comes_out(
+        "log",
+        "these are probabilities; take their logarithm",
+        lambda value, case: torch.where(case["response_mask"], value.exp(), 0.0),
+    ),
+    goes_in(
+        "shift",
+        "the tokens are read one position too early",
+        tokens=lambda case: case["tokens"].roll(1, dims=1),
+    ),
+    goes_in(
+        "shift",
+        "the tokens are read one position too late",
+        tokens=lambda case: case["tokens"].roll(-1, dims=1),
+    ),
+    *ANY,
+)
+
+exercise = Exercise(
+    "token_logprobs",
+    reference,
+    cases,
+    MISTAKES,
+    gradient_of=("logits",),
+    changes=CHANGES,
+    hints=HINTS["token_logprobs"],
+)

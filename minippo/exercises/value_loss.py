@@ -7,8 +7,20 @@ import torch
 from torch import Tensor
 
 from minippo.baseline import value_loss
+from minippo.exercises.changes import (
+    HALVED,
+    MASKS,
+    ROW_MEANS,
+    TURNED,
+    goes_in,
+    responses,
+    slots,
+    times,
+    tokens,
+)
 from minippo.exercises.draw import Draw, rows_in_words
 from minippo.exercises.engine import Case, Exercise, Mistake
+from minippo.exercises.hints import HINTS
 from minippo.masked import masked_mean
 
 
@@ -32,7 +44,7 @@ def before_each_action(head_outputs: Tensor, response_mask: Tensor, prompt_lengt
 def cases(seed: bytes | None = None) -> list[Case]:
     """Ragged batches, one with a prompt of a single token; what is in the padding is not 0."""
     draw = Draw("value_loss", seed)
-    for rows, P, longest, spare in ((2, 3, 3, 0), (3, 1, 4, 1), (5, 2, 4, 2)):
+    for rows, P, longest, spare in ((2, 3, 3, 0), (3, 1, 4, 1), (5, 2, 4, 2), (4, 4, 6, 1)):
         T = draw.longest(longest)
         mask = draw.mask(rows, T, T + spare)
         draw.add(
@@ -83,8 +95,7 @@ SLIPS = (  # name, message, how the values are read, the loss
     (
         "shift",
         "your values are read at the position of the token itself; there the critic has seen the "
-        "action, and V(s_t) is what is "
-        "expected BEFORE it",
+        "action, and V(s_t) is what is expected BEFORE it",
         lambda outputs, mask, P: outputs[:, P : P + mask.shape[1]],
         squared,
     ),
@@ -102,16 +113,15 @@ SLIPS = (  # name, message, how the values are read, the loss
     ),
     (
         "mask",
-        "the errors are masked, but they are divided by the number "
-        "of all slots instead of the real ones",
+        "the errors are masked, but they are divided by the number of all slots instead of the "
+        "real ones",
         before_each_action,
         lambda values, targets, mask: 0.5 * torch.where(mask, (values - targets) ** 2, 0.0).mean(),
     ),
     (
         "normalisation",
         "the mean is taken per response and then over responses, so a token of a short response "
-        "counts more; here every "
-        "real token counts the same",
+        "counts more; here every real token counts the same",
         before_each_action,
         mean_of_rows,
     ),
@@ -129,15 +139,15 @@ SLIPS = (  # name, message, how the values are read, the loss
     ),
     (
         "formula",
-        "these are absolute errors; their best constant is the median "
-        "of the targets, and a value is a mean",
+        "these are absolute errors; their best constant is the median of the targets, and a value "
+        "is a mean",
         before_each_action,
         lambda values, targets, mask: masked_mean(values=(values - targets).abs(), mask=mask),
     ),
     (
         "centring",
-        "the mean error is taken out before the square: a critic that is wrong by a constant "
-        "would have loss 0",
+        "the mean error is taken out before the square: a critic that is wrong by a constant would "
+        "have loss 0",
         before_each_action,
         centred,
     ),
@@ -151,14 +161,14 @@ SLIPS = (  # name, message, how the values are read, the loss
 MISTAKES = (
     Mistake(
         "detach",
-        "the targets are data: with a gradient into them the loss also falls by moving the "
-        "targets to the critic",
+        "the targets are data: with a gradient into them the loss also falls by moving the targets "
+        "to the critic",
         answer(before_each_action, squared, attached=True),
     ),
     Mistake(
         "detach",
-        "the values are right, but no gradient reaches the head: a "
-        "detach, no_grad or .data is in the way",
+        "the values are right, but no gradient reaches the head: a detach, no_grad or .data is in "
+        "the way",
         answer(
             before_each_action,
             lambda values, targets, mask: squared(values.detach(), targets, mask),
@@ -166,8 +176,8 @@ MISTAKES = (
     ),
     Mistake(
         "detach",
-        "the gradient flows into the targets and not into the values: "
-        "the wrong one of the two is detached",
+        "the gradient flows into the targets and not into the values: the wrong one of the two is "
+        "detached",
         answer(
             before_each_action,
             lambda values, targets, mask: squared(values.detach(), targets, mask),
@@ -175,16 +185,123 @@ MISTAKES = (
         ),
     ),
     *(Mistake(name, message, answer(read, loss)) for name, message, read, loss in SLIPS),
-    *(
-        Mistake(
-            name,
-            f"{message}; and the targets are data, no gradient may reach them",
-            answer(read, loss, attached=True),
-        )
-        for name, message, read, loss in SLIPS
+    Mistake(
+        "batch",
+        "one number per response; an optimiser needs one number for the batch",
+        answer(
+            before_each_action,
+            lambda values, targets, mask: (
+                torch.where(mask, (values - targets) ** 2, 0.0).sum(1) / mask.sum(1) / 2
+            ),
+        ),
+    ),
+    Mistake(
+        "batch",
+        "one number per token; an optimiser needs one number for the batch",
+        answer(
+            before_each_action,
+            lambda values, targets, mask: torch.where(mask, (values - targets) ** 2, 0.0) / 2,
+        ),
+    ),
+    Mistake(
+        "formula",
+        "the errors are not squared: those of different signs cancel",
+        answer(
+            before_each_action,
+            lambda values, targets, mask: masked_mean(values=values - targets, mask=mask),
+        ),
+    ),
+    Mistake(
+        "formula",
+        "the mean error is squared; wanted is the mean of the squares",
+        answer(
+            before_each_action,
+            lambda values, targets, mask: masked_mean(values=values - targets, mask=mask) ** 2 / 2,
+        ),
+    ),
+    Mistake(
+        "formula",
+        "the root of the mean square is returned; the loss is half the mean square",
+        answer(
+            before_each_action, lambda values, targets, mask: squared(values, targets, mask).sqrt()
+        ),
+    ),
+    Mistake(
+        "formula",
+        "the values are added to the targets; the error is their difference",
+        answer(before_each_action, lambda values, targets, mask: squared(values, -targets, mask)),
+    ),
+    Mistake(
+        "formula",
+        "this is a Huber loss; half the squared error is asked for",
+        answer(
+            before_each_action,
+            lambda values, targets, mask: masked_mean(
+                values=torch.nn.functional.smooth_l1_loss(values, targets, reduction="none"),
+                mask=mask,
+            ),
+        ),
+    ),
+    Mistake(
+        "normalisation",
+        "the tokens are summed and the rows averaged; here every real token counts the same",
+        answer(
+            before_each_action,
+            lambda values, targets, mask: squared(values, targets, mask) * mask.sum() / len(mask),
+        ),
+    ),
+    Mistake(
+        "mask",
+        "the mask is the wrong way round: the padding counts, and the real tokens do not",
+        answer(before_each_action, lambda values, targets, mask: squared(values, targets, ~mask)),
+    ),
+    Mistake(
+        "batch",
+        "one number per token; an optimiser needs one number for the batch",
+        answer(before_each_action, lambda values, targets, mask: (values - targets)[mask] ** 2 / 2),
     ),
 )
 
+CHANGES = (
+    *MASKS,
+    goes_in(
+        "shift",
+        "your values are read at the position of the token itself; there the critic has seen it",
+        head_outputs=lambda case: case["head_outputs"].roll(-1, dims=1),
+    ),
+    goes_in(
+        "shift",
+        "your values are read from column 0 on: those positions belong to the prompt",
+        head_outputs=lambda case: case["head_outputs"].roll(case["prompt_length"] - 1, dims=1),
+    ),
+    goes_in(
+        "shift",
+        "your values are read two positions before the token; it is one",
+        head_outputs=lambda case: case["head_outputs"].roll(1, dims=1),
+    ),
+    times("scale", "the factor 1/2 is missing", lambda case: 2.0),
+    times("sum for mean", "the errors are summed, not averaged", tokens),
+    times(
+        "mask",
+        "the divisor is the number of all slots instead of the real ones",
+        lambda case: tokens(case) / slots(case),
+    ),
+    times(
+        "normalisation",
+        "the tokens are summed and the rows averaged; here every real token counts the same",
+        lambda case: tokens(case) / responses(case),
+    ),
+    ROW_MEANS,
+    TURNED,
+    HALVED,
+)
+
 exercise = Exercise(
-    "value_loss", reference, cases, MISTAKES, gradient_of=("head_outputs", "value_targets")
+    "value_loss",
+    reference,
+    cases,
+    MISTAKES,
+    gradient_of=("head_outputs", "value_targets"),
+    changes=CHANGES,
+    hints=HINTS["value_loss"],
 )
