@@ -109,4 +109,30 @@ HINTS: dict[str, tuple[str, str, str]] = {
         "The masked sum over the last dimension plus scores / kl_coef; log_softmax of that over "
         "the N answers.",
     ),
+    "first_ratio": (
+        "Only real tokens count. Which numbers do you have for them, and which do you need?",
+        "The ratio is the exponential of logprobs - old_logprobs; one that is below 1 is away from "
+        "1 as well.",
+        "Select the differences with the mask, exp, minus 1, abs, max.",
+    ),
+    "leave_one_out": (
+        "Make one row per prompt first: view(-1, group_size).",
+        "The sum of the others is the sum of the row less the own score. How many others are "
+        "there?",
+        "rows - (rows.sum(dim=1, keepdim=True) - rows) / (group_size - 1), and flatten.",
+    ),
+    "dpo_loss": (
+        "For each pair one number: how much more the policy prefers the chosen response to the "
+        "rejected one than the reference does.",
+        "It is a difference of two differences of log-probabilities; beta times it is a logit.",
+        "h = (chosen - ref_chosen) - (rejected - ref_rejected); the mean of -logsigmoid(beta * h).",
+    ),
+    "ppo_loss": (
+        "Five steps, each of which you have written: shaped rewards, GAE, targets, whitening, the "
+        "two losses. What belongs to the rollout has old_ in its name.",
+        "Targets are advantages + old_values, made before the advantages are whitened; only "
+        "logprobs and values carry a gradient.",
+        "clipped loss of the whitened advantages + vf_coef * half the mean squared error of values "
+        "from targets, both means over the True tokens.",
+    ),
 }
