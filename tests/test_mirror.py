@@ -64,6 +64,7 @@ OF_MORE = {  # files about no single module, and what they are about
     "test_slips.py": "slips of the pen, each seen by a test",
     "test_theorems.py": "theorems that several modules share",
     "test_types.py": "annotations",
+    "test_your_data.py": "a page",
 }
 
 

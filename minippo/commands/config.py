@@ -32,7 +32,9 @@ class RunConfig(Checked):
 
     task: str = setting("tldr", "the world of the run", choices=tuple(TASKS), own=OWN_TASK)
     data: str | None = setting(
-        None, "the folder of your own text and preferences, for --task files"
+        None,
+        "the folder of your own text and preferences, or the file of the preferences, for "
+        "--task files",
     )
     preferences: str | None = setting(
         None,
@@ -45,6 +47,7 @@ class RunConfig(Checked):
         "for --task files",
     )
     truncate: bool = setting(False, "cut texts that are longer than the context, at a word")
+    skip_bad_rows: bool = setting(False, "leave out the rows of --data that can't be used")
     algorithm: str = setting(DEFAULT, "how the policy is trained", choices=tuple(REGISTRY))
     recipe: str = setting(
         "minippo", "the choices of a code base, all at once", choices=tuple(RECIPES)
@@ -87,6 +90,12 @@ class TaskConfig(Checked):
     )
     completion_length: int = count(
         320, "files: the longest completion, in tokens, one for EOS included", low=5, high=4096
+    )
+    pairs: int | None = setting(None, "files: take the first so many pairs; none: all", low=2)
+    data_limit: int = count(
+        64,
+        "files: MiB that are read of a file, after unpacking (of a corpus 256 or more)",
+        high=4096,
     )
 
 
@@ -132,6 +141,8 @@ TASKS_THAT_READ = {  # where not every task does
     "arithmetic_problems": (Arithmetic.name,),
     "prompt_length": (Files.name,),
     "completion_length": (Files.name,),
+    "pairs": (Files.name,),
+    "data_limit": (Files.name,),
     "preference_prompts": SIMULATED,
     "preference_samples": SIMULATED,
     "preference_labels": SIMULATED,

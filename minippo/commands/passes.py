@@ -3,6 +3,7 @@ sees hundreds of times."""
 
 from minippo.algorithms import REGISTRY
 from minippo.commands.config import Config
+from minippo.runs.diagnostics import MOST_VIEWS
 from minippo.runs.text import counted
 from minippo.tasks.base import Task
 
@@ -28,7 +29,17 @@ def passes(config: Config, task: Task) -> tuple[str, ...]:
         for name, (number, flag) in seen.items()
         if name in task.amounts
     )
-    return (f"passes over the data: {', '.join(parts)}",)
+    line = f"passes over the data: {', '.join(parts)}"
+    demonstrations = task.amounts.get("demonstration", 0)
+    views = seen["demonstration"][0] / demonstrations if demonstrations else 0
+    if views <= MOST_VIEWS:
+        return (line,)
+    often = (
+        f"{counted(demonstrations, 'demonstration is', 'demonstrations are')} seen {views:.0f} "
+        "times, and a small model learns by heart what it sees so often (P013): fewer --sft_steps, "
+        "or more demonstrations"
+    )
+    return line, often
 
 
 def _short(number):

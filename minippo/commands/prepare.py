@@ -23,7 +23,9 @@ from minippo.runs.seals import digest_of
 from minippo.settings import is_own
 from minippo.tasks import TASKS, Arithmetic, Files, Tldr
 from minippo.tasks.base import Task
+from minippo.tasks.files import Reading
 from minippo.tasks.files.preferences import Preferences, check_texts, read_preferences, take
+from minippo.tasks.files.read import read_folder
 from minippo.tasks.own_file import label_of, loaded
 from minippo.tasks.rule import OwnTask
 from minippo.tokenizer import Tokenizer
@@ -139,6 +141,16 @@ def recorded_start(run: str | Path) -> tuple[Start, str | None]:
         raise InputError(f"{path}, field start: wanted two digests") from error
 
 
+def reading_of(config: Config) -> Reading:
+    """How the files of --data are read."""
+    return Reading(
+        limit=config.task.data_limit,
+        skip_bad_rows=config.run.skip_bad_rows,
+        pairs=config.task.pairs,
+        pretrains=config.run.start_from is None,
+    )
+
+
 def make_task(
     config: Config,
     *,
@@ -173,9 +185,9 @@ def files_of(
 ) -> Files:
     """The task of a folder."""
     if config.run.data is None:
-        raise InputError("--data: the task files needs a folder, --data DIR")
+        raise InputError("--data: the task files needs a folder or a file, --data PATH")
     return Files(
-        config.run.data,
+        read_folder(config.run.data, reading_of(config)),
         prompt_length=config.task.prompt_length,
         completion_length=config.task.completion_length,
         heldout_pairs=config.preference.preference_heldout,
@@ -192,6 +204,7 @@ def own_words(config: Config) -> Task:
     name = label_of(name)
     own = {
         "truncate": f"has texts to cut, the task {name} makes its own",
+        "skip_bad_rows": f"reads rows, the task {name} makes its own",
         "data": f"reads a folder, the task {name} makes its own text",
         "start_from": f"can go on with a model, the task {name} has words of its own",
     }

@@ -123,7 +123,7 @@ def world_read(config: Config, task: Task) -> dict[str, Any]:
         "completion_length": config.task.completion_length,
         "truncate": config.run.truncate,
         "preference_heldout": config.preference.preference_heldout,
-    }
+    }  # pairs, skip_bad_rows and data_limit decide which texts there are, and those have a digest
 
 
 def model_read(config: Config, task: Task, model: str | None) -> dict[str, Any]:

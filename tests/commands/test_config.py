@@ -80,6 +80,7 @@ def test_the_fields_that_may_be_none():
         "start_from",
         "preferences",
         "arithmetic_problems",
+        "pairs",
         "samples_per_prompt",
         "no_eos_score",
         "target_kl",

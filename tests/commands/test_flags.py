@@ -464,7 +464,7 @@ def test_the_folder_of_texts(refusal, tmp_path):
     )
     (tmp_path / "file").write_text("x")
     assert refusal("--task", "files", "--data", "file").startswith(
-        "error: --data 'file': is not a folder"
+        "error: file, line 1: column 1: broken JSON"
     )
 
 

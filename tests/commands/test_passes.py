@@ -32,7 +32,12 @@ def test_the_passes_by_hand():
         "passes over the data: 0.4 over 100 windows (--pretrain_steps), "
         "373 over 30 demonstrations (--sft_steps), 5 over 30 pairs (--reward_epochs), "
         "13 over 60 prompts (--num_updates)",
+        "30 demonstrations are seen 373 times, and a small model learns by heart what it sees so "
+        "often (P013): fewer --sft_steps, or more demonstrations",
     )
+    few = line(amounts | {"demonstration": 224})  # 50 times is not too often
+    assert len(few) == 1 and "50 over 224 demonstrations" in few[0]
+    assert len(line(amounts | {"demonstration": 223})) == 2
 
 
 @pytest.mark.parametrize("number, text", [(1, "11200 over 1 demonstration "), (3200, "3.5 over")])

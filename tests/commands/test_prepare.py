@@ -9,11 +9,13 @@ import pytest
 import torch
 
 from minippo.commands.config import FIELDS, PRESETS, resolve
-from minippo.commands.prepare import make_task, prepare
+from minippo.commands.prepare import make_task, prepare, reading_of
 from minippo.commands.train import main as train
 from minippo.errors import InputError
 from minippo.tasks import TASKS
 from minippo.tasks.capitals import Capitals
+from minippo.tasks.files import Reading
+from minippo.tasks.files.read import read_folder
 from tests.tasks.files.test_task import write_folder
 from tests.tiny_runs import FILES_RUN, TINY_FILES, read_json
 
@@ -40,6 +42,8 @@ def test_make_task_refuses_a_folder_too_many_or_too_few(tmp_path):
             made(task=task, data=str(tmp_path))
         with pytest.raises(InputError, match="^--truncate: only the task files has texts to cut"):
             made(task=task, truncate=True)
+        with pytest.raises(InputError, match="^--skip_bad_rows: only the task files reads rows"):
+            made(task=task, skip_bad_rows=True)
 
 
 @pytest.mark.parametrize(
@@ -60,6 +64,24 @@ def test_make_task_passes_the_lengths_and_the_notes_on(tmp_path):
     )
     assert task.document_length == 30 + 2 + 40
     assert any("preferences.jsonl" in note for note in task.notes)
+
+
+def test_make_task_passes_on_how_the_files_are_read(tmp_path):
+    rows = ["prompt,chosen,rejected", *(f"q{i},a{i},b{i}" for i in range(9)), "q,a,a"]
+    (tmp_path / "pairs.csv").write_text("\n".join(rows))
+    settings = {"task": "files", "data": str(tmp_path / "pairs.csv"), "pairs": 6}
+    with pytest.raises(InputError, match="line 11, .*--skip_bad_rows leaves it out; docs"):
+        made(**settings)
+    task = made(**settings, skip_bad_rows=True)
+    assert sum(map(len, task.recorded_preferences())) == 6
+    assert any("pretraining reads the" in note for note in task.notes)
+    config = resolve(settings | {"start_from": "DIR", "data_limit": 3})
+    assert reading_of(config) == Reading(limit=3, pairs=6, pretrains=False)
+
+
+def test_what_is_not_pretrained_reads_no_corpus(tmp_path):
+    folder, options = write_folder(tmp_path / "d"), Reading(pretrains=False)
+    assert not any("pretraining" in note for note in read_folder(folder, options).notes)
 
 
 # -- a run goes on from moved texts and a moved model

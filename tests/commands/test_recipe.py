@@ -30,6 +30,8 @@ FIRST_STAGE = {  # that reads the settings of a section
     "reward": "reward_model",  # there is none with a rule
     "prompt_length": None,  # of files
     "completion_length": None,
+    "pairs": None,
+    "data_limit": None,
     "response_length": "reward_model",  # of the responses that are compared
     "temperature": "reward_model",
     "algorithm": "policy",
@@ -50,6 +52,7 @@ OTHER = {
     "reward": "rule",
     "samples_per_prompt": 2,
     "arithmetic_problems": 20,
+    "pairs": 20,
     "n_embd": 32,
     "tldr_values": 4,
     "annotator": "length",

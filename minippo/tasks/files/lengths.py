@@ -12,7 +12,9 @@ from typing import NamedTuple
 from minippo.errors import InputError
 from minippo.runs.text import counted
 from minippo.tasks.files.messages import fault, shown
-from minippo.tasks.files.read import FIELDS, FolderData, Source, first_of_each, same_answer
+from minippo.tasks.files.read import FolderData, first_of_each, same_answer
+from minippo.tasks.files.rows import Source, prompt_key
+from minippo.tasks.files.schema import FIELDS
 from minippo.tasks.files.split import keep
 
 LONGEST_CHARACTER = 4  # bytes of UTF-8
@@ -21,7 +23,7 @@ LONGEST_CHARACTER = 4  # bytes of UTF-8
 class LongText(NamedTuple):
     """A text that has no room: where it is, its size, and the size that there is room for."""
 
-    line: int
+    place: str
     field: str
     size: int
     room: int
@@ -74,16 +76,16 @@ def check_room(*, prompt_length: int, completion_length: int) -> None:
 def find_long_texts(
     data: FolderData, rooms: Mapping[str, int], size_of: Callable[[str], int]
 ) -> dict[str, list[LongText]]:
-    """{file: its LongTexts}; what was derived from the preferences is not counted a second time."""
+    """{kind: its LongTexts}; what was derived from the preferences is not counted a second time."""
     too_long = {}
-    for name in ("preferences.jsonl", "demonstrations.jsonl", "prompts.jsonl"):
+    for kind in ("preferences", "demonstrations", "prompts"):
         sizes = (
-            LongText(source.line, field, size_at(source, field, text, size_of), rooms[field])
-            for source, texts in own_items(data, name)
-            for field, text in zip(FIELDS[name], texts, strict=True)
+            LongText(source.place, field, size_at(source, field, text, size_of), rooms[field])
+            for source, texts in own_items(data, kind)
+            for field, text in zip(FIELDS[kind], texts, strict=True)
         )
         if found := [text for text in sizes if text.size > text.room]:
-            too_long[name] = found
+            too_long[kind] = found
     return too_long
 
 
@@ -92,17 +94,16 @@ def size_at(source: Source, field: str, text: str, size_of: Callable[[str], int]
     try:
         return size_of(text)
     except InputError as error:
-        raise fault(source.file, source.line, field, str(error)) from error
+        raise fault(source.file, source.line, field, str(error), unit=source.unit) from error
 
 
-def own_items(data: FolderData, name: str) -> list[tuple[Source, tuple[str, ...]]]:
+def own_items(data: FolderData, kind: str) -> list[tuple[Source, tuple[str, ...]]]:
     """(source, texts) of the items that are in the file itself; the derived ones have another
     file as source."""
-    kind = name.split(".")[0]
     return [
         (source, (item,) if isinstance(item, str) else item)
         for source, item in zip(data.sources[kind], getattr(data, kind), strict=True)
-        if source.file == name
+        if source.file == data.files.get(kind)
     ]
 
 
@@ -111,7 +112,7 @@ def describe_long_texts(
 ) -> str:
     """One line: per file how many and the longest, then what to do about it."""
     parts, flags = [], set()
-    for name, texts in too_long.items():
+    for kind, texts in too_long.items():
         flags |= {
             "--prompt_length" if text.field == "prompt" else "--completion_length" for text in texts
         }
@@ -119,9 +120,9 @@ def describe_long_texts(
         longest = max(texts, key=lambda text: text.size - text.room)
         room = f"{longest.room}" if longest.field == "prompt" else f"{longest.room} and the EOS"
         parts.append(
-            f"{name}: {share(data, name, texts)} {'is' if len(texts) == 1 else 'are'} longer than "
-            "the context "
-            f"(longest: {longest.size} {unit} at line {longest.line}, "
+            f"{data.files[kind]}: {share(data, kind, texts)} "
+            f"{'is' if len(texts) == 1 else 'are'} longer than the context "
+            f"(longest: {longest.size} {unit} at {longest.place}, "
             f"field {longest.field}; room for {room})"
         )
     return (
@@ -130,9 +131,9 @@ def describe_long_texts(
     )
 
 
-def share(data: FolderData, name: str, texts: Sequence[LongText]) -> str:
+def share(data: FolderData, kind: str, texts: Sequence[LongText]) -> str:
     """'37 of 2682 texts'; every field of every line is a text."""
-    number = len(own_items(data, name)) * len(FIELDS[name])
+    number = len(own_items(data, kind)) * len(FIELDS[kind])
     return f"{len(texts)} of {counted(number, 'text')}"
 
 
@@ -144,28 +145,31 @@ def cut_texts(
 ) -> FolderData:
     """A new FolderData without a text that is too long."""
     notes = [
-        f"{name}: {share(data, name, texts)} cut at a word" for name, texts in too_long.items()
+        f"{data.files[kind]}: {share(data, kind, texts)} cut at a word"
+        for kind, texts in too_long.items()
     ]
     pairs, demonstrations = (
         cut_items(items, rooms, size) for items in (data.preferences, data.demonstrations)
     )
     different = [not same_answer(pair) for pair in pairs]
-    equal = different.count(False)
+    equal, name = different.count(False), data.files["preferences"]
     if equal == len(pairs):
         raise InputError(
-            "preferences.jsonl: after --truncate chosen and rejected "
+            f"{name}: after --truncate chosen and rejected "
             f"are equal in {'the only pair' if equal == 1 else f'all {equal} pairs'}; "
             "raise --completion_length"
         )
     if equal:
         notes.append(
-            f"preferences.jsonl: {equal} of {counted(len(pairs), 'pair')} dropped, "
+            f"{name}: {equal} of {counted(len(pairs), 'pair')} dropped, "
             "their answers equal after the cut"
         )
     sources = data.sources | {"preferences": keep(data.sources["preferences"], different)}
     prompts = [cut(prompt, "prompt", rooms, size) for prompt in data.prompts]
-    if data.sources["prompts"][0].file == "preferences.jsonl":  # derived, and so each one once
-        prompts, sources["prompts"] = first_of_each(prompts, data.sources["prompts"], key=str.strip)
+    if "prompts" not in data.files:  # derived, and so each one once
+        prompts, sources["prompts"] = first_of_each(
+            prompts, data.sources["prompts"], key=prompt_key
+        )
     return replace(
         data,
         preferences=keep(pairs, different),

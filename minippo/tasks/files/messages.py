@@ -8,13 +8,27 @@ from pathlib import Path
 from minippo.errors import InputError
 
 MAX_SHOWN = 40  # characters of a user's content quoted in a message
+PAGE = "docs/your-data.md"  # what is read, and recipes for what is not
+
+
+class Unusable(Exception):
+    """A row that can't be used: the field, where it is known, and what is wrong with it."""
+
+    def __init__(self, field: str | None, what: str) -> None:
+        super().__init__(what)
+        self.field, self.what = field, what
 
 
 def fault(
-    name: str, line: int | None = None, field: str | None = None, what: str = ""
+    name: str,
+    line: int | None = None,
+    field: str | None = None,
+    what: str = "",
+    *,
+    unit: str = "line",
 ) -> InputError:
     """The InputError for a file, and where they are known its line and field."""
-    place = name + (f", line {line}" if line else "") + (f", field {field}" if field else "")
+    place = name + (f", {unit} {line}" if line else "") + (f", field {field}" if field else "")
     return InputError(f"{place}: {what}")
 
 
@@ -40,4 +54,5 @@ def json_type(value: object) -> str:
     """A JSON value's type in JSON's words."""
     if value is None or isinstance(value, bool):
         return json.dumps(value)
-    return {dict: "an object", list: "a list", str: "a string", float: "a number"}[type(value)]
+    kinds = {dict: "an object", list: "a list", str: "a string", float: "a number", int: "a number"}
+    return kinds.get(type(value), f"a value of type {type(value).__name__}")

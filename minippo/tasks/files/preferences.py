@@ -8,18 +8,23 @@ out, and counted.
 import hashlib
 from collections import Counter
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
 from minippo.runs.labels import SKIP, TIE, UNDO, in_force, read_label
 from minippo.runs.text import counted
 from minippo.tasks.base import Task
-from minippo.tasks.files.messages import fault, json_type, shown
-from minippo.tasks.files.read import Source, parse_json, read_text, same_answer, text_field
+from minippo.tasks.files.container import MIB, Broken, bytes_of, parse_line, text_of
+from minippo.tasks.files.messages import Unusable, fault, json_type, shown
+from minippo.tasks.files.read import same_answer
+from minippo.tasks.files.rows import Source, prompt_key
+from minippo.tasks.files.schema import required
 from minippo.tasks.files.split import split_by_prompt
+from minippo.tasks.files.turns import checked_text
 
 FIELDS = ("prompt", "chosen", "rejected")
+LIMIT = 256 * MIB  # bytes that are read of a file
 LABEL = "label"  # what only the second form has
 FORMS = '{"prompt", "chosen", "rejected"}, or labels.jsonl as python -m minippo.label writes it'
 
@@ -35,20 +40,36 @@ class Preferences(NamedTuple):
 
 def read_preferences(file: str) -> Preferences:
     """The pairs of a file. InputError, with file, line and field, for whatever is wrong with it."""
-    text = read_text("", file)
+    text = text_of(bytes_of(file, file, LIMIT), file)
     lines = [(n, line) for n, line in enumerate(text.split("\n"), start=1) if line.strip()]
     if not lines:
         raise fault(file, what=f"holds nothing; wanted lines of {FORMS}")
     first = parse_json(file, *lines[0])
     has_labels = isinstance(first, dict) and LABEL in first
     pairs, sources, note = (labelled if has_labels else written)(file, lines)
-    if len({prompt.strip() for prompt, _, _ in pairs}) < 2:
+    if len({prompt_key(prompt) for prompt, _, _ in pairs}) < 2:
         raise fault(
             file,
             what=f"{note}; pairs of at least 2 different prompts are needed, one to learn from and "
             "one to test on",
         )
     return Preferences(pairs, sources, hashlib.sha256(text.encode()).hexdigest(), f"{file}: {note}")
+
+
+def parse_json(file: str, number: int, line: str) -> Any:
+    """The JSON value of a line. InputError says where it is broken."""
+    value = parse_line(line)
+    if isinstance(value, Broken):
+        raise fault(file, number, what=value.what)
+    return value
+
+
+def text_field(file: str, number: int, record: dict[str, Any], field: str) -> str:
+    """A text of an object. InputError where there is none that can be used."""
+    try:
+        return checked_text(required(record, field), field)
+    except Unusable as error:
+        raise fault(file, number, field, error.what) from None
 
 
 Read = tuple[list[tuple[str, str, str]], list[Source], str]  # pairs, their lines, a note

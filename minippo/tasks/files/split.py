@@ -8,6 +8,7 @@ import torch
 
 from minippo.errors import InputError
 from minippo.tasks.files.read import FolderData
+from minippo.tasks.files.rows import prompt_key
 
 Value = TypeVar("Value")
 
@@ -25,17 +26,17 @@ def split_by_prompt(
 
     Whole prompts are held out, in random order, until there are `heldout_pairs` pairs; a prompt
     that would bring them above half of all pairs is passed over, so fewer may be held out than
-    asked. Prompts are compared without the white space around them. InputError when there are fewer
-    than two different prompts.
+    asked. Prompts are compared without the white space around them and in one Unicode form
+    (prompt_key). InputError when there are fewer than two different prompts.
     """
     if heldout_pairs < 1:
         raise ValueError(f"heldout_pairs must be at least 1, got {heldout_pairs}")
     sizes = {}
     for prompt, _, _ in preferences:
-        sizes[prompt.strip()] = sizes.get(prompt.strip(), 0) + 1
+        sizes[prompt_key(prompt)] = sizes.get(prompt_key(prompt), 0) + 1
     if len(sizes) < 2:
         raise InputError(
-            "preferences.jsonl, field prompt: at least 2 different "
+            "preferences, field prompt: at least 2 different "
             "prompts are needed, one to learn from "
             f"and one to test on; found {len(sizes)}"
         )
@@ -44,7 +45,7 @@ def split_by_prompt(
         if total < heldout_pairs and total + sizes[prompts[i]] <= len(preferences) // 2:
             held_out.add(prompts[i])
             total += sizes[prompts[i]]
-    sides = [pair[0].strip() in held_out for pair in preferences]
+    sides = [prompt_key(pair[0]) in held_out for pair in preferences]
     return keep(preferences, [not side for side in sides]), keep(preferences, sides)
 
 
@@ -56,14 +57,15 @@ def without_prompts(data: FolderData, held_out: Iterable[tuple[str, str, str]]) 
     flatter the reward model that starts from it. The list of prompts stays: sampling an answer
     shows nobody the held-out ones.
     """
-    unseen = {prompt.strip() for prompt, _, _ in held_out}
+    unseen = {prompt_key(prompt) for prompt, _, _ in held_out}
     wanted = {
-        kind: [item[0].strip() not in unseen for item in getattr(data, kind)]
+        kind: [prompt_key(item[0]) not in unseen for item in getattr(data, kind)]
         for kind in ("preferences", "demonstrations")
     }
     if not any(wanted["demonstrations"]):
+        name = data.files.get("demonstrations", "demonstrations")
         raise InputError(
-            "demonstrations.jsonl: every prompt in it is one of the held-out preference pairs; "
+            f"{name}: every prompt in it is one of the held-out preference pairs; "
             "add other prompts, or hold out fewer pairs"
         )
     dropped = {

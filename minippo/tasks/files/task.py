@@ -23,12 +23,14 @@ from minippo.tasks.base import Example, Task, dealt
 from minippo.tasks.files.lengths import check_lengths
 from minippo.tasks.files.preferences import Preferences
 from minippo.tasks.files.read import FolderData, read_folder
+from minippo.tasks.files.rows import prompt_key
 from minippo.tasks.files.split import split_by_prompt, without_prompts
 from minippo.tokenizer import ByteTokenizer, HFTokenizer
 
 
 class Files(Task):
-    """The files of one folder; see minippo.tasks.files.read for what may be there.
+    """The files of one folder, or one file of preferences; see minippo.tasks.files.read for what
+    may be there. What has been read already is taken as it is.
 
     prompt_length and completion_length are in tokens; the line break and BOS come on top of the
     first, EOS is part of the second. Without a tokenizer a token is a byte. Sampled responses have
@@ -40,7 +42,7 @@ class Files(Task):
 
     def __init__(
         self,
-        folder: str | Path,
+        folder: str | Path | FolderData,
         *,
         prompt_length: int,
         completion_length: int,
@@ -52,7 +54,7 @@ class Files(Task):
     ) -> None:
         self.tokenizer = tokenizer or ByteTokenizer()
         data = check_lengths(
-            read_folder(folder),
+            folder if isinstance(folder, FolderData) else read_folder(folder),
             prompt_length=prompt_length,
             completion_length=completion_length,
             truncate=truncate,
@@ -159,9 +161,9 @@ def windows_of(lengths: Sequence[int], room: int) -> int:
 
 def prompts_left(prompts: Sequence[str], heldout: Sequence[str]) -> list[str]:
     """The prompts that are none of the held-out ones, compared without the white space around
-    them."""
-    unseen = {prompt.strip() for prompt in heldout}
-    if left := [prompt for prompt in prompts if prompt.strip() not in unseen]:
+    them and in one Unicode form."""
+    unseen = {prompt_key(prompt) for prompt in heldout}
+    if left := [prompt for prompt in prompts if prompt_key(prompt) not in unseen]:
         return left
     raise InputError(
         "prompts.jsonl: every prompt in it is one of the held-out preference pairs; add others"

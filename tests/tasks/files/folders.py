@@ -2,7 +2,7 @@
 
 import json
 
-from minippo.tasks.files import read
+from minippo.tasks.files import schema
 from minippo.tasks.files.read import FolderData
 
 PAIRS = [("Is it hot?", "Yes, very.", "Go away."), ("And cold?", "No, not at all.", "no")]
@@ -13,7 +13,9 @@ GOOD = json.dumps({"prompt": "q", "chosen": "a", "rejected": "b"})
 
 def json_lines(name, items):
     return "\n".join(
-        json.dumps(dict(zip(read.FIELDS[name], item, strict=True)), ensure_ascii=False)
+        json.dumps(
+            dict(zip(schema.FIELDS[name.split(".")[0]], item, strict=True)), ensure_ascii=False
+        )
         for item in items
     )
 

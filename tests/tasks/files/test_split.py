@@ -92,3 +92,17 @@ def test_a_corpus_of_its_own_is_kept_and_demonstrations_must_remain(tmp_path):
         InputError, match="demonstrations.jsonl: every prompt in it is one of the held-out"
     ):
         without_prompts(data, PAIRS[:1])
+
+
+def test_prompts_in_another_unicode_form_are_on_one_side():
+    pairs = [
+        ("caf\u00e9", "a", "b"),
+        ("cafe\u0301 ", "c", "d"),
+        ("tea", "a", "b"),
+        ("milk", "a", "b"),
+    ]
+    for seed in range(5):
+        for side in split(pairs, 2, seed):
+            assert (pairs[0] in side) == (pairs[1] in side)
+    with pytest.raises(InputError, match="found 1"):
+        split(pairs[:2], 1)
