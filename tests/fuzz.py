@@ -3,6 +3,11 @@ by an InputError.
 
     pip install atheris
     python tests/fuzz.py jsonl            100000 inputs: a user's preferences.jsonl
+    python tests/fuzz.py array            the same as a JSON array
+    python tests/fuzz.py table            as CSV and TSV
+    python tests/fuzz.py gzip             packed, each of them
+    python tests/fuzz.py parquet          as Parquet (pip install pyarrow)
+    python tests/fuzz.py messages         lists of messages, transcripts, rows with labels
     python tests/fuzz.py config           config.json of a run
     python tests/fuzz.py checkpoint 5000 a checkpoint and a state, in parts: JSON files, rows of
     metrics, safetensors
@@ -12,6 +17,7 @@ fixed. Anything but InputError is a crash; atheris then says where it has put th
 """
 
 import contextlib
+import gzip
 import json
 import os
 import random
@@ -35,7 +41,7 @@ with atheris.instrument_imports(
         "minippo.runs.seals",
         "minippo.interchange.load",
         "minippo.commands.config",
-        "minippo.tasks.files.read",
+        "minippo.tasks.files",
         "minippo.stages.training_state",
         "minippo.tokenizer",
         "minippo.commands.flags",
@@ -47,8 +53,10 @@ with atheris.instrument_imports(
     from minippo.interchange import load
     from minippo.runs import read, seals
     from minippo.stages import training_state
+    from minippo.tasks.files import container
     from minippo.tasks.files.lengths import check_lengths
     from minippo.tasks.files.read import read_folder
+    from minippo.tasks.files.rows import Reading
     from minippo.tokenizer import ByteTokenizer, WordTokenizer
 
 from minippo.gpt import GPT, GPTConfig  # noqa: E402
@@ -61,27 +69,102 @@ PARTS = 8  # of a checkpoint and a state
 ORIGIN = seals.Origin("a digest")
 
 
+PAIRS = [
+    {"prompt": "Is it hot?", "chosen": "Yes, very.", "rejected": "no"},
+    {"prompt": "é\u2028", "chosen": "a " * 40, "rejected": "b", "n": [1.5, None, True]},
+]
+
+
+def reads(folder, name="preferences.jsonl"):
+    """A function that reads bytes as a user's file, and then cuts its texts to a short context."""
+
+    def read_it(data):
+        (folder / name).write_bytes(data)
+        reading = Reading(limit=1, skip_bad_rows=len(data) % 2 == 0)
+        with contextlib.suppress(InputError):
+            found = read_folder(folder, reading)
+            check_lengths(found, prompt_length=12, completion_length=12, truncate=True)
+
+    return read_it
+
+
 def reader_of_jsonl(folder):
-    """preferences.jsonl of a user's folder, read and then cut to a short context."""
-    pairs = [
-        {"prompt": "Is it hot?", "chosen": "Yes, very.", "rejected": "no"},
-        {"prompt": "é\u2028", "chosen": "a " * 40, "rejected": "b", "n": [1.5, None, True]},
-    ]
+    """preferences.jsonl of a user's folder."""
     seeds = [
-        "\n".join(map(json.dumps, pairs)),
-        json.dumps(pairs[0]) + "\r\n\r\n",
+        "\n".join(map(json.dumps, PAIRS)),
+        json.dumps(PAIRS[0]) + "\r\n\r\n",
         "\ufeff{}",
         "[1]\n",
     ]
+    return reads(folder), [seed.encode() for seed in seeds]
 
-    def read_it(data):
-        (folder / "preferences.jsonl").write_bytes(data)
-        with contextlib.suppress(InputError):
-            check_lengths(
-                read_folder(folder), prompt_length=12, completion_length=12, truncate=True
-            )
 
-    return read_it, [seed.encode() for seed in seeds]
+def reader_of_arrays(folder):
+    """A JSON array, parsed in windows of few characters."""
+    container.WINDOW, container.LARGEST_RECORD = 16, 256
+    seeds = [json.dumps(PAIRS), json.dumps(PAIRS, indent=1), "[]", "[1, [2], {}]"]
+    return reads(folder), [seed.encode() for seed in seeds]
+
+
+def reader_of_tables(folder):
+    """CSV and TSV."""
+    rows = ["prompt,chosen,rejected", 'q,"a, ""b""\n",c', "r,d,e"]
+    seeds = ["\n".join(rows), "\r\n".join(rows).replace(",", "\t"), ";".join(rows), "prompt"]
+    return reads(folder, "preferences.csv"), [seed.encode() for seed in seeds]
+
+
+def reader_of_gzip(folder):
+    """The input in gzip, and the input as gzip, each of what can be packed."""
+    seeds = ["\n".join(map(json.dumps, PAIRS)).encode(), json.dumps(PAIRS).encode()]
+    read_it = reads(folder)
+
+    def read_both(data):
+        read_it(data)
+        read_it(gzip.compress(data, 1))
+
+    return read_both, [*seeds, *map(gzip.compress, seeds), 2 * gzip.compress(seeds[1])]
+
+
+def reader_of_parquet(folder):
+    """Parquet, of texts and of lists of messages."""
+    import pyarrow
+    import pyarrow.parquet
+
+    def packed(rows, **options):
+        file = pyarrow.BufferOutputStream()
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), file, **options)
+        return file.getvalue().to_pybytes()
+
+    talk = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
+    other = [talk[0], {"role": "assistant", "content": "b"}]
+    rows = [{"chosen": talk, "rejected": other, "score": 1.0}]
+    return reads(folder), [packed(PAIRS), packed(rows), packed(PAIRS, compression="zstd")]
+
+
+def reader_of_messages(folder):
+    """preferences.jsonl and demonstrations.jsonl of conversations."""
+    talk = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
+    other = [talk[0], {"role": "assistant", "content": [{"type": "text", "text": "b"}]}]
+    said = "\n\nHuman: q\n\nAssistant: "
+    rows = [
+        {"chosen": talk, "rejected": other},
+        {"prompt": "q", "system": "s", "chosen": talk, "rejected": other, "score_chosen": 1},
+        {"chosen": f"{said}a", "rejected": f"{said}b"},
+        {"instruction": "i", "input": "x", "chosen": "a", "rejected": "b", "history": [["a"]]},
+        {"messages": [{"role": "system", "content": "s"}, *talk]},
+        {"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]},
+        {"prompt": talk[:1], "completion": talk[1:], "label": True},
+    ]
+    as_pairs, as_demonstrations = reads(folder), reads(folder, "demonstrations.jsonl")
+    good = json.dumps(PAIRS[0]).encode()
+
+    def read_both(data):
+        (folder / "demonstrations.jsonl").unlink(missing_ok=True)
+        as_pairs(data)
+        (folder / "preferences.jsonl").write_bytes(good)
+        as_demonstrations(data)
+
+    return read_both, [json.dumps(row).encode() for row in rows]
 
 
 def reader_of_config(folder):
@@ -240,6 +323,11 @@ def mutator(has_head):
 
 READERS = {
     "jsonl": reader_of_jsonl,
+    "array": reader_of_arrays,
+    "table": reader_of_tables,
+    "gzip": reader_of_gzip,
+    "parquet": reader_of_parquet,
+    "messages": reader_of_messages,
     "config": reader_of_config,
     "checkpoint": reader_of_checkpoints,
 }
