@@ -34,6 +34,7 @@ from minippo.commands.passes import passes
 from minippo.commands.pipeline import Trained, fine_tune, optimise_policy, pretrain
 from minippo.commands.prepare import Start, prepare
 from minippo.commands.recipe import has_reward_model
+from minippo.commands.report import write_report
 from minippo.commands.run import Run
 from minippo.commands.summary import evaluate, more_lines
 from minippo.commands.wrapper import command
@@ -120,6 +121,8 @@ def run_all(
         screen.note(note)
     try:
         summary, shown = train_and_evaluate(run)
+        if config.run.report:
+            write_report(folder, summary)
         folder.save_summary(summary)
     except TrainingError as error:
         raise TrainingError(f"{error}{run.circumstances()}") from error
