@@ -79,9 +79,7 @@ class Browser:
     def open(self, path, *, width=1280, height=900, scripts=True, dark=False):
         """Open a file in a new page of this size, and wait until it is there."""
         target = self.send("Target.createTarget", session=None, url="about:blank")["targetId"]
-        attached = self.send(
-            "Target.attachToTarget", session=None, targetId=target, flatten=True
-        )
+        attached = self.send("Target.attachToTarget", session=None, targetId=target, flatten=True)
         self.session, self.events = attached["sessionId"], []
         for domain in ("Page", "Runtime", "Network", "Log"):
             self.send(f"{domain}.enable")

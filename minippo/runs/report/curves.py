@@ -86,7 +86,7 @@ def frame_of(lines: Sequence[Line]) -> Frame:
     )
 
 
-def ticks(low: float, high: float, most: int = 4) -> list[float]:
+def ticks(low: float, high: float, most: int = 5) -> list[float]:
     """Round numbers between two, at most so many and one more."""
     rough = (high - low) / most
     unit = 10.0 ** math.floor(math.log10(rough))
@@ -105,7 +105,7 @@ def axes(frame: Frame, whole: bool = True) -> str:
             f'<text class="tick" x="{frame.left - 5:.1f}" y="{height + 3.5:.1f}" '
             f'text-anchor="end">{short(y)}</text>'
         )
-    for x in ticks(*frame.x, most=5):
+    for x in ticks(*frame.x):
         if whole and x != int(x):
             continue
         along = frame.place(x, frame.y[0])[0]

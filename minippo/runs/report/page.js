@@ -95,7 +95,7 @@
       const update = data.moments[Number(slider.value)];
       rows.forEach((row) => row.classList.toggle("on", Number(row.dataset.update) === update));
       table.classList.toggle("one", !every.checked);
-      which.textContent = every.checked ? "all" : String(update);
+      which.textContent = every.checked ? "all" : data.means[Number(slider.value)];
       slider.setAttribute("aria-valuetext", `update ${update}`);
     };
     const stop = () => {
@@ -103,17 +103,22 @@
       playing = null;
       one("play").textContent = "play";
     };
-    slider.addEventListener("input", () => { stop(); choose(); });
+    const go = () => {
+      choose();
+      const index = updates.indexOf(data.moments[Number(slider.value)]);
+      if (index < 0) rest(); else move(index);
+    };
+    slider.addEventListener("input", () => { stop(); go(); });
     every.addEventListener("change", choose);
     one("play").addEventListener("click", () => {
       if (playing !== null) return stop();
       every.checked = false;
       if (Number(slider.value) >= data.moments.length - 1) slider.value = "0";
-      choose();
+      go();
       one("play").textContent = "stop";
       playing = setInterval(() => {
         slider.value = String(Number(slider.value) + 1);
-        choose();
+        go();
         if (Number(slider.value) >= data.moments.length - 1) stop();
       }, 900);
     });
@@ -136,6 +141,17 @@
       one("found").textContent = `${found} of ${rows.length}`;
     };
     search.addEventListener("input", filter);
+    const order = one("order"), body = rows.length ? rows[0][0].parentNode : null;
+    const last = (row, name) => {
+      const marks = all(`[data-${name}]`, row);
+      return marks.length ? Number(marks[marks.length - 1].dataset[name]) : null;
+    };
+    order.addEventListener("change", () => {
+      const name = order.value, sign = name === "gold" ? 1 : -1;
+      const sorted = rows.map(([row], i) => [name ? last(row, name) : i, i, row]);
+      sorted.sort((a, b) => (name ? sign * (a[0] - b[0]) : 0) || a[1] - b[1]);
+      sorted.forEach(([, , row]) => body.append(row));
+    });
     search.closest(".search").hidden = false;
     filter();
   }
@@ -145,7 +161,7 @@
   for (const strip of all(".strip")) {
     const tokens = all(".token", strip), told = strip.querySelector(".told");
     told.hidden = false;
-    told.textContent = "Point at a token, or take the arrow keys.";
+    told.textContent = "";
     tokens.forEach((token, i) => {
       const tell = () => { told.textContent = token.title; };
       token.addEventListener("pointerenter", tell);

@@ -18,7 +18,7 @@ from minippo.runs.report import outcome
 from minippo.runs.report.curves import LOOKS, Panel, chart, data_of, line_of
 from minippo.runs.report.plane import plane
 from minippo.runs.report.read import Files
-from minippo.runs.report.samples import over_time, samples_table
+from minippo.runs.report.samples import means_at, over_time, samples_table
 from minippo.runs.report.strip import strips
 from minippo.runs.report.texts import as_data, escaped, section, short, table
 
@@ -28,7 +28,7 @@ PANELS = (  # title, unit, (metric, name of its line); the first metric is the o
         "Score",
         "mean of a rollout",
         ("objective/scores", "score"),
-        ("objective/rlhf_reward", "- KL"),
+        ("objective/rlhf_reward", "less KL"),
     ),
     ("Gold", "mean of a rollout", ("objective/gold", "gold")),
     (
@@ -96,6 +96,7 @@ def page(runs: Sequence[Files]) -> str:
     )
     body = header(runs, letters) + "<main>" + contents(runs, letters, main, more) + "</main>"
     data = {"panels": [data_of(panel) for panel in (*main, *more)], "moments": moments_of(runs)}
+    data["means"] = [means_at(runs[0].moments, update) for update in data["moments"]]
     title = outcome.name_of(runs[0].config) if len(runs) == 1 else f"{len(runs)} runs"
     return document(f"minippo: {title}", body, as_data(data))
 
@@ -179,9 +180,9 @@ OVER_TIME = (
     "Here one can watch a policy get better, or a hack begin."
 )
 TOKENS = (
-    "Answers of the newest moment. The log-prob before is the fine-tuned model's, after the "
-    "policy's; value and advantage belong to the token, the advantage before it is whitened; KL is "
-    "exact, of the distribution that the token was drawn from."
+    "Answers of the newest moment; point at a token, or take the arrow keys. The log-prob before is "
+    "the fine-tuned model's, after the policy's; value, reward and advantage are the token's, the "
+    "advantage before it is whitened; KL is exact, of the distribution that it was drawn from."
 )
 SAMPLES = "Prompts of the evaluation, answered by the fine-tuned model and by the policy."
 FRONTIER = (

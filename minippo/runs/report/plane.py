@@ -4,6 +4,7 @@ the same numbers as figures/score_against_kl.png."""
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from minippo.runs.figures.training import points_apart
 from minippo.runs.report.curves import Frame, axes
 from minippo.runs.report.texts import escaped, number
 
@@ -39,9 +40,10 @@ def plane(summary: Mapping[str, Any]) -> str:
         + dots(best, frame, "square", [f"best of {n}" for n, *_ in summary.get("best_of_n") or ()])
         + dots(path, frame, "step", [f"update {update}" for update in updates])
         + ends(path, frame)
-        + legend([(kind, points) for kind, points in curves if points], frame)
+        + named_updates(summary, frame)
         + titles(frame)
-        + f"</svg><figcaption>{escaped(said)}. {room(summary)}</figcaption></figure>"
+        + f"</svg><figcaption>{legend([kind for kind, points in curves if points])}"
+        f"<p>{escaped(said)}. {room(summary)}</p></figcaption></figure>"
     )
 
 
@@ -88,20 +90,27 @@ def ends(path: Points, frame: Frame) -> str:
 
 LEGEND = {
     "frontier": "best possible at each KL",
-    "best": "best of n samples (KL bound)",
+    "best": "best of n samples, at a bound of its KL",
     "path": "this run, by update",
 }
 
 
-def legend(curves: Sequence[tuple[str, Points]], frame: Frame) -> str:
-    """Names in the corner where no line is: the lines end beside each other, at the optimum."""
-    left, parts = frame.right - 190, []
-    for i, (kind, _) in enumerate(curves):
-        y = frame.bottom - 14 - 16 * (len(curves) - 1 - i)
-        parts.append(
-            f'<path class="line {kind}" d="M{left:.1f} {y:.1f}h26"/>'
-            f'<text class="name" x="{left + 33:.1f}" y="{y + 3.5:.1f}">{LEGEND[kind]}</text>'
-        )
+def legend(kinds: Sequence[str]) -> str:
+    """The names of the lines, below: their ends meet at the optimum, and names would cover them."""
+    items = "".join(
+        '<li><svg class="key" viewBox="0 0 30 10" aria-hidden="true">'
+        f'<path class="line {kind}" d="M1 5h28"/></svg> {LEGEND[kind]}</li>'
+        for kind in kinds
+    )
+    return f'<ul class="legend">{items}</ul>'
+
+
+def named_updates(summary: Mapping[str, Any], frame: Frame) -> str:
+    """The updates of some points of the path, those that have room."""
+    parts = []
+    for update, kl, score in points_apart([tuple(point) for point in summary["path"]])[1:-1]:
+        x, y = frame.place(kl, score)
+        parts.append(f'<text class="tick" x="{x + 6:.1f}" y="{y + 11:.1f}">{update}</text>')
     return "".join(parts)
 
 

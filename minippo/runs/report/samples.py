@@ -4,10 +4,11 @@ at some moments of the training."""
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from minippo.runs.report.texts import escaped, number, table
+from minippo.runs.report.texts import UNKNOWN, escaped, number, short, table
 from minippo.runs.stats import mean
 
 Row = Mapping[str, Any]
+ORDERS = (("", "as asked"), ("gold", "least gold first"), ("score", "highest score first"))
 
 
 def samples_table(runs: Sequence[tuple[str, Sequence[Row]]]) -> str:
@@ -25,8 +26,12 @@ def samples_table(runs: Sequence[tuple[str, Sequence[Row]]]) -> str:
         head, body = ["prompt", "before, A", *(name for name, _ in runs)], beside(runs)
     return (
         '<p class="search" hidden><label>Search <input type="search" id="search" '
-        'autocomplete="off"></label> <output id="found"></output></p>'
+        'autocomplete="off"></label> <label>Order <select id="order">'
+        + "".join(f'<option value="{name}">{words}</option>' for name, words in ORDERS)
+        + '</select></label> <output id="found"></output></p>'
+        + '<div class="box" tabindex="0" role="region" aria-label="samples">'
         + table(head, body, "samples")
+        + "</div>"
     )
 
 
@@ -54,9 +59,11 @@ def scored(row: Row | None, when: str) -> str:
 def answer(text: str, gold: float | None, score: float | None) -> str:
     """A response with its marks; that there is none is said."""
     shown = f'<span class="text">{escaped(text)}</span>' if text else "<i>(nothing)</i>"
-    marks = [f"gold {number(gold)}"] if gold is not None else []
-    marks += [f"score {number(score)}"] if score is not None else []
-    return f'{shown} <small class="marks">{", ".join(marks)}</small>'
+    found = [(name, x) for name, x in (("gold", gold), ("score", score)) if x is not None]
+    marks = ", ".join(
+        f'{name} <span data-{name}="{short(x)}">{number(x)}</span>' for name, x in found
+    )
+    return f'{shown} <small class="marks">{marks}</small>'
 
 
 def over_time(rows: Sequence[Row]) -> str:
@@ -97,16 +104,27 @@ def slider(updates: Sequence[int]) -> str:
     )
 
 
+MEANS = ("gold", "score", "kl")
+
+
+def means(rows: Sequence[Row], update: int) -> list[str]:
+    """Gold, score and KL of these prompts at a moment."""
+    own = [row for row in rows if row["update"] == update]
+    known = [[row[name] for row in own if row[name] is not None] for name in MEANS]
+    return [number(mean(values) if values else None) for values in known]
+
+
+def means_at(rows: Sequence[Row], update: int) -> str:
+    """'6, mean gold 2.85, score 0.64, KL 1.60'."""
+    pairs = zip(("gold", "score", "KL"), means(rows, update), strict=True)
+    return f"{update}, mean " + ", ".join(f"{n} {text}" for n, text in pairs if text != UNKNOWN)
+
+
 def means_table(rows: Sequence[Row], updates: Sequence[int]) -> str:
-    """Gold, score and KL of these prompts at each moment."""
-    body = []
-    for update in updates:
-        own = [row for row in rows if row["update"] == update]
-        cells = [str(update)]
-        for name in ("gold", "score", "kl"):
-            known = [row[name] for row in own if row[name] is not None]
-            cells.append(number(mean(known) if known else None))
-        nothing = sum(not row["response"] for row in own)
-        body.append([*cells, str(nothing)])
+    """The means of all moments, and how often nothing was answered."""
+    empty = [
+        sum(not row["response"] for row in rows if row["update"] == update) for update in updates
+    ]
+    body = [[str(u), *means(rows, u), str(n)] for u, n in zip(updates, empty, strict=True)]
     head = ["update", "gold", "score", "KL", "empty answers"]
     return table(head, body, "means", "Means over these prompts")
