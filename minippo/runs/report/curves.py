@@ -149,10 +149,12 @@ def names_at_ends(lines: Sequence[Line], frame: Frame) -> str:
     heights: list[float] = []
     for height, _ in wanted:
         heights.append(max(height, heights[-1] + 12) if heights else height)
+    # moving apart only went down: take half of it back, as far as there is room
     down = sum(heights) - sum(height for height, _ in wanted)
+    back = max(0.0, min(down / len(wanted), heights[0] - frame.top))
     return "".join(
         f'<text class="name look{line.look}" x="{frame.right + 5:.1f}" '
-        f'y="{height - down / len(wanted) + 3.5:.1f}">{escaped(line.name)}</text>'
+        f'y="{height - back + 3.5:.1f}">{escaped(line.name)}</text>'
         for height, (_, line) in zip(heights, wanted, strict=True)
     )
 

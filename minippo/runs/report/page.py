@@ -180,9 +180,9 @@ OVER_TIME = (
     "Here one can watch a policy get better, or a hack begin."
 )
 TOKENS = (
-    "Answers of the newest moment; point at a token, or take the arrow keys. The log-prob before is "
-    "the fine-tuned model's, after the policy's; value, reward and advantage are the token's, the "
-    "advantage before it is whitened; KL is exact, of the distribution that it was drawn from."
+    "Answers of the newest moment; point at a token, or take the arrow keys. The log-prob before "
+    "is the fine-tuned model's, after the policy's; value, reward and advantage are the token's, "
+    "the advantage before it is whitened; KL is exact, of what the token was drawn from."
 )
 SAMPLES = "Prompts of the evaluation, answered by the fine-tuned model and by the policy."
 FRONTIER = (
