@@ -36,7 +36,15 @@ def name_of(config: Mapping[str, Any]) -> str:
 
 def updates_of(run: Files) -> tuple[int, int]:
     """(updates that were made, updates that there will be)."""
-    return len(run.rows), int(run.config["ppo"]["num_updates"])
+    return len(run.rows), int(setting(run.config, "num_updates"))
+
+
+def setting(config: Mapping[str, Any], name: str) -> Any:
+    """A setting, in whatever section it is. KeyError: it is in none."""
+    for fields in config.values():
+        if isinstance(fields, dict) and name in fields:
+            return fields[name]
+    raise KeyError(name)
 
 
 def banner(run: Files) -> str:
@@ -93,7 +101,7 @@ def grounds(run: Files) -> list[str]:
             f"against the fine-tuned model, ties half; 95 % interval {percent(win['low'])} to "
             f"{percent(win['high'])}; {counted(win['n'], 'answer')}, judged by {win['judge']}"
         )
-    price = short(run.config["ppo"]["kl_coef"])
+    price = short(setting(run.config, "kl_coef"))
     third = (
         f"objective {number(policy['objective'], 3)} of {number(optimum['objective'], 3)} possible "
         f"at {price} per nat of KL; KL {number(policy['kl'])} nats"

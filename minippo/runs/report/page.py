@@ -21,6 +21,7 @@ from minippo.runs.report.read import Files
 from minippo.runs.report.samples import means_at, over_time, samples_table
 from minippo.runs.report.strip import strips
 from minippo.runs.report.texts import as_data, escaped, section, short, table
+from minippo.runs.text import counted
 
 MARK = "<!doctype html><!-- a report of minippo -->"  # by which a page is known as ours
 PANELS = (  # title, unit, (metric, name of its line); the first metric is the one that runs share
@@ -144,7 +145,8 @@ def header(runs: Sequence[Files], letters: Sequence[str]) -> str:
             f"{outcome.banner(run)}{outcome.cards(run)}</div>"
             for i, (letter, run) in enumerate(zip(letters, runs, strict=True))
         )
-    return f'<header><p class="kicker">minippo, report of a run</p>{content}</header>\n'
+    kicker = f'<p class="kicker">minippo, report of {counted(len(runs), "run")}</p>'
+    return f"<header>{kicker}{content}</header>\n"
 
 
 def contents(
