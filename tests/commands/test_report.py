@@ -29,6 +29,18 @@ def test_a_run_ends_with_its_report_and_the_command_makes_the_same(reported, cap
     assert capsys.readouterr().out.startswith(f"{path}: ")
 
 
+def timeless(page):
+    """A page without its part Seconds."""
+    before, _, after = page.partition('<section id="seconds">')
+    return before + after.partition("</section>")[2]
+
+
+def test_twins_have_the_same_page_but_for_the_seconds(reported, tmp_path):
+    twin = run(tmp_path / "elsewhere" / "twin", "--quiet", "--report")
+    pages = [(folder / "report.html").read_text() for folder in (reported, twin)]
+    assert timeless(pages[0]) == timeless(pages[1]) != pages[0]
+
+
 def test_what_the_page_says_is_what_the_run_came_to(reported):
     page = (reported / "report.html").read_text()
     for row in read_rows(reported / "samples.jsonl"):
