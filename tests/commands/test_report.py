@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from minippo.commands.report import main
+from minippo.errors import InputError
 from minippo.runs.folder import RunFolder
 from minippo.runs.read import read_json
 from minippo.runs.report.page import MARK
@@ -18,6 +19,23 @@ from tests.tiny_runs import read_rows, run
 def reported(tmp_path_factory):
     """A run that has ended with its report."""
     return run(tmp_path_factory.mktemp("reported") / "run", "--quiet", "--report")
+
+
+def test_the_screen_says_where_it_is(tmp_path, capsys):
+    out = run(tmp_path / "run", "--report")
+    assert f"report{' ' * 17}{out / 'report.html'}\n" in capsys.readouterr().out
+
+
+def test_a_run_without_a_page_is_a_run_all_the_same(tmp_path, monkeypatch, capsys):
+    from minippo.commands import report
+
+    def broken(runs):
+        raise InputError("x: not the files of this version")
+
+    monkeypatch.setattr(report, "make_page", broken)
+    out = run(tmp_path / "run", "--report")
+    assert "no report: x: not the files of this version\n" in capsys.readouterr().out
+    assert (out / "summary.json").exists() and not (out / "report.html").exists()
 
 
 def test_a_run_ends_with_its_report_and_the_command_makes_the_same(reported, capsys):

@@ -133,8 +133,8 @@ def diagnostics(runs: Sequence[Files], letters: Sequence[str]) -> str:
 
 def first_sentence(function: Any) -> str:
     """What a diagnostic looks for, out of its own docstring."""
-    words = " ".join((function.__doc__ or "").split())
-    return words.partition(". ")[2].partition("; report:")[0].partition("; drawn:")[0]
+    words = " ".join((function.__doc__ or "").split()).partition(". ")[2]
+    return words.partition("; report:")[0].partition("; drawn:")[0].rstrip(".")
 
 
 def outcomes(runs: Sequence[Files], letters: Sequence[str]) -> str:

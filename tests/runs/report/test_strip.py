@@ -2,7 +2,7 @@
 
 import pytest
 
-from minippo.runs.report.strip import LEVELS, MOST_TOKENS, kind, level, strips, told
+from minippo.runs.report.strip import LEVELS, MOST_TOKENS, kind, level, of_shade, strips, told
 from tests.made_runs import HOSTILE, moment, token
 
 # by tests/made_runs.py: 1/4, -2/4, 3/4, -4/4, 5/4, -6/4
@@ -31,6 +31,10 @@ def test_texts_are_escaped_in_the_attribute_too():
 @pytest.mark.parametrize("value, found", [(2.0, LEVELS), (-2.0, -LEVELS), (0.1, 0), (None, 0)])
 def test_a_level_is_a_share_of_the_largest(value, found):
     assert level(value, 2.0) == found and level(value, 0.0) == 0
+
+
+def test_the_change_is_after_less_before():
+    assert of_shade(token("a"), "change") == -0.75 and of_shade(token("a"), "kl") == -1.5
 
 
 def test_classes():
