@@ -18,8 +18,8 @@ wait until a name is met.
     on top           exact/        a world whose responses can all be listed, to check the
                                    derivation against
                      exercises/    what the notebooks ask for; not to be read before
-    commands         train_toy  compare  overoptimise  measure  talk  label  evaluate  export
-                     diagnostics  profile_update: python -m minippo.NAME
+    commands         train_toy  compare  overoptimise  measure  talk  label  evaluate  report
+                     export  diagnostics  profile_update: python -m minippo.NAME
 
 Equations are numbered by stage of the derivation: (1.x) in policy_gradient, (2.1) in reward_to_go,
 (3.x) in baseline, (4.x) in gae, (5.x) in trpo, (6.x) in ppo and ppo_statistics, (7.1) in

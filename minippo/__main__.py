@@ -22,6 +22,7 @@ COMMANDS = {  # name -> the module whose main it is, and what it does
     "talk": ("minippo.commands.talk", "ask the models of a run, and see them side by side"),
     "evaluate": ("minippo.commands.evaluate", "models of several runs on the same new prompts"),
     "label": ("minippo.commands.label", "you are the annotator: which of two answers is better"),
+    "report": ("minippo.commands.report", "a run on one HTML page, or several side by side"),
     "export": ("minippo.commands.export", "a model to or from Hugging Face's files"),
     "diagnostics": ("minippo.commands.diagnostics", "what a run's metrics say about its health"),
     "profile_update": ("minippo.commands.profile_update", "where the seconds of an update go"),

@@ -231,7 +231,7 @@ def missing_names(text):
         parts = word.partition("(")[0].removeprefix("minippo.").split(".")
         if len(parts) < 2 or not all(re.fullmatch(r"\w+", part) for part in parts):
             continue
-        if parts[-1] in ("py", "json", "jsonl", "md"):  # a file
+        if parts[-1] in ("py", "json", "jsonl", "md", "html"):  # a file
             continue
         for i in range(len(parts) - 1, 0, -1):
             path = source_of(".".join(parts[:i]))

@@ -52,6 +52,7 @@ DOORS = (
     "evaluate",
     "overoptimise",
     "label",
+    "report",
     "export",
     "diagnostics",
     "profile_update",

@@ -27,6 +27,7 @@ WITHOUT = {  # modules without a test file, and why
     "evaluate.py": "a door",
     "overoptimise.py": "a door",
     "label.py": "a door",
+    "report.py": "a door",
     "export.py": "a door",
     "diagnostics.py": "a door",
     "profile_update.py": "a door",
@@ -36,6 +37,7 @@ WITHOUT = {  # modules without a test file, and why
     "interchange/__init__.py": "a docstring",
     "relatives/__init__.py": "a docstring",
     "runs/__init__.py": "a docstring",
+    "runs/report/__init__.py": "a docstring",
     "runs/figures/__init__.py": "the names of the figures, by which its tests call them",
     "stages/__init__.py": "a docstring",
     "tasks/__init__.py": "the names of the tasks, by which test_prepare.py makes them",
@@ -44,6 +46,7 @@ WITHOUT = {  # modules without a test file, and why
 OF_MORE = {  # files about no single module, and what they are about
     "commands/test_resume.py": "a run that is stopped and taken up again",
     "runs/test_faults.py": "a disk that fails at any write of a run",
+    "runs/report/test_browser.py": "the report in a browser",
     "runs/test_hostile.py": "hostile content of every file that is read",
     "recipes/test_library_conventions.py": "what other code bases compute, by hand",
     "recipes/test_recipes.py": "the product against them",

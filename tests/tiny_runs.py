@@ -25,6 +25,7 @@ TINY = shlex.split("""
     --pretrain_steps 3 --pretrain_batch_size 4 --sft_steps 2 --sft_batch_size 4
     --preference_prompts 8 --preference_heldout 6 --reward_epochs 1 --reward_batch_size 4
     --num_updates 2 --batch_size 8 --eval_prompts 6 --optimum_prompts 2 --optimum_draws 8
+    --no-report
 """)
 # The steps are enough to learn something: a model that knows nothing never gives a right answer,
 # and then there is nothing to compare.

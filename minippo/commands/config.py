@@ -72,6 +72,9 @@ class RunConfig(Checked):
     tensorboard: bool = setting(
         False, "write the metrics as TensorBoard events too; needs the package tensorboard"
     )
+    report: bool = setting(
+        True, "end with report.html, and answer 20 prompts now and then on the way for it"
+    )
     save_every: int = count(
         10, "updates of the policy between two states that --resume can go on from"
     )

@@ -30,7 +30,7 @@ from minippo.settings import is_own, kind_of, may_be_none
 from minippo.tasks.own_file import label_of
 
 # when a run is taken up again
-MAY_CHANGE = ("threads", "save_every", "data", "start_from", "preferences")
+MAY_CHANGE = ("threads", "save_every", "report", "data", "start_from", "preferences")
 OTHER_NAMES = {  # flag -> what others call it
     "learning_rate": "lr actor_lr policy_lr step_size alpha",
     "kl_coef": "kl beta kl_beta kl_coeff kl_penalty kl_weight init_kl_coef",
@@ -98,6 +98,7 @@ OTHER_NAMES = {  # flag -> what others call it
     "reward": "reward_fn reward_function reward_funcs reward_func verifier",
     "samples_per_prompt": "group_size num_generations n_samples_per_prompt rollout_n num_samples",
     "tensorboard": "logger report_to",
+    "report": "html html_report dashboard write_report",
     "out": "output output_dir out_dir logdir log_dir run run_dir save_dir folder",
     "resume": "continue resume_from resume_from_checkpoint restart",
     "quiet": "silent verbose q",

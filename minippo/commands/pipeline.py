@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from minippo.commands.critic import first_critic, first_policy
+from minippo.commands.moments import Moments, moments_of
 from minippo.commands.path import Point, is_on_path, point_of_path
 from minippo.commands.prepare import read_start
 from minippo.commands.recipe import context_needed
@@ -106,10 +107,13 @@ def optimise_policy(
     policy = first_policy(run, sft)
     critic = first_critic(run, policy, sft, reward_model)
     models = Models(policy, sft.requires_grad_(False), critic)
+    moments = moments_of(run, models, score_function, changing.get("moments", ()))
     progress = PolicyProgress(
-        run, changing, lambda update: point_of_path(run, models, score_function, update)
+        run, changing, lambda update: point_of_path(run, models, score_function, update), moments
     )
     with run.stage("policy", progress.seconds_before) as report, asked_to_stop(run.screen) as asked:
+        if moments is not None and start is None:
+            moments.look(0, run.config.ppo.kl_coef)
         updates = policy_updates(
             models,
             replace(
@@ -158,12 +162,17 @@ class PolicyProgress:
     """What is written, printed and watched while the policy is trained, update by update."""
 
     def __init__(
-        self, run: Run, changing: dict[str, Any], point: Callable[[int], Point] | None = None
+        self,
+        run: Run,
+        changing: dict[str, Any],
+        point: Callable[[int], Point] | None = None,
+        moments: Moments | None = None,
     ):
         """`changing`: the numbers of the state that the training goes on from, or nothing; `point`:
-        where the policy is after an update, for the figure of its path."""
+        where the policy is after an update, for the figure of its path; `moments`: what asks it on
+        the way, for the report."""
         update = changing.get("update", 0)
-        self.point = point
+        self.point, self.moments = point, moments
         self.path: list[Point] = [tuple(place) for place in changing.get("path", ())]
         self.run, self.rng = run, run.rng("policy prompts")
         self.rows: list[Row] = run.folder.metrics_until(update)
@@ -205,6 +214,8 @@ class PolicyProgress:
             self.tokens = step.tokens  # for the figure of the clip: later ratios hardly leave 1
         if self.point is not None and is_on_path(row["update"], config.ppo.num_updates):
             self.path.append(self.point(row["update"]))
+        if self.moments is not None:
+            self.moments.look(row["update"], row["objective/kl_coef"])
         with run.writing():
             run.folder.append_metrics(row)
         self.rows.append(row)
@@ -224,6 +235,7 @@ class PolicyProgress:
                 "rng": self.rng.getstate(),
                 "minibatch": self.tokens,
                 "path": self.path,
+                "moments": [] if self.moments is None else self.moments.rows,
                 "memory": self.memory,
                 "stage_seconds": self.seconds_before + time.perf_counter() - self.begin,
             }

@@ -34,6 +34,7 @@ from minippo.commands.passes import passes
 from minippo.commands.pipeline import Trained, fine_tune, optimise_policy, pretrain
 from minippo.commands.prepare import Start, prepare
 from minippo.commands.recipe import has_reward_model
+from minippo.commands.report import write_report
 from minippo.commands.run import Run
 from minippo.commands.summary import evaluate, more_lines
 from minippo.commands.wrapper import command
@@ -120,11 +121,14 @@ def run_all(
         screen.note(note)
     try:
         summary, shown = train_and_evaluate(run)
+        if config.run.report:
+            report(run, summary)
         folder.save_summary(summary)
     except TrainingError as error:
         raise TrainingError(f"{error}{run.circumstances()}") from error
     screen.samples(shown)
-    screen.table(summary, extras=more_lines(summary), folder=folder.path)
+    more = {"report": str(folder.path / "report.html")} if config.run.report else {}
+    screen.table(summary, extras=more_lines(summary) | more, folder=folder.path)
     return summary
 
 
@@ -136,6 +140,14 @@ def headline(run: Run) -> str:
         f"{counted(model.n_layer, 'block')} of width {model.n_embd}, seed {config.seed}, "
         f"{counted(config.threads, 'thread')}, {run.device}; {run.folder.path}"
     )
+
+
+def report(run: Run, summary: Mapping[str, Any]) -> None:
+    """report.html; a run that cannot have one is told so, and is a run all the same."""
+    try:
+        write_report(run.folder, summary)
+    except InputError as error:
+        run.screen.note(f"no report: {error}")
 
 
 def train_and_evaluate(run: Run) -> tuple[dict[str, Any], list[dict[str, Any]]]:

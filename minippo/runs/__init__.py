@@ -7,6 +7,9 @@ folder.py       where a run keeps its configuration, metrics, samples, figures a
 checkpoints.py  folders that are whole or not there
 seals.py        which run a checkpoint belongs to, and what it was made from
 read.py         the files of a run, read as data of a stranger
+moments.py      which updates are moments, and the rows of samples_over_time.jsonl
+lock.py         one process at a time works in a folder
+report/         report.html
 figures/        the five figures of a run, each a function from plain numbers to a figure
 kinds.py        what a file is that is not what was wanted
 screen.py       what a run prints

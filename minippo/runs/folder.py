@@ -1,6 +1,7 @@
 """The folder of one run.
 
     config.json  metrics.jsonl  samples.jsonl  summary.json  figures/*.png
+    samples_over_time.jsonl  report.html
     checkpoints/<stage>/  checkpoints/update-<number>/ (the last two states of the policy's
                           training)
     rounds/<number>/      metrics.jsonl and checkpoints/ of the rounds before the last
@@ -13,11 +14,10 @@ TrainingError. Either is one line.
 from __future__ import annotations
 
 import contextlib
-import errno
-import functools
 import io
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +30,14 @@ from minippo.runs.checkpoints import (
     updates_below,
     whole_folder,
 )
-from minippo.runs.files import tensors_to_bytes, write_bytes_whole, write_json, write_jsonl
+from minippo.runs.files import (
+    tensors_to_bytes,
+    write_bytes_whole,
+    write_json,
+    write_jsonl,
+    write_text_whole,
+)
+from minippo.runs.lock import locked
 from minippo.runs.place import check_writable, named_folder, new_folder
 from minippo.runs.read import (
     LARGEST_NUMBERS,
@@ -51,7 +58,6 @@ if TYPE_CHECKING:
 
 OF_A_CHECKPOINT = ("model.safetensors", "config.json", "tokenizer.json", "info.json")
 OF_A_STATE = ("tensors.safetensors", "numbers.json")
-TAKEN = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)  # by whoever holds the lock
 STATES_KEPT = 2  # the newest, and the one before in case the newest is damaged
 DRAWN = ("objective/scores", "objective/kl")  # no figure can be made of a row without them
 
@@ -144,33 +150,10 @@ class RunFolder:
         with _one_line(self.path / "config.json") as path:
             write_json(path, config)
 
-    @contextlib.contextmanager
-    def lock(self, flag: str = "--out") -> Iterator[bool]:
-        """While it is open no other process can work in this folder. InputError when one does
-        already, with the flag that names it; False where the system, or the file system, has no
-        locks."""
-        try:
-            import fcntl
-        except ImportError:  # not on this system
-            yield False
-            return
-        descriptor = os.open(self.path, os.O_RDONLY)
-        try:
-            take = functools.partial(fcntl.flock, descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            yield self._lock(take, flag)
-        finally:
-            os.close(descriptor)
-
-    def _lock(self, take: Callable[[], None], flag: str = "--out") -> bool:
-        try:
-            take()
-        except OSError as error:
-            if error.errno not in TAKEN:
-                return False
-            raise InputError(
-                f"{flag} {self.path}: another process is at work in this folder"
-            ) from error
-        return True
+    def lock(self, flag: str = "--out") -> AbstractContextManager[bool]:
+        """While it is open no other process can work in this folder, which `flag` names in the
+        message; see runs.lock."""
+        return locked(self.path, flag)
 
     def metrics_until(self, update: float) -> list[dict[str, Any]]:
         """The rows of metrics.jsonl up to this update; later ones are dropped, they will be made
@@ -189,6 +172,16 @@ class RunFolder:
         """samples.jsonl, one object per prompt."""
         with _one_line(self.path / "samples.jsonl") as path:
             write_jsonl(path, rows)
+
+    def save_moments(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """samples_over_time.jsonl; see runs.moments."""
+        with _one_line(self.path / "samples_over_time.jsonl") as path:
+            write_jsonl(path, rows)
+
+    def save_report(self, page: str) -> None:
+        """report.html, which can be made again from the other files."""
+        with _one_line(self.path / "report.html") as path:
+            write_text_whole(path, page)
 
     def save_summary(self, summary: Mapping[str, Any]) -> None:
         """summary.json, one object."""

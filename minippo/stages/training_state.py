@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from minippo.errors import InputError
+from minippo.runs.moments import are_moments
 from minippo.runs.read import first_words, is_number
 from minippo.stages.optimise import named_parameters
 
@@ -126,6 +127,7 @@ def check_numbers(numbers: Any, update: int, also: tuple[str, ...] = ()) -> None
         and _are_pairs(minibatch.get("ratios"), minibatch.get("advantages")),
         "path": _is_path(numbers.get("path", [])),
         "memory": _are_bytes(numbers.get("memory")),
+        "moments": are_moments(numbers.get("moments", [])),
     } | {name: is_number(numbers.get(name)) and numbers[name] > 0 for name in also}
     for name, is_good in good.items():
         if not is_good:

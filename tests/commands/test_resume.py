@@ -22,7 +22,7 @@ from minippo.runs.seals import Origin
 from tests.hostile import reseal
 from tests.tiny_runs import STAGES, TIMES, TINY, read_json, read_rows
 
-SMALL = [*TINY, "--num_updates", "6", "--save_every", "2", "--pretrain_steps", "20"]
+SMALL = [*TINY, "--num_updates", "6", "--save_every", "2", "--pretrain_steps", "20", "--report"]
 
 
 def run(out, *arguments):
@@ -58,7 +58,18 @@ def content(folder):
     pictures = [
         (folder / f"figures/{name}.png").read_bytes() for name in ("clip_cases", "reward_and_kl")
     ]
-    return rows, summary, models, [(folder / "samples.jsonl").read_bytes(), *pictures], names
+    samples = [(folder / f"{name}.jsonl").read_bytes() for name in ("samples", "samples_over_time")]
+    page = without_seconds((folder / "report.html").read_text())
+    return rows, summary, models, [*samples, *pictures, page], names
+
+
+def without_seconds(page):
+    """A report without the part that tells the time, and without the settings, some of which may
+    change when a run is taken up again."""
+    for name in ("configuration", "seconds"):
+        before, _, after = page.partition(f'<section id="{name}">')
+        page = before + after.partition("</section>")[2]
+    return page
 
 
 @pytest.fixture(scope="module")

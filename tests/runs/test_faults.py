@@ -12,7 +12,7 @@ from minippo.runs import files
 from tests.commands.test_resume import SMALL, content, resume, run
 
 # of files in this run, each of which ends in a rename; eight folders are renamed as well
-WRITES = 58
+WRITES = 66
 
 
 class FaultyDisk:

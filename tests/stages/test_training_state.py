@@ -9,6 +9,7 @@ from minippo.reward_head import RewardModel
 from minippo.stages.optimise import named_weights
 from minippo.stages.training_state import check_numbers, restore_training, training_tensors
 from tests.hostile import SIZE, numbers_of_a_state, refusal
+from tests.made_runs import moment, token
 
 
 def test_the_numbers_of_a_state_are_those_that_it_needs():
@@ -122,3 +123,11 @@ def test_the_path_is_a_list_of_places_where_there_is_one():
         check_numbers(good | {"path": path}, 3)
     for path in (None, "path", {}, [1], [[1, 2]], [[1, 0.5, None]], [[1, 0.5, "2"]]):
         refusal(check_numbers, good | {"path": path}, 3, names="field path:")
+
+
+def test_the_moments_are_rows_as_a_run_writes_them_where_there_are_any():
+    good = numbers_of_a_state(3)
+    for moments in ([], [moment(0, "a"), moment(2, "b", [token("c")])]):
+        check_numbers(good | {"moments": moments}, 3)
+    for moments in (None, {}, [1], [moment(0, "a") | {"kl": None}]):
+        refusal(check_numbers, good | {"moments": moments}, 3, names="field moments:")

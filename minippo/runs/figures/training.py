@@ -124,7 +124,7 @@ def _draw_path(axes, run_points):
         _, kl, score = zip(*run_points, strict=True)
         label = "this run, by update"
         axes.plot(kl, score, color=ORANGE, marker="o", markersize=3, linewidth=1, label=label)
-        _name_points(axes, _some(run_points), offset=(5, -11), align="left")
+        _name_points(axes, points_apart(run_points), offset=(5, -11), align="left")
 
 
 def _draw_ends(axes, reference_point, final_point):
@@ -188,7 +188,9 @@ def _name_points(axes, named, *, offset, align):
         )
 
 
-def _some(points, apart=0.12):
+def points_apart(
+    points: Sequence[tuple[int, float, float]], apart: float = 0.12
+) -> list[tuple[int, float, float]]:
     """Points of a path (name, x, y) to name: the first, the last, and those far enough from the one
     named before."""
     spans = [
