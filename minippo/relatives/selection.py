@@ -41,6 +41,7 @@ def best_of_n_probabilities(*, probabilities: Tensor, scores: Tensor, n: int) ->
         raise ValueError("probabilities: wanted numbers of at least 0 with sum 1")
     if not bool(scores.isfinite().all()):
         raise ValueError("scores: wanted finite numbers, got NaN or infinity among them")
+    p = p / p.sum()  # the power would make more of what is rounded
     _, place = scores.unique(return_inverse=True)  # of each score among the different ones
     mass = torch.zeros(len(scores), dtype=p.dtype, device=p.device).index_add(0, place, p)
     at_most = mass.cumsum(dim=0)

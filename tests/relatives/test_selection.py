@@ -63,6 +63,13 @@ def test_the_kl_is_under_the_bound_and_not_on_it(batch, n):
     assert kl < math.log(n) - (n - 1) / n
 
 
+def test_round_after_round_the_sum_stays_1():
+    p = f64([0.1, 0.2, 0.3, 0.4])
+    for _ in range(50):
+        p = best_of_n_probabilities(probabilities=p, scores=f64([3, 1, 2, 0]), n=4)
+    assert_close(p, [1, 0, 0, 0])
+
+
 def test_small_probabilities_keep_their_digits():
     p = torch.tensor([1 - 1e-12, 1e-12], dtype=torch.float64)
     result = best_of_n_probabilities(probabilities=p, scores=f64([0, 1]), n=4)
