@@ -82,7 +82,11 @@ def end_of(world: World, step: MeanStep, start: Tensor, best: Tensor, size: floa
     """The end from one start; `best` is where a jump is looked for."""
     if turns_over(world, step, best):
         return End("jump", shrinking(world, step, start), SMALL_STEPS)
-    return follow(world, step, start, size=size, steps=MOST_STEPS)
+    for part in (1, 4):  # where the first steps are too long for the end
+        end = follow(world, step, start, size=size / part, steps=MOST_STEPS // 2)
+        if end.kind != "none":
+            break
+    return end
 
 
 def same_end(world: World, one: End, other: End) -> bool:

@@ -12,6 +12,7 @@ Shapes: n groups of G, N responses, T slots, K states, V vocabulary.
 """
 
 import copy
+import functools
 import itertools
 import math
 from collections.abc import Callable
@@ -96,16 +97,16 @@ class Groups:
     rows: Tensor  # [n,G] int64, the responses of each group
     log_orders: Tensor  # [n] log of the number of orders
 
-    @property
+    @functools.cached_property
     def size(self) -> int:
         return self.rows.shape[1]
 
-    @property
+    @functools.cached_property
     def mask(self) -> Tensor:
         """[n,G,T]."""
         return self.world.response_mask[self.rows]
 
-    @property
+    @functools.cached_property
     def cells(self) -> Tensor:
         """The place of each token and its state in a table of logits that is flat, [n,G,T]."""
         world = self.world

@@ -10,7 +10,7 @@ from torch import Tensor
 from minippo.exact.groups import Problem
 from minippo.exact.oracle import reach_probabilities, response_probabilities
 
-STILL, MOST_STEPS = 1e-10, 5000
+STILL, MOST_STEPS = 1e-10, 1000
 
 
 def pair_chances(problem: Problem) -> Tensor:
