@@ -37,7 +37,7 @@ def family_figure(table: Mapping[str, Any]) -> Figure:
 def _biases(axes, rows):
     names = [row["name"] for row in rows]
     looks = (("published", "as published", PALE, None), ("k1", "k1 in the reward", "white", "////"))
-    for shift, (column, label, colour, hatch) in zip((0.2, -0.2), looks, strict=True):
+    for shift, (column, label, colour, hatch) in zip((-0.2, 0.2), looks, strict=True):
         axes.barh(
             [y + shift for y in range(len(names))],
             [row[column]["bias"] for row in rows],

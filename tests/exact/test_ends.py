@@ -129,3 +129,19 @@ def test_which_ends_are_the_same():
     jumps = [End("jump", f64([[x, 0, 0, 0]]), 1) for x in (0, 0.01, 0.2)]
     assert same_end(BANDIT.world, *jumps[:2]) and not same_end(BANDIT.world, jumps[0], jumps[2])
     assert math.isclose(tilted(PRICE).sum().item(), 1)
+
+
+def test_the_example_of_the_page():
+    """Two actions, scores 1 and 0, reference 1/2, price 1/2; pairs with k3 in the loss."""
+    coin = make_bandit([1.0, 0.0], [0.5, 0.5], 0.5)
+    for advantages, wanted in (("centred", 0.5**0.5), ("standardised", (1 + 5**0.5) / 4)):
+        found, _ = end(advantages, "k3", 2, coin)
+        p = response_probabilities(coin.world, found.logits)
+        assert abs(p[0].item() - wanted) < 1e-7, advantages
+    e2 = math.exp(2)
+    best = response_probabilities(coin.world, coin.best())
+    assert_close(best[0], e2 / (e2 + 1))
+    top = 0.5 * math.log((e2 + 1) / 2)
+    assert_close(coin.objective(coin.best()), top)
+    centred, _ = end("centred", "k3", 2, coin)
+    assert abs((coin.objective(centred.logits) - 0.5).item() / (top - 0.5) - 0.75) < 0.005

@@ -19,8 +19,8 @@ from minippo.exact.first_step import (
     stale_bias,
     verifier,
 )
-from minippo.exact.groups import all_groups, make_problem
-from minippo.exact.methods import METHODS, Estimator
+from minippo.exact.groups import all_groups, loss_gradients, make_bandit, make_problem
+from minippo.exact.methods import METHODS, Estimator, Seen
 from minippo.exact.oracle import sequence_kl
 from minippo.exact.world import TabularPolicy
 from minippo.policy_gradient import policy_gradient_loss, trajectory_returns
@@ -42,6 +42,25 @@ def test_bias_and_cosine_by_hand():
     numbers = along(f64([3, 4]), f64([2, 0]))
     assert numbers == pytest.approx({"factor": 1.5, "bias": 4 / 3, "cosine": 0.6})
     assert along(f64([-1, 0]), f64([2, 0]))["factor"] < 0
+
+
+def test_the_variance_of_the_page_and_the_clip_that_leaves_nothing():
+    """Two actions with probability 1/2 and scores 1 and 0, in pairs: trace 1/8, so 1/4; at 0.65 the
+    ratios are 1.3 and 0.7, and a clip of 0.2 has no gradient left."""
+    coin = make_bandit([1.0, 0.0], [0.5, 0.5], 0.5)
+    pairs = all_groups(coin.world, 2)
+    numbers = bias_and_variance(Estimator(coin, BY_NAME["rloo"], pairs, "none"), coin.ref_logits)
+    assert numbers["bias"] < 1e-12 and numbers["variance"] == pytest.approx(0.25)
+    new = f64([[0.65, 0.35]]).log()
+    assert round(sequence_kl(coin.world, coin.ref_logits, new).item(), 3) == 0.047
+    batch = {
+        "logprobs": coin.world.logprobs(new),
+        "old_logprobs": coin.world.logprobs(coin.ref_logits),
+        "advantages": BY_NAME["rloo"].advantages(Seen(coin.world, coin.ref_logits, pairs)),
+    }
+    assert loss_gradients(pairs, BY_NAME["rloo"].loss, batch, True).abs().max() == 0
+    free = BY_NAME["rloo"].free
+    assert free is not None and loss_gradients(pairs, free, batch, True).abs().max() > 0.1
 
 
 @pytest.mark.parametrize("kl", ["reward", "none"])
