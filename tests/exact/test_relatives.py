@@ -84,6 +84,7 @@ def test_difficulty_by_size_of_group():
     assert round(rows["standardised"]["64"], 2) == 3.39
 
 
+@pytest.mark.slow
 def test_only_in_the_reward_the_kl_leads_to_the_best_policy():
     shares = {row["name"]: row["shares"] for row in relatives.placement_rows(worlds=1)}
     assert shares["k1 in the reward"] == [pytest.approx(1)]

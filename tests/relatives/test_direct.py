@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minippo.relatives import direct
@@ -54,6 +54,7 @@ def test_by_hand():
 
 
 @pytest.mark.parametrize("name", LOSSES)
+@settings(max_examples=15)
 @given(margins=st.lists(st.floats(-50, 50), min_size=1, max_size=4), beta=st.floats(0.05, 5))
 def test_against_numpy(name, margins, beta):
     """Value and gradient: the mean over pairs, and the two responses with opposite signs."""

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minippo.baseline import leave_one_out_baseline
@@ -37,6 +37,7 @@ def test_by_hand():
     assert_close(groups.standardised_advantages(**batch, correction=1), wanted / 13**0.5)
 
 
+@settings(max_examples=15)
 @given(grouped_scores())
 def test_against_numpy(drawn):
     scores, size = drawn
@@ -62,6 +63,7 @@ def test_against_numpy(drawn):
         )
 
 
+@settings(max_examples=15)
 @given(grouped_scores())
 def test_centred_are_the_shorter_leave_one_out_and_all_sum_to_0(drawn):
     scores, size = drawn
@@ -81,6 +83,7 @@ def test_leave_one_out_is_that_of_the_ladder():
     assert_close(result, (scores - baseline).flatten())
 
 
+@settings(max_examples=15)
 @given(st.floats(-100, 100), st.floats(0.01, 100))
 def test_standardised_does_not_know_zero_and_unit(zero, unit):
     scores = f64([1, 3, 8, 0, 4, 5])

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minippo.policy_gradient import policy_gradient_loss
@@ -88,6 +88,7 @@ def test_by_hand():
     assert_close(gradients["logprobs"], [[0, 2 / 4, 0, 0]])  # the others are flat
 
 
+@settings(max_examples=15)
 @given(batch=ragged_batches(NAMES))
 def test_limits_padding_and_layout(batch):
     endless = dual_clipped_surrogate_loss(**batch, cliprange=0.2, dual_clip=float("inf"))
@@ -141,6 +142,7 @@ def numpy_clip(ratio, advantage, low, high):
     return np.minimum(ratio * advantage, np.clip(ratio, 1 - low, 1 + high) * advantage)
 
 
+@settings(max_examples=15)
 @given(batch=ragged_batches(NAMES))
 def test_against_numpy(batch):
     mask = batch["response_mask"].numpy()
@@ -157,6 +159,7 @@ def test_against_numpy(batch):
     assert_close(cispo(**batch), -weighted[mask].mean())
 
 
+@settings(max_examples=15)
 @given(batch=ragged_batches(NAMES))
 def test_on_policy_the_gradients_are_those_of_the_sum_and_of_the_mean_per_response(batch):
     on_policy = per_row(batch | {"old_logprobs": batch["logprobs"]})
@@ -177,6 +180,7 @@ def test_on_policy_the_gradients_are_those_of_the_sum_and_of_the_mean_per_respon
         assert_close(found["logprobs"], wanted["logprobs"])
 
 
+@settings(max_examples=15)
 @given(st.integers(1, 4), st.integers(0, 100))
 def test_rows_of_one_token_are_ppos_clip(rows, seed):
     batch = batch_of(NAMES, mask_of_lengths([1] * rows), seed)
@@ -194,6 +198,7 @@ def test_rows_of_one_token_are_ppos_clip(rows, seed):
 
 
 @pytest.mark.parametrize("surrogate", PER_ROW.values(), ids=PER_ROW)
+@settings(max_examples=15)
 @given(batch=ragged_batches(NAMES))
 def test_padding_and_layout_of_a_ratio_per_response(surrogate, batch):
     check_padding_is_never_read(surrogate, per_row(batch), ["logprobs"])
@@ -235,6 +240,7 @@ def test_two_ranges_by_hand(ratio, advantage, objective, gradient):
     assert_close(-gradients["logprobs"], [[gradient]])
 
 
+@settings(max_examples=15)
 @given(batch=ragged_batches(NAMES), cliprange=st.floats(0.01, 3))
 def test_equal_ranges_are_ppo_and_endless_ones_nothing(batch, cliprange):
     def equal(**x):
@@ -267,6 +273,7 @@ def test_a_weight_without_gradient_by_hand(ratio, advantage, weight):
     assert_close(-gradients["logprobs"], [[weight * advantage]])
 
 
+@settings(max_examples=15)
 @given(batch=ragged_batches(NAMES))
 def test_a_high_cut_leaves_the_gradient_of_the_plain_surrogate(batch):
     _, wanted = value_and_gradients(unclipped_surrogate_loss, batch, ["logprobs"])
@@ -280,6 +287,7 @@ def test_a_high_cut_leaves_the_gradient_of_the_plain_surrogate(batch):
 
 
 @pytest.mark.parametrize("surrogate", [higher, cispo], ids=["higher", "cispo"])
+@settings(max_examples=15)
 @given(batch=ragged_batches(NAMES))
 def test_padding_and_layout_of_a_ratio_per_token(surrogate, batch):
     check_padding_is_never_read(surrogate, batch, ["logprobs"])
@@ -395,6 +403,7 @@ def test_truncated_weights_by_hand():
     assert weights[1, 0] == 2.0  # the bound itself
 
 
+@settings(max_examples=15)
 @given(batch=ragged_batches("old_logprobs sampler_logprobs"))
 def test_a_high_cap_leaves_the_plain_weights(batch):
     mask = batch["response_mask"]
@@ -419,6 +428,7 @@ def test_a_high_cap_leaves_the_plain_weights(batch):
         )
 
 
+@settings(max_examples=15)
 @given(batch=ragged_batches("old_logprobs sampler_logprobs"))
 def test_the_mean_weight_of_all_tokens_is_one_at_most_the_cap(batch):
     weights = ratios.truncated_importance_weights(**batch, weight_max=1.5)

@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minippo.relatives.selection import best_of_n_probabilities
@@ -35,6 +35,7 @@ def test_by_hand():
     assert_close(unequal, [0.992 / 4, 0.992 * 3 / 4, 0.008])  # shared by their probability
 
 
+@settings(max_examples=15)
 @given(distributions(), st.integers(1, 4))
 def test_by_listing_all_draws(batch, n):
     """Each draw of n goes to one of its best, all of them with the same chance."""
@@ -47,6 +48,7 @@ def test_by_listing_all_draws(batch, n):
     assert_close(best_of_n_probabilities(**batch, n=n), wanted)
 
 
+@settings(max_examples=15)
 @given(distributions())
 def test_the_best_of_one_is_the_policy_and_of_very_many_the_best_of_the_support(batch):
     p, scores = batch["probabilities"], batch["scores"]
@@ -56,6 +58,7 @@ def test_the_best_of_one_is_the_policy_and_of_very_many_the_best_of_the_support(
     assert_close(best_of_n_probabilities(**batch, n=10**6), wanted)
 
 
+@settings(max_examples=15)
 @given(distributions(), st.integers(2, 64))
 def test_the_kl_is_under_the_bound_and_not_on_it(batch, n):
     p, best = batch["probabilities"], best_of_n_probabilities(**batch, n=n)
