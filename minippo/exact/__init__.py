@@ -14,6 +14,7 @@
     first_step       bias, variance, and whom a step favours
     ends             where a method ends
     pairs            losses on infinitely many pairs
+    samplers         samples of another policy and their weights; the best of n at its KL
     relatives        the rows of the family's table: python -m minippo.exact.family
     qualifications   what the textbooks say and what the sums say: python -m
                      minippo.exact.qualifications

@@ -25,6 +25,7 @@ from minippo.exact.relatives import (
     placement_rows,
     step_row,
 )
+from minippo.exact.samplers import WEIGHTS, best_of_n_frontier, sampler_rows
 from minippo.exact.tables import place_for
 from minippo.runs.figures.style import check_drawing
 from minippo.runs.files import write_bytes_whole
@@ -53,6 +54,8 @@ def family_table(seed: int) -> dict[str, Any]:
         "pairs and choice": direct_rows(problem),
         "difficulty": difficulty_rows(),
         "place of the KL": placement_rows(),
+        "samplers": sampler_rows(problem),
+        "best of n": best_of_n_frontier(problem),
     }
 
 
@@ -133,6 +136,25 @@ def print_rest(table: dict[str, Any]) -> None:
         print(f"{row['name']:30}" + "".join(map(number, row["shares"])))
 
 
+def print_samplers(rows: list[dict[str, Any]]) -> None:
+    print("Samples of another policy. The bias of a step on them, by the weights that they get;")
+    print("KL: sampler to learner, in nats per response.")
+    print()
+    print(f"{'sampler':20}{'KL':>9}" + "".join(f"{name:>21}" for name in WEIGHTS))
+    for row in rows:
+        biases = "".join(number(row[name], 21) for name in WEIGHTS)
+        print(f"{row['name']:20}{number(row['kl'])}{biases}")
+
+
+def print_best_of_n(rows: list[dict[str, float]]) -> None:
+    print("The best of n of the reference, beside the most that a policy of the same KL can score.")
+    print()
+    print(f"{'n':20}{'KL':>9}{'bound':>9}{'score':>9}{'most':>9}")
+    for row in rows:
+        numbers = (row[name] for name in ("kl", "bound", "score", "frontier"))
+        print(f"{row['n']:<20}" + "".join(map(number, numbers)))
+
+
 @command
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit status."""
@@ -157,6 +179,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         show(table[part])
         print()
     print_rest(table)
+    print()
+    print_samplers(table["samplers"])
+    print()
+    print_best_of_n(table["best of n"])
     if path is not None:
         picture = io.BytesIO()
         family_figure(table).savefig(picture, format="png")

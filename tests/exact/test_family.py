@@ -43,6 +43,8 @@ TABLE = {
     "pairs and choice": [{"name": "third", **END}],
     "difficulty": [{"name": "fourth"} | {str(size): 1.0 for size in family.SIZES}],
     "place of the KL": [{"name": "fifth", "shares": [1.0, None, 0.3]}],
+    "samplers": [{"name": "sixth", "kl": 0.02} | dict.fromkeys(family.WEIGHTS, 0.5)],
+    "best of n": [{"n": 4, "kl": 0.6, "bound": 0.64, "score": 1.2, "frontier": 1.3}],
 }
 
 
@@ -87,7 +89,9 @@ def test_every_number_stands_in_its_column(run, tmp_path):
     assert favours.split() == ["first", "0.50", "0.33", "-0.05", "0.70", "critic"]
     assert lines["third"] == ["third", "interior", "0", "1.00"]
     assert lines["fourth"][1:] == ["1.00"] * 6 and lines["fifth"][1:] == ["1.00", "-", "0.30"]
-    assert max(map(len, out.splitlines())) <= 100
+    assert lines["sixth"][1:] == ["0.02"] + 4 * ["0.50"]
+    assert lines["4"] == ["4", "0.60", "0.64", "1.20", "1.30"]
+    assert max(map(len, out.splitlines())) <= 120
 
 
 def test_the_figure_and_the_numbers_are_written(run, tmp_path):
