@@ -145,7 +145,12 @@ def test_the_whole_table():
     assert [row["name"] for row in table["ends"]] == [row["name"] for row in table["steps"]]
     unbiased = {row["name"] for row in table["steps"] if row["k1"]["bias"] < 1e-6}
     assert unbiased == {"pg", "rtg", "baseline", "gae", "rloo", "dr_grpo"}
-    assert all(row["k1"]["share"] > 0.99 for row in table["ends"])
+    jumps = ("ppo", "grpo", "dapo", "gspo", "cispo")
+    for row in table["ends"]:
+        end = row["k1"]
+        assert end["kind"] == ("jump" if row["name"] in jumps else "interior")
+        assert end["total variation"] < (0.01 if end["kind"] == "jump" else 1e-6)
+        assert end["share"] > 0.99 and end["same from other starts"], row["name"]
     by_name = {row["name"]: row["published"] for row in table["ends"]}
     assert by_name["grpo"]["kind"] == "interior" and by_name["grpo"]["total variation"] > 0.1
     for name in ("dr_grpo", "dapo", "gspo", "cispo"):

@@ -96,13 +96,3 @@ def test_the_direct_losses_of_whole_responses():
     rows = {row["name"]: row for row in relatives.direct_rows(PROBLEM)}
     assert rows["dpo"]["kind"] == "interior" and rows["dpo"]["total variation"] < 1e-6
     assert rows["dpo, smoothing 0.1"]["total variation"] > 0.01 < rows["ipo"]["total variation"]
-
-
-@pytest.mark.slow
-def test_every_method_with_k1_in_the_reward_ends_at_the_best_policy():
-    ends = relatives.Ends(PROBLEM, 9)
-    for method in METHODS:
-        row = ends.of(method, "reward")
-        most = {"interior": 1e-6, "jump": 0.01}[row["kind"]]
-        assert row["total variation"] < most and row["same from other starts"], method.name
-        assert (row["kind"] == "jump") == (method.name in ("ppo", "grpo", "dapo", "gspo", "cispo"))
