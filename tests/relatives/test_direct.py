@@ -123,7 +123,7 @@ def test_refusals(loss):
     good = with_margins([1.0, 2.0]) | {"beta": 0.1}
     loss(**good)
     for beta in (0.0, -1.0, float("nan"), float("inf")):
-        with pytest.raises(ValueError, match="beta"):
+        with pytest.raises(ValueError, match=r"beta: got .*, wanted a number in \(0, inf\)"):
             loss(**good | {"beta": beta})
     for name in NAMES:
         for bad in (f64([1.0]), f64([[1.0, 2.0]]), torch.tensor([1, 2])):
@@ -138,7 +138,7 @@ def test_refusals(loss):
 
 @pytest.mark.parametrize("label_smoothing", [0.5, -0.1, float("nan")])
 def test_a_smoothing_of_a_half_is_refused(label_smoothing):
-    with pytest.raises(ValueError, match="label_smoothing"):
+    with pytest.raises(ValueError, match=r"label_smoothing: got .*, wanted .* in \[0, 0.5\)"):
         direct.label_smoothed_dpo_loss(
             **with_margins([1.0]), beta=0.1, label_smoothing=label_smoothing
         )

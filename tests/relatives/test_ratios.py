@@ -304,14 +304,14 @@ def test_ranges_that_are_refused():
     for name in ("cliprange_low", "cliprange_high"):
         for bad in (0.0, -0.2, float("nan")):
             ranges = {"cliprange_low": 0.2, "cliprange_high": 0.2} | {name: bad}
-            with pytest.raises(ValueError, match=f"{name}: got"):
+            with pytest.raises(ValueError, match=rf"{name}: got .* \(0, inf\]"):
                 ratios.asymmetric_clipped_surrogate_loss(**batch, **ranges)
-            with pytest.raises(ValueError, match=f"{name}: got"):
+            with pytest.raises(ValueError, match=rf"{name}: got .* \(0, inf\]"):
                 ratios.gspo_surrogate_loss(**per_row(batch), **ranges)
     for bad in (0.0, float("nan")):
-        with pytest.raises(ValueError, match="cliprange: got"):
+        with pytest.raises(ValueError, match=r"cliprange: got .* \(0, inf\]"):
             ratios.sequence_surrogate_loss(**per_row(batch), cliprange=bad)
-        with pytest.raises(ValueError, match="ratio_max: got"):
+        with pytest.raises(ValueError, match=r"ratio_max: got .* \(0, inf\]"):
             ratios.cispo_loss(**batch, ratio_max=bad)
 
 
@@ -450,7 +450,7 @@ def test_weights_that_overflow_are_cut_and_those_that_vanish_are_0():
 def test_weights_that_are_refused():
     batch = batch_of("old_logprobs sampler_logprobs", mask_of_lengths([2, 1]), 0)
     for bad in (0.0, -1.0, float("nan")):
-        with pytest.raises(ValueError, match="weight_max: got"):
+        with pytest.raises(ValueError, match=r"weight_max: got .* \(0, inf\]"):
             ratios.truncated_importance_weights(**batch, weight_max=bad)
     with pytest.raises(ValueError, match="level: got 'row', wanted token or response"):
         ratios.truncated_importance_weights(**batch, weight_max=2.0, level="row")
