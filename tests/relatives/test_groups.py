@@ -101,6 +101,13 @@ def test_two_scores_standardised_are_signs_however_near_or_far(pair):
     assert_close(bessel, result / 2**0.5)
 
 
+@pytest.mark.parametrize("unit", [1e-200, 1e200])
+def test_squares_that_fit_no_float_are_not_needed(unit):
+    plain = groups.standardised_advantages(scores=f64([1, 3, 8]), group_size=3)
+    found = groups.standardised_advantages(scores=unit * f64([1, 3, 8]), group_size=3)
+    assert_close(found, plain)
+
+
 @EACH
 def test_equal_scores_are_worth_exactly_nothing(function):
     scores = torch.tensor([0.1] * 7 + [0.3] * 7)
