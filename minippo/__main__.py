@@ -27,6 +27,7 @@ COMMANDS = {  # name -> the module whose main it is, and what it does
     "diagnostics": ("minippo.commands.diagnostics", "what a run's metrics say about its health"),
     "profile_update": ("minippo.commands.profile_update", "where the seconds of an update go"),
     "exact": ("minippo.exact.tables", "bias and variance of every stage of the derivation"),
+    "exact.family": ("minippo.exact.family", "PPO's relatives: bias, variance, where each ends"),
     "exact.qualifications": (
         "minippo.exact.qualifications",
         "common claims, with their conditions",

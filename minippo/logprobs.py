@@ -92,7 +92,18 @@ def mean_weighted_ratio(
     products = torch.where(near, torch.where(near, log_ratios, 0.0).exp() * weights, far)
     mean = masked_mean(values=products, mask=response_mask)
     signed_mean = _signed_mean(log_products.detach(), weights, response_mask)
-    return _WithValue.apply(mean, torch.where(mean.isfinite(), mean.detach(), signed_mean))
+    value = torch.where(mean.isfinite(), mean.detach(), signed_mean)
+    return with_value(scalar=mean, value=value)
+
+
+def with_value(*, scalar: Tensor, value: Tensor) -> Tensor:
+    """A scalar that takes its value from another, and keeps its gradient.
+
+    Shapes   two scalars -> a scalar.
+    Gradient to scalar: 1; none to value.
+    Limits   where both are infinite it is still no NaN, as scalar + (value - scalar) would be.
+    """
+    return _WithValue.apply(scalar, value)
 
 
 def _log_ratios(logprobs: Tensor, old_logprobs: Tensor, mask: Tensor) -> Tensor:

@@ -3,7 +3,7 @@ notice each.
 
     pip install mutmut==3.8.1
     python tests/mutation.py            all modules, a few minutes on one core
-    python tests/mutation.py gae ppo    two of them
+    python tests/mutation.py gae ppo    two of them; those of the relatives as relatives.groups
 
 Which modules and which tests: [tool.mutmut] in pyproject.toml. It works in a copy, so no file here
 is changed. mutmut passes over decorated functions; in the copy a `@torch.no_grad()` above a
@@ -23,6 +23,7 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
+NAME = re.compile(r"minippo\.([\w.]+)\.x_(\w+)__mutmut_\d+")
 ROOT = Path(__file__).resolve().parent.parent
 AGAIN = "token_ratios looks at logprobs again"
 REASONS = {  # (function, its changed line): why it does all that the original promises
@@ -81,13 +82,11 @@ def main(modules):
             name, status = line.strip().split(": ")
             if status == "not checked":
                 continue
-            module = name.split(".")[1]
+            module = NAME.fullmatch(name)[1]
             made[module] += 1
             killed[module] += status in ("killed", "timeout")
             if status not in ("killed", "timeout"):
-                function = re.fullmatch(r"minippo\.(\w+)\.x_(\w+)__mutmut_\d+", name).expand(
-                    r"\1.\2"
-                )
+                function = NAME.fullmatch(name).expand(r"\1.\2")
                 changed = re.search(r"(?m)^\+(?!\+\+)(.*)", mutmut("show", name)).group(1).strip()
                 seen.add((function, changed))
                 print(

@@ -318,3 +318,13 @@ def test_two_infinite_products_have_a_finite_difference():
     # e^89 = 4.4896e38 is no float32, e^88.5 = 2.7231e38 is
     value, _ = mean_weighted_ratio([89.0, 88.5], [1.0, -1.0])
     torch.testing.assert_close(value, torch.tensor(0.88328e38), rtol=1e-4, atol=0)
+
+
+def test_a_value_from_elsewhere_and_the_gradient_of_its_own():
+    """x^2 at 3 with the value 7: 7, and 6."""
+    x = torch.tensor(3.0, dtype=torch.float64, requires_grad=True)
+    result = logprobs.with_value(scalar=x**2, value=torch.tensor(7.0, dtype=torch.float64))
+    result.backward()
+    assert result.item() == 7.0 and x.grad == 6.0
+    infinite = logprobs.with_value(scalar=x / 0, value=torch.tensor(-torch.inf))
+    assert infinite == -torch.inf

@@ -10,6 +10,7 @@ import re
 import types
 
 import pytest
+import torch
 
 from minippo import (
     baseline,
@@ -27,6 +28,7 @@ from minippo import (
     trpo,
 )
 from minippo.annotators import base, crowd, opinions
+from minippo.relatives import direct, groups, ratios, selection
 from minippo.stages import calibration
 from tests import (
     test_baseline,
@@ -44,11 +46,18 @@ from tests import (
 )
 from tests.annotators import test_base, test_crowd, test_opinions
 from tests.helpers import f64
+from tests.relatives import test_direct, test_groups, test_ratios, test_selection
 from tests.stages import test_calibration
 
 OF_ANNOTATORS = (base, crowd, opinions, reward_loss, calibration)
 THEIR_TESTS = (test_base, test_crowd, test_opinions, test_reward_loss, test_calibration)
+OF_RELATIVES = (direct, groups, ratios, selection)
 ROOMS = (
+    *OF_RELATIVES,
+    test_direct,
+    test_groups,
+    test_ratios,
+    test_selection,
     *OF_ANNOTATORS,
     *THEIR_TESTS,
     baseline,
@@ -1354,6 +1363,180 @@ SLIPS = [
         "margins.sign() * comparisons.labels",
         "margins.sign() * comparisons.labels.abs()",
         test_calibration.test_the_table_by_hand,
+    ),
+    # relatives
+    (
+        "the own score is among the others",
+        groups,
+        "differences.sum(dim=2) / (group_size - 1)",
+        "differences.sum(dim=2) / group_size",
+        test_groups.test_by_hand,
+    ),
+    (
+        "the others minus the score",
+        groups,
+        "groups.unsqueeze(2) - groups.unsqueeze(1)",
+        "groups.unsqueeze(1) - groups.unsqueeze(2)",
+        test_groups.test_by_hand,
+    ),
+    (
+        "always the unbiased std",
+        groups,
+        "(group_size - correction)",
+        "(group_size - 1)",
+        test_groups.test_two_scores_standardised_are_signs_however_near_or_far,
+        (2.0, 5.0),
+    ),
+    (
+        "a small number is added to the std",
+        groups,
+        "unit / variance.sqrt()",
+        "centred / (centred.std(dim=1, keepdim=True, correction=correction) + 1e-6)",
+        test_groups.test_two_scores_standardised_are_signs_however_near_or_far,
+        (0.0, 1e-30),
+    ),
+    (
+        "responses of different prompts are compared",
+        groups,
+        "scores.double().view(-1, group_size)",
+        "scores.double().view(group_size, -1).T",
+        test_groups.test_by_hand,
+    ),
+    (
+        "the penalty begins at the greatest length",
+        groups,
+        "(max_length - buffer - lengths) / buffer",
+        "(max_length - lengths) / buffer",
+        test_groups.test_the_penalty_of_long_responses_by_hand,
+    ),
+    (
+        "the weight stands in the padding",
+        groups,
+        "return zero_padding(values=spread, mask=response_mask)",
+        "return spread",
+        test_groups.test_one_number_on_each_token,
+    ),
+    (
+        "the product of the ratios for their mean",
+        ratios,
+        "log_ratios.sum(dim=1) / response_mask.sum(dim=1)",
+        "log_ratios.sum(dim=1)",
+        test_ratios.test_a_ratio_per_response_by_hand,
+    ),
+    (
+        "the geometric mean counts the padding",
+        ratios,
+        "log_ratios.sum(dim=1) / response_mask.sum(dim=1)",
+        "log_ratios.mean(dim=1)",
+        test_ratios.test_a_ratio_per_response_by_hand,
+    ),
+    (
+        "the two ranges are swapped",
+        ratios,
+        "return _clipped(log_ratios, advantages, response_mask, cliprange_low, cliprange_high)",
+        "return _clipped(log_ratios, advantages, response_mask, cliprange_high, cliprange_low)",
+        test_ratios.test_two_ranges_by_hand,
+        1.25,
+        2.0,
+        2.5,
+        2.5,
+    ),
+    (
+        "clip without minimum",
+        ratios,
+        "flat = clipped_ratios * advantages < ratios * advantages # the minimum",
+        "flat = clipped_ratios != ratios # the minimum",
+        test_ratios.test_two_ranges_by_hand,
+        1.5,
+        -2.0,
+        -3.0,
+        -3.0,
+    ),
+    (
+        "the weight lets the gradient through",
+        ratios,
+        "logprobs=x, old_logprobs=torch.zeros_like(x), weights=w",
+        "logprobs=x, old_logprobs=torch.zeros_like(x), weights=w * (1 + logprobs.detach())",
+        test_ratios.test_a_weight_without_gradient_by_hand,
+        1.5,
+        2.0,
+        1.5,
+    ),
+    (
+        "what is cut has no gradient",
+        ratios,
+        "torch.where(cut, logprobs - logprobs.detach(), log_ratios)",
+        "torch.where(cut, 0.0, log_ratios)",
+        test_ratios.test_a_weight_without_gradient_by_hand,
+        5.0,
+        2.0,
+        2.0,
+    ),
+    (
+        "the sampler over the learner",
+        ratios,
+        "values=old_logprobs - sampler_logprobs",
+        "values=sampler_logprobs - old_logprobs",
+        test_ratios.test_truncated_weights_by_hand,
+    ),
+    (
+        "each token is cut before the product",
+        ratios,
+        "log_weights.sum(dim=1, keepdim=True)",
+        "log_weights.clamp(max=math.log(weight_max)).sum(dim=1, keepdim=True)",
+        test_ratios.test_truncated_weights_by_hand,
+    ),
+    (
+        "chosen and rejected are swapped",
+        direct,
+        "(chosen - ref_chosen) - (rejected - ref_rejected)",
+        "(rejected - ref_rejected) - (chosen - ref_chosen)",
+        test_direct.test_by_hand,
+    ),
+    (
+        "the reference is left out",
+        direct,
+        "(chosen - ref_chosen) - (rejected - ref_rejected)",
+        "chosen - rejected",
+        test_direct.test_by_hand,
+    ),
+    (
+        "the target of IPO is 1 / beta",
+        direct,
+        "1 / (2 * beta)",
+        "1 / beta",
+        test_direct.test_by_hand,
+    ),
+    (
+        "the smoothed label is the label",
+        direct,
+        "(1 - label_smoothing) * right + label_smoothing * wrong",
+        "label_smoothing * right + (1 - label_smoothing) * wrong",
+        test_direct.test_by_hand,
+    ),
+    (
+        "the sigmoid and then the logarithm",
+        direct,
+        "return -F.logsigmoid(beta * h).mean()",
+        "return -torch.sigmoid(beta * h).log().mean()",
+        test_direct.test_margins_of_a_thousand,
+        -1e3,
+        1e3,
+        torch.float32,
+    ),
+    (
+        "ties are shared equally",
+        selection,
+        "(p * per_unit[place])",
+        "((mass[: place.max() + 1] / torch.bincount(place) * per_unit[: place.max() + 1])[place])",
+        test_selection.test_by_hand,
+    ),
+    (
+        "the worst of n",
+        selection,
+        "scores.unique(return_inverse=True)",
+        "(-scores).unique(return_inverse=True)",
+        test_selection.test_by_hand,
     ),
 ]
 

@@ -1,7 +1,8 @@
 """Makes the figures of the docs that stages.py does not: python docs/figures/make.py RUN
 
 RUN is the folder of a finished run (runs/tldr-ppo-default-0), four of whose figures are copied. The
-figure of the ladder comes from the enumerable world, and the map of the pipeline is drawn here.
+figures of the ladder and of the family come from the enumerable world, and the map of the pipeline
+is drawn here.
 """
 
 import shutil
@@ -16,6 +17,7 @@ import matplotlib.pyplot as plt
 FOLDER = Path(__file__).resolve().parent
 sys.path.insert(0, str(FOLDER.parent.parent))  # from a checkout without an installation
 
+from minippo.exact.family import main as draw_family  # noqa: E402
 from minippo.exact.tables import main as draw_ladder  # noqa: E402
 from minippo.runs.figures.style import DPI  # noqa: E402
 
@@ -108,6 +110,7 @@ def main(run):
     for name in FROM_A_RUN:
         shutil.copyfile(Path(run) / "figures" / f"{name}.png", FOLDER / f"{name}.png")
     draw_ladder(["--out", str(FOLDER / "ladder.png")])
+    draw_family(["--out", str(FOLDER / "family.png")])
 
 
 if __name__ == "__main__":

@@ -9,6 +9,13 @@
                      minippo.exact
     surrogates       the data of one step of stages 5 and 6, exact or sampled
     training         gradient ascent without sampling noise: where does a choice of reward lead?
+    groups           all groups of responses, and the mean of what a method does with them
+    methods          the stages and PPO's relatives as records: advantages, loss, place of the KL
+    first_step       bias, variance, and whom a step favours
+    ends             where a method ends
+    pairs            losses on infinitely many pairs
+    samplers         samples of another policy and their weights; the best of n at its KL
+    relatives        the rows of the family's table: python -m minippo.exact.family
     qualifications   what the textbooks say and what the sums say: python -m
                      minippo.exact.qualifications
 
