@@ -1,5 +1,7 @@
 """Exercise of notebook 14: the loss of a minibatch, put together from the exercises before."""
 
+from typing import Any, NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -14,86 +16,80 @@ from minippo.ppo import clipped_surrogate_loss, unclipped_surrogate_loss
 from minippo.shaped_reward import shaped_rewards
 
 
-def loss_of(
-    logprobs: Tensor,
-    values: Tensor,
-    old_logprobs: Tensor,
-    ref_logprobs: Tensor,
-    old_values: Tensor,
-    scores: Tensor,
-    response_mask: Tensor,
-    kl_coef: float,
-    gamma: float,
-    lam: float,
-    cliprange: float,
-    vf_coef: float,
-    slip: str = "",
-) -> Tensor:
-    """The loss, with one step of the way to it wrong if `slip` names one."""
+class Given(NamedTuple):
+    """The arguments of one call: [B,T] float, scores [B], response_mask [B,T] bool, numbers."""
+
+    logprobs: Tensor
+    values: Tensor
+    old_logprobs: Tensor
+    ref_logprobs: Tensor
+    old_values: Tensor
+    scores: Tensor
+    response_mask: Tensor
+    kl_coef: float
+    gamma: float
+    lam: float
+    cliprange: float
+    vf_coef: float
+
+
+def rewards_of(given: Given, slip: str) -> Tensor:
+    """(7.1)."""
     rewards = shaped_rewards(
-        scores=scores,
-        old_logprobs=old_logprobs,
-        ref_logprobs=ref_logprobs,
-        response_mask=response_mask,
-        kl_coef=0.0 if slip == "no kl" else kl_coef,
+        scores=given.scores,
+        old_logprobs=given.old_logprobs,
+        ref_logprobs=given.ref_logprobs,
+        response_mask=given.response_mask,
+        kl_coef=0.0 if slip == "no kl" else given.kl_coef,
     )
     if slip == "score everywhere":
-        rewards = torch.where(response_mask, rewards + scores.unsqueeze(1), 0.0)
-    advantages = gae_advantages(
-        rewards=rewards, values=old_values, response_mask=response_mask, gamma=gamma, lam=lam
-    )
-    made = {"advantages": advantages, "values": old_values, "response_mask": response_mask}
-    targets = value_targets(**made)
-    if slip == "rewards as targets":
-        targets = rewards
-    if slip == "advantages as targets":
-        targets = advantages
+        return torch.where(given.response_mask, rewards + given.scores.unsqueeze(1), 0.0)
+    return rewards
+
+
+def credit_of(given: Given, slip: str) -> tuple[Tensor, Tensor]:
+    """(whitened advantages, targets of the critic)."""
+    rewards, mask = rewards_of(given, slip), given.response_mask
+    known = {"values": given.old_values, "response_mask": mask}
+    advantages = gae_advantages(rewards=rewards, gamma=given.gamma, lam=given.lam, **known)
+    targets = value_targets(advantages=advantages, **known)
+    white = whiten(values=advantages, mask=mask)
     if slip == "mean kept":
-        advantages = scale_to_unit_std(values=advantages, mask=response_mask)
-    elif slip != "not whitened":
-        advantages = whiten(values=advantages, mask=response_mask)
+        return scale_to_unit_std(values=advantages, mask=mask), targets
+    if slip == "not whitened":
+        return advantages, targets
     if slip == "targets whitened":
-        targets = value_targets(**made | {"advantages": advantages})
-    ratio = {"logprobs": logprobs, "old_logprobs": old_logprobs, "response_mask": response_mask}
+        return white, value_targets(advantages=white, **known)
+    return white, {"rewards as targets": rewards, "advantages as targets": advantages}.get(
+        slip, targets
+    )
+
+
+def loss_of(given: Given, slip: str = "") -> Tensor:
+    """The loss, with one step of the way to it wrong if `slip` names one."""
+    advantages, targets = credit_of(given, slip)
+    ratio = {
+        "logprobs": given.logprobs,
+        "old_logprobs": given.old_logprobs,
+        "advantages": advantages,
+        "response_mask": given.response_mask,
+    }
     if slip == "not clipped":
-        policy = unclipped_surrogate_loss(**ratio, advantages=advantages)
+        policy = unclipped_surrogate_loss(**ratio)
     else:
-        policy = clipped_surrogate_loss(**ratio, advantages=advantages, cliprange=cliprange)
-    critic = value_loss(values=values, value_targets=targets, response_mask=response_mask)
+        policy = clipped_surrogate_loss(**ratio, cliprange=given.cliprange)
+    critic = value_loss(
+        values=given.values, value_targets=targets, response_mask=given.response_mask
+    )
     critic = {"doubled": 2 * critic, "no critic": 0 * critic}.get(slip, critic)
-    weight = {"no vf_coef": 1.0, "critic subtracted": -vf_coef}.get(slip, vf_coef)
+    weight = {"no vf_coef": 1.0, "critic subtracted": -given.vf_coef}.get(slip, given.vf_coef)
     return (-policy if slip == "objective" else policy) + weight * critic
 
 
-def reference(
-    logprobs: Tensor,
-    values: Tensor,
-    old_logprobs: Tensor,
-    ref_logprobs: Tensor,
-    old_values: Tensor,
-    scores: Tensor,
-    response_mask: Tensor,
-    kl_coef: float,
-    gamma: float,
-    lam: float,
-    cliprange: float,
-    vf_coef: float,
-) -> Tensor:
-    """(7.1), (4.3), (4.4), (0.5), (6.2), (3.2): [B,T], scores [B] -> a scalar to be minimised."""
-    return loss_of(
-        logprobs,
-        values,
-        old_logprobs,
-        ref_logprobs,
-        old_values,
-        scores,
-        response_mask,
-        kl_coef,
-        gamma,
-        lam,
-        cliprange,
-        vf_coef,
-    )
+def reference(**given: Any) -> Tensor:
+    """(7.1), (4.3), (4.4), (0.5), (6.2), (3.2), from the arguments of Given: a scalar to be
+    minimised."""
+    return loss_of(Given(**given))
 
 
 def cases(seed: bytes | None = None) -> list[Case]:
@@ -123,7 +119,7 @@ def cases(seed: bytes | None = None) -> list[Case]:
 
 def slipped(name: str, message: str, slip: str) -> Mistake:
     """The mistake of one step that is wrong."""
-    return Mistake(name, message, lambda **given: loss_of(**given, slip=slip))
+    return Mistake(name, message, lambda **given: loss_of(Given(**given), slip))
 
 
 MISTAKES = (
