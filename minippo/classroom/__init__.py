@@ -1,0 +1,13 @@
+"""The classroom: grading a folder of answers, and seeing how far one's own are.
+
+    python -m minippo.classroom grade FOLDER --out DIR
+    python -m minippo.classroom status PATH
+
+submissions.py  what students have handed in, read into memory before anything runs
+box/            what runs in other processes: the fork server, its walls, and the students' files
+servers.py      this side of them: the processes that run answers, and what they return
+judging.py      hidden cases from a secret seed, and the verdict on what came back
+grading.py      all students, in order, on several servers at once; a run that was stopped goes on
+sheets.py       grades.csv, the feedback and what a later run needs
+summary.py      which mistakes the class made, as a table and as a figure
+"""
