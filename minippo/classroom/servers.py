@@ -32,6 +32,7 @@ PROGRAM = (
 )
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 PASSED_ON = ("PATH", "LD_LIBRARY_PATH")  # of the environment; a server gets nothing else of it
+INSTALLED = ("site-packages", "dist-packages")
 START_SECONDS, MORE_SECONDS = 120.0, 20.0
 SANDBOXES = ("podman", "docker")
 
@@ -185,14 +186,16 @@ def copy_box(target: Path) -> None:
 
 
 def paths_of_torch() -> list[str]:
-    """Where torch and other packages are: the import path without the folder of this package and
-    without the current one."""
-    own, here = PACKAGE.parent.resolve(), Path.cwd().resolve()
+    """Where torch and other packages are: of the import path, the folders of installed packages.
+
+    The current folder, the program's own and that of this package are not among them, unless torch
+    is there.
+    """
     needed = {Path(module.__file__).parents[1].resolve() for module in loaded_packages()}
     found: list[str] = []
     for place in map(Path, filter(None, sys.path)):
-        is_ours = place.resolve() in (own, here) and place.resolve() not in needed
-        if place.is_dir() and not is_ours and str(place) not in found:
+        is_wanted = place.name in INSTALLED or place.resolve() in needed
+        if place.is_dir() and is_wanted and str(place.absolute()) not in found:
             found.append(str(place.absolute()))
     return found
 
