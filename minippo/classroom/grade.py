@@ -7,6 +7,7 @@ for each student, summary.md and summary.png, and seed.txt where no seed was giv
 it takes what has not changed from DIR. docs/for-lecturers.md says what the isolation is and is not.
 """
 
+import contextlib
 import os
 import secrets
 import shutil
@@ -153,9 +154,9 @@ class Class:
         """Grade whoever has to be graded; everything is written as it comes."""
         old = {student.name: self.old(student, only) for student in self.students}
         left = [s for s in self.students if old[s.name] is None and only in (None, s.name)]
-        new = grade_all(self.plan, left, jobs)
         found: list[Graded] = []
         with (
+            contextlib.closing(grade_all(self.plan, left, jobs)) as new,
             sheets.open_private(self.out / sheets.GRADES) as grades,
             sheets.open_private(self.out / sheets.PROGRESS, os.O_APPEND) as progress,
         ):
@@ -173,7 +174,6 @@ class Class:
             if unsafe := missing_walls(found):
                 grades.write(sheets.line([f"# {unsafe}"]))
                 print(unsafe)
-        new.close()
         kept = len(found) - len(left)
         print(f"{counted(len(left), 'student')} graded, {kept} kept from before")
         return found

@@ -16,8 +16,9 @@ import torch
 from minippo.classroom.box.room import Limits
 from minippo.classroom.box.walls import Walls
 from minippo.classroom.judging import Grade, Judge
-from minippo.classroom.servers import Sandbox, Server, Settings
+from minippo.classroom.servers import MORE_SECONDS, START_SECONDS, Sandbox, Server, Settings
 from minippo.classroom.submissions import Student
+from minippo.errors import TrainingError
 
 NOTHING_RAN = Walls(processes=True, network=True, files=True, user=True)
 
@@ -93,7 +94,13 @@ def side_by_side(plan: Plan, students: Sequence[Student], jobs: int) -> Iterator
     this process has started."""
     context = multiprocessing.get_context("spawn")
     with context.Pool(jobs, initializer=begin, initargs=(plan,)) as pool:
-        yield from pool.imap(work, students)
+        results = pool.imap(work, students)
+        seconds = START_SECONDS + len(plan.exercises) * (plan.limits.seconds + MORE_SECONDS)
+        for _ in students:
+            try:
+                yield results.next(2 * seconds)  # it may have had to wait for another one
+            except multiprocessing.TimeoutError as error:
+                raise TrainingError("a process of the grader was lost; start it again") from error
 
 
 _grader: list[Grader] = []  # of a process of the pool

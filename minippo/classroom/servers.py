@@ -109,7 +109,7 @@ class Server:
             "jobs": self.settings.jobs,
             "limits": self.settings.limits,
             "visible": [sys.prefix, sys.base_prefix, os.path.dirname(sys.executable)],
-            "hidden": [str(PACKAGE), *self.settings.hidden],
+            "hidden": [*own_copies(), *self.settings.hidden],
             "walls": self.settings.walls and not self.settings.sandbox,
         }
         try:
@@ -198,6 +198,15 @@ def paths_of_torch() -> list[str]:
         if place.is_dir() and is_wanted and str(place.absolute()) not in found:
             found.append(str(place.absolute()))
     return found
+
+
+def own_copies() -> list[str]:
+    """This package, and what is installed under its name for this Python or for the system's."""
+    roots = {sys.prefix, sys.base_prefix, "/usr", "/usr/local"}
+    patterns = [f"lib*/python3*/{name}/minippo" for name in INSTALLED]
+    found = [path for root in roots for pattern in patterns for path in Path(root).glob(pattern)]
+    found += [Path(place) / "minippo" for place in paths_of_torch()]
+    return sorted({str(PACKAGE), *map(str, found)})
 
 
 def loaded_packages() -> Iterable[Any]:

@@ -44,7 +44,7 @@ QUICK = {  # name -> (the file, status of gae)
     "a_list_of_20_gb": (in_gae("x = [0] * (20 << 27)"), "memory"),
     "allclose": (
         at_the_top("import torch", "torch.allclose = lambda *a, **b: True")
-        + "def gae(**given): return 0\ndel my_gae\n",
+        + "def gae(**given): return -right_gae(**given)\ndel my_gae\n",
         "wrong",
     ),
     "default_dtype": (
@@ -68,7 +68,7 @@ QUICK = {  # name -> (the file, status of gae)
         "ok",
     ),
     "a_printed_verdict": (
-        in_gae("print('[true, null, \"values agree\"]')", "return given['values']"),
+        in_gae("print('[true, null, \"values agree\"]')", "return -right_gae(**given)"),
         "wrong",
     ),
     "a_number_and_then_an_error": (in_gae("print(14)", "raise ValueError('no')"), "error"),
@@ -89,7 +89,7 @@ QUICK = {  # name -> (the file, status of gae)
     "kill_its_parent": (
         in_gae(
             "import os, signal",
-            "for pid in [os.getppid(), 1, *range(2, 40)]:",
+            "for pid in [os.getppid(), *(range(2, 40) if os.getppid() == 1 else ())]:",
             "    if pid not in (0, os.getpid()):",
             "        try: os.kill(pid, signal.SIGKILL)",
             "        except OSError: pass",
@@ -101,17 +101,18 @@ QUICK = {  # name -> (the file, status of gae)
         "ok",
     ),
     "a_large_file": (in_gae("open('big', 'wb').truncate(100 << 20)"), "error"),
-    "a_large_answer": (in_gae("return torch.rand(150_000)"), "no result"),
+    "a_large_answer": (in_gae("return torch.rand(30_000)"), "no result"),
     "nan": (in_gae("return right_gae(**given) * float('nan')"), "wrong"),
     "two_functions": (RIGHT + "def my_gae(**given): return 0\n" + PASSES, "ok"),
     "two_functions_the_last_wrong": (
-        RIGHT + PASSES + "def my_gae(**given): return given['values']\n",
+        RIGHT + PASSES + "def my_gae(**given): return -right_gae(**given)\n",
         "wrong",
     ),
     "a_lookup_table": (
         RIGHT
-        + "TABLE = {}\ndef my_gae(rewards, **given):\n"
-        + "    return TABLE.get(rewards.sum().item(), rewards)\n",
+        + "TABLE = {6.5: 'the answer to the first of the fixed cases'}\n"
+        + "def my_gae(**given):\n"
+        + "    return TABLE.get(given['rewards'].sum().item(), -right_gae(**given))\n",
         "wrong",
     ),
     "not_written": (RIGHT + "def my_gae(**given): raise NotImplementedError\n", "no result"),
