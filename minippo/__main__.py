@@ -32,6 +32,7 @@ COMMANDS = {  # name -> the module whose main it is, and what it does
         "minippo.exact.qualifications",
         "common claims, with their conditions",
     ),
+    "classroom": ("minippo.classroom.table", "grade a folder of answers, or see how far yours are"),
 }
 SHORT = {"train": "train_toy", "runs.diagnostics": "diagnostics"}
 

@@ -25,7 +25,7 @@ DERIVATION = (
     "shaped_reward",
 )
 MODELS = ("gpt", "lora", "reward_head", "reward_loss", "critic_head", "tokenizer")
-WINGS = ("exact", "exercises")
+WINGS = ("exact", "exercises", "classroom")
 LAYERS = (  # lowest first; a module imports from its own layer and from those before it
     ("", "errors", "interrupts", "shapes", "masked", "settings"),
     (*DERIVATION, "relatives"),
@@ -58,7 +58,7 @@ DOORS = (
     "profile_update",
 )
 ALONE = {*WINGS, *DOORS, "one_page"}
-SMALL_DOORS = (*DOORS[1:], "exact.__main__")
+SMALL_DOORS = (*DOORS[1:], "exact.__main__", "classroom.__main__")
 EXECUTING = (
     "pickle",
     "cPickle",

@@ -27,7 +27,7 @@ class Plan(NamedTuple):
     """What is graded, and how. `hidden` are paths that no answer may see."""
 
     exercises: tuple[str, ...]
-    seed: bytes | None  # None: the fixed cases
+    seed: bytes | None = None  # None: the fixed cases
     limits: Limits = Limits()
     hidden: tuple[str, ...] = ()
     sandbox: Sandbox | None = None

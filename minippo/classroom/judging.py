@@ -92,7 +92,7 @@ class Judge:
             raised = short(str(answer["raised"]))
             return Grade(name, "memory" if of_memory(raised) else "error", "", raised)
         observations = from_plain(answer["observations"])
-        if not all(isinstance(seen, Observation) for seen in observations):
+        if type(observations) is not list or any(type(o) is not Observation for o in observations):
             raise ValueError("wanted observations")
         verdict = self.exercises[name].judge(observations, self.cases[name])
         status = "ok" if verdict.passed else status_of(observations)
