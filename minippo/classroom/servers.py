@@ -80,10 +80,7 @@ class Server:
         left = [*exercises]
         while left:
             try:
-                for name, result in self._ask(files, left):
-                    if name == left[0]:
-                        del left[0]
-                        yield name, result
+                yield from in_order(self._ask(files, [*left]), left)
             except Ended:
                 self.stop()
                 if left:
@@ -173,6 +170,17 @@ class Server:
     def _from(self) -> int:
         assert self._process is not None and self._process.stdout is not None
         return self._process.stdout.fileno()
+
+
+def in_order(
+    results: Iterator[tuple[str, Result]], left: list[str]
+) -> Iterator[tuple[str, Result]]:
+    """The results of the exercises that are left, which are taken off the list as they come."""
+    for name, result in results:
+        if name != left[0]:
+            raise Ended("a result that nobody has asked for")
+        del left[0]
+        yield name, result
 
 
 def copy_box(target: Path) -> None:

@@ -86,11 +86,10 @@ def empty_folder(room: Room, is_used: bool) -> str:
 def remove_folder(folder: str) -> None:
     """Remove what an answer may have filled, folders without permissions included."""
     for parent, folders, _ in os.walk(folder):
-        for name in folders:
-            path = os.path.join(parent, name)
-            if not os.path.islink(path):
-                with contextlib.suppress(OSError):
-                    os.chmod(path, stat.S_IRWXU)
+        paths = [os.path.join(parent, name) for name in folders]
+        for path in (path for path in paths if not os.path.islink(path)):
+            with contextlib.suppress(OSError):
+                os.chmod(path, stat.S_IRWXU)
     shutil.rmtree(folder, ignore_errors=True)
 
 
