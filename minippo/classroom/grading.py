@@ -6,6 +6,7 @@ with a judge and a server of its own. The results are the same.
 
 import contextlib
 import multiprocessing
+import re
 import signal
 import tempfile
 from collections.abc import Generator, Iterator, Sequence
@@ -20,6 +21,7 @@ from minippo.classroom.servers import MORE_SECONDS, START_SECONDS, Sandbox, Serv
 from minippo.classroom.submissions import Student
 from minippo.errors import TrainingError
 
+DERIVATIVES = re.compile(rb"torch\.func\b|import func\b|autograd[. ](import )?functional|vmap")
 NOTHING_RAN = Walls(processes=True, network=True, files=True, user=True)
 
 
@@ -33,6 +35,7 @@ class Plan(NamedTuple):
     sandbox: Sandbox | None = None
     walls: bool = True  # False: none, for tests of what is said then
     folder: str | None = None
+    derivatives: bool = False  # somebody uses torch.func or torch.autograd.functional
 
 
 class Graded(NamedTuple):
@@ -52,7 +55,13 @@ class Grader:
         self.plan, self.judge = plan, Judge(plan.exercises, plan.seed)
         self.server = Server(
             Settings(
-                self.judge.jobs(), plan.limits, plan.hidden, plan.folder, plan.walls, plan.sandbox
+                self.judge.jobs(),
+                plan.limits,
+                plan.hidden,
+                plan.folder,
+                plan.walls,
+                plan.sandbox,
+                plan.derivatives,
             )
         )
 
@@ -74,11 +83,17 @@ def grade_all(plan: Plan, students: Sequence[Student], jobs: int) -> Generator[G
     with tempfile.TemporaryDirectory(
         prefix="minippo-grading-", ignore_cleanup_errors=True
     ) as folder:
-        plan = plan._replace(folder=folder)
+        plan = plan._replace(folder=folder, derivatives=any(map(uses_derivatives, students)))
         if min(jobs, len(students)) <= 1:
             yield from one_by_one(plan, students)
         else:
             yield from side_by_side(plan, students, min(jobs, len(students)))
+
+
+def uses_derivatives(student: Student) -> bool:
+    """Is torch.func or torch.autograd.functional named in a file? What these import takes seconds,
+    and a server does it once for all."""
+    return any(DERIVATIVES.search(file.content) for file in student.files)
 
 
 def one_by_one(plan: Plan, students: Sequence[Student]) -> Iterator[Graded]:

@@ -62,6 +62,7 @@ class Settings(NamedTuple):
     folder: str | None = None  # where servers keep their copies; the system's by default
     walls: bool = True
     sandbox: Sandbox | None = None
+    derivatives: bool = False  # prepare the server for torch.func and torch.autograd.functional
 
 
 class Server:
@@ -104,6 +105,7 @@ class Server:
         )
         told = {
             "jobs": self.settings.jobs,
+            "derivatives": self.settings.derivatives,
             "limits": self.settings.limits,
             "visible": [sys.prefix, sys.base_prefix, os.path.dirname(sys.executable)],
             "hidden": [*own_copies(), *self.settings.hidden],

@@ -41,6 +41,7 @@ def test_one_by_one_the_server_is_closed_at_the_end(monkeypatch):
             return student
 
     monkeypatch.setattr(grading, "Grader", Grader)
+    monkeypatch.setattr(grading, "uses_derivatives", lambda _: False)
     assert [*grade_all(Plan(()), "abc", 1)] == ["a", "b", "c"] and events == [*"abc", "closed"]
     events.clear()
     begun = grade_all(Plan(()), "abc", 1)
@@ -71,8 +72,26 @@ def test_a_process_that_is_lost_does_not_hang_the_grading(monkeypatch):
             self.Pool = Pool
 
     monkeypatch.setattr(grading.multiprocessing, "get_context", lambda _: Context())
+    monkeypatch.setattr(grading, "uses_derivatives", lambda _: False)
     with pytest.raises(TrainingError, match="start it again"):
         [*grade_all(Plan(()), ["a", "b"], 2)]
+
+
+@pytest.mark.parametrize(
+    "text, found",
+    [
+        ("torch.func.grad", True),
+        ("from torch import func", True),
+        ("torch.autograd.functional.hvp", True),
+        ("from torch.autograd import functional", True),
+        ("torch.nn.functional", False),
+        ("torch.functional", False),
+        ("", False),
+    ],
+)
+def test_who_uses_derivatives_of_functions(text, found):
+    student = Student("a", (File("a.py", b""), File("b.py", text.encode())))
+    assert grading.uses_derivatives(student) == found
 
 
 @pytest.mark.slow

@@ -37,8 +37,8 @@ def main(root: str) -> None:
     os.dup2(nowhere, 0)
     os.dup2(nowhere, 1)
     torch.set_num_threads(1)
-    warm_up()
     told = receive(incoming)
+    warm_up(told["derivatives"])
     room = Room(
         told["jobs"],
         Limits(*told["limits"]),
@@ -57,12 +57,22 @@ def main(root: str) -> None:
         return
 
 
-def warm_up() -> None:
-    """Let torch do once what it does the first time, so that no child has to."""
+def warm_up(derivatives: bool) -> None:
+    """Let torch do once what it does the first time, so that no child has to: what torch.func and
+    torch.autograd.functional import takes seconds."""
     x = torch.ones(2, 2, requires_grad=True)
     (x.log_softmax(-1) @ x).sum().backward()
+    if derivatives:
+        v = torch.ones(2)
+        torch.autograd.functional.hvp(cubes, v, v)
+        torch.func.jvp(torch.func.grad(cubes), (v,), (v,))
     gc.collect()
     gc.freeze()
+
+
+def cubes(x: torch.Tensor) -> torch.Tensor:
+    """[N] -> scalar."""
+    return (x**3).sum()
 
 
 def best_walls(room: Room, is_wanted: bool) -> Walls:
