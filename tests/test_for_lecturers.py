@@ -1,56 +1,63 @@
-"""The script of docs/for-lecturers.md does what the page says."""
+"""docs/for-lecturers.md: its commands exist, and what it says of the grader's files and limits is
+so. What the commands do: tests/classroom."""
 
-import csv
-import os
 import re
-import subprocess
-import sys
+import shlex
 from pathlib import Path
 
 import pytest
 
 import minippo
+from minippo.classroom.box import keeper, walls
+from minippo.classroom.box.room import Limits
+from minippo.classroom.grade import chosen_exercises, parser
+from minippo.classroom.judging import NAMES, STATUSES
+from minippo.classroom.sheets import FEEDBACK, GRADES, PROGRESS
+from minippo.classroom.table import COMMANDS
 
 ROOT = Path(minippo.__file__).parent.parent
 PAGE = (ROOT / "docs" / "for-lecturers.md").read_text(encoding="utf-8")
-ANSWER = """def token_logprobs(logits, tokens, prompt_length, response_mask):
-    print("hello")
-    log_pi = logits.log_softmax(-1)[:, prompt_length - 1 : -1]
-    found = log_pi.gather(2, tokens[:, prompt_length:, None])[..., 0]
-    return found * response_mask
-"""
-SUBMISSIONS = {
-    "right.py": ANSWER,
-    "mask.py": ANSWER.replace(" * response_mask", ""),
-    "left.py": "import sys\nsys.exit()\n",
-}
+LINES = re.findall(r"^    python -m minippo\.classroom (.*)$", PAGE, re.MULTILINE)
 
 
-@pytest.mark.slow
-def test_a_folder_of_answers_is_checked(tmp_path):
-    (script,) = (
-        block
-        for block in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-        if "verdicts.csv" in block
+@pytest.mark.parametrize("line", LINES)
+def test_every_command_on_the_page_is_one(line):
+    name, *arguments = shlex.split(line)
+    assert name in COMMANDS
+    if name == "grade":
+        assert parser().parse_args(arguments).folder == "FOLDER"
+
+
+def test_the_page_shows_both_commands():
+    assert {line.split()[0] for line in LINES} == {*COMMANDS}
+
+
+def test_flags_files_and_statuses_are_those_of_the_command():
+    section = PAGE[PAGE.index("## Grading a class") : PAGE.index("## Marking")]
+    flags = {flag for action in parser()._actions for flag in action.option_strings}
+    assert {flag for flag in re.findall(r"--\w+", section) if flag != "--students"} <= flags
+    for name in (GRADES, PROGRESS, f"{FEEDBACK}/STUDENT.md", "summary.md", "seed.txt"):
+        assert f"`{name}`" in section
+    assert f"({', '.join(STATUSES)})" in section.replace("\n", " ")
+    assert chosen_exercises(["gae", "clipped_loss"]) == ("gae", "clipped_loss")
+
+
+def test_the_limits_are_those_of_the_box():
+    page = " ".join(PAGE.split())
+    limits = Limits()
+    assert f"({limits.seconds:.0f} s, {limits.memory >> 20} MiB)" in page
+    assert f"the size of a file ({walls.FILE_BYTES >> 20} MiB)" in page
+    assert f"processes ({walls.PROCESSES}) and open files ({walls.OPEN_FILES})" in page
+    assert f"({walls.FOLDER_BYTES >> 20} MiB), which is thrown away" in page
+    assert (keeper.PATIENCE, keeper.SHORTER) == (3, 5)
+
+
+def test_the_rubric_has_a_row_for_each_notebook():
+    rows = re.findall(
+        r"^\| \[(\d\d)\]\(\.\./notebooks/(\w+)\.ipynb\) \|(.*)\|$", PAGE, re.MULTILINE
     )
-    (tmp_path / "check.py").write_text(script, encoding="utf-8")
-    (tmp_path / "submissions").mkdir()
-    for name, text in SUBMISSIONS.items():
-        (tmp_path / "submissions" / name).write_text(text, encoding="utf-8")
-    done = subprocess.run(
-        [sys.executable, "check.py", "token_logprobs", "submissions"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=200,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-    )
-    assert done.returncode == 0, done.stderr
-    with open(tmp_path / "verdicts.csv", encoding="utf-8") as file:
-        verdicts = {row["file"]: (row["passed"], row["mistake"]) for row in csv.DictReader(file)}
-    assert verdicts == {
-        "right.py": ("True", ""),
-        "mask.py": ("False", "mask"),
-        "left.py": ("False", "no verdict"),
-    }
-    assert done.stdout.count("passed") == 1
+    assert [number for number, *_ in rows] == [f"{n:02}" for n in range(len(NAMES))]
+    for number, notebook, reasons in rows:
+        source = (ROOT / "notebooks" / f"{notebook}.py").read_text(encoding="utf-8")
+        assert notebook.startswith(number) and len(reasons.split("|")) == 3
+        assert len(re.findall(r"<summary>\d\.", source)) == 3
