@@ -23,7 +23,7 @@ import os, sys, time
 if os.fork() == 0:
     os.setsid()
     if os.fork() == 0:
-        print(os.getpid(), flush=True)
+        os.write(to_keeper, str(os.getpid()).encode())
         time.sleep(60)
     os._exit(0)
 os.wait()
@@ -33,12 +33,14 @@ import os, sys
 from minippo.classroom.box.processes import end_all_children, descendants
 from minippo.classroom.box.walls import adopt_orphans
 adopt_orphans()
+here, to_keeper = os.pipe()
 child = os.fork()
 if child == 0:
     os.setsid()
     exec({ESCAPING!r})
     os._exit(0)
 os.waitpid(child, 0)
+print(os.read(here, 20).decode())
 print(len(descendants(os.getpid())), flush=True)
 end_all_children(child)
 print(len(descendants(os.getpid())), flush=True)
