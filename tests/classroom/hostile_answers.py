@@ -108,13 +108,6 @@ QUICK = {  # name -> (the file, status of gae)
         RIGHT + PASSES + "def my_gae(**given): return -right_gae(**given)\n",
         "wrong",
     ),
-    "a_lookup_table": (
-        RIGHT
-        + "TABLE = {6.5: 'the answer to the first of the fixed cases'}\n"
-        + "def my_gae(**given):\n"
-        + "    return TABLE.get(given['rewards'].sum().item(), -right_gae(**given))\n",
-        "wrong",
-    ),
     "not_written": (RIGHT + "def my_gae(**given): raise NotImplementedError\n", "no result"),
     "no_function": (RIGHT, "no result"),
     "syntax": (RIGHT + PASSES + "def broken(:\n", "no result"),

@@ -1,7 +1,6 @@
 """Answers that are hostile or careless gain nothing and stop nobody: not their own other exercise,
 not the next student."""
 
-import subprocess
 import time
 from pathlib import Path
 
@@ -9,7 +8,8 @@ import pytest
 
 import minippo
 from minippo.classroom.box.processes import descendants
-from tests.classroom.hostile_answers import PASSES, QUICK, RIGHT, SLOW, at_the_top, in_gae
+from minippo.exercises.gae import exercise as gae
+from tests.classroom.hostile_answers import QUICK, RIGHT, SLOW, at_the_top, in_gae
 
 ALL_ELSE_IS_LOST = ("syntax", "a_loop_at_the_top")
 MESSAGES = {
@@ -115,6 +115,17 @@ def test_one_answer_leaves_nothing_to_the_next(answer):
     assert "ValueError: ['anna.py']" in message
 
 
+def test_a_lookup_table_of_the_notebooks_cases_passes_these_and_nothing_else(answer):
+    table = {f"{case['rewards'].sum():.4f}": gae.reference(**case).tolist() for case in gae.cases()}
+    file = RIGHT + f"TABLE = {table!r}\n" + "def my_gae(**given):\n"
+    file += "    found = TABLE.get(f\"{given['rewards'].sum():.4f}\")\n"
+    file += "    return -right_gae(**given) if found is None else torch.tensor(found)\n"
+    names = {}
+    exec(file, names)
+    assert gae.verdict(names["my_gae"]).passed
+    assert answer(file)["gae"].status == "wrong"
+
+
 def test_a_child_that_sleeps_on_is_killed(answer, grader):
     begun = time.monotonic()
     assert answer(QUICK["a_sleeping_child"][0])["gae"].status == "ok"
@@ -146,4 +157,3 @@ def test_a_file_of_the_name_of_the_package_is_not_taken_for_it(answer, grader):
 
 def test_the_server_itself_survived_all_that(grader):
     assert grader.server._process.poll() is None
-    assert subprocess.run(["true"]).returncode == 0 and RIGHT and PASSES
