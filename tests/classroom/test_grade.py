@@ -231,6 +231,7 @@ def test_the_command_as_it_is_used(tmp_path):
     (folder / "anna.py").write_text(at_the_top())
     (folder / "bob.py").write_text(in_gae("return -right_gae(**given)"))
     (folder / "eve.py").write_text(in_gae("import sys", "sys.exit()") + "print(14)\n")
+    (folder / "zoe.pdf").write_text("not an answer")
     (tmp_path / "seed").write_bytes(b"secret")
     tables = []
     for jobs in ("1", "2"):
@@ -248,4 +249,4 @@ def test_the_command_as_it_is_used(tmp_path):
         tables.append((out / "grades.csv").read_bytes())
     assert tables[0] == tables[1]
     found = {name: row["gae_status"] for name, row in rows(out).items() if name[0] != "#"}
-    assert found == {"anna": "ok", "bob": "wrong", "eve": "error"}
+    assert found == {"anna": "ok", "bob": "wrong", "eve": "error", "zoe": "no result"}

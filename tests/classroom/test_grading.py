@@ -4,13 +4,10 @@ import pytest
 
 from minippo.classroom import grading
 from minippo.classroom.box.reading import File
-from minippo.classroom.box.room import Limits
 from minippo.classroom.grading import NOTHING_RAN, Plan, grade_all
 from minippo.classroom.submissions import Student
 from minippo.errors import TrainingError
-from tests.classroom.hostile_answers import at_the_top, in_gae
-
-RIGHT = File("a.py", at_the_top().encode())
+from tests.classroom.hostile_answers import at_the_top
 
 
 def test_who_handed_in_nothing_has_no_results(grader):
@@ -92,14 +89,3 @@ def test_a_process_that_is_lost_does_not_hang_the_grading(monkeypatch):
 def test_who_uses_derivatives_of_functions(text, found):
     student = Student("a", (File("a.py", b""), File("b.py", text.encode())))
     assert grading.uses_derivatives(student) == found
-
-
-@pytest.mark.slow
-def test_jobs_change_nothing():
-    plan = Plan(("policy_gradient_loss", "gae"), b"secret", Limits(5.0))
-    wrong = File("b.py", in_gae("return -right_gae(**given)").encode())
-    students = [Student(name, (file,)) for name, file in zip("abcd", [RIGHT, wrong] * 2)]
-    students.append(Student("e", (), ("nothing",)))
-    one, two = [*grade_all(plan, students, 1)], [*grade_all(plan, students, 2)]
-    assert one == two and [graded.student for graded in one] == [*"abcde"]
-    assert [graded.grades[1].status for graded in one[:4]] == ["ok", "wrong"] * 2
