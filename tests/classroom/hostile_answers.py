@@ -102,7 +102,6 @@ QUICK = {  # name -> (the file, status of gae)
     ),
     "a_large_file": (in_gae("open('big', 'wb').truncate(100 << 20)"), "error"),
     "a_large_answer": (in_gae("return torch.rand(30_000)"), "no result"),
-    "nan": (in_gae("return right_gae(**given) * float('nan')"), "wrong"),
     "two_functions": (RIGHT + "def my_gae(**given): return 0\n" + PASSES, "ok"),
     "two_functions_the_last_wrong": (
         RIGHT + PASSES + "def my_gae(**given): return -right_gae(**given)\n",
@@ -115,7 +114,8 @@ QUICK = {  # name -> (the file, status of gae)
     "=cmd|' /C calc'!A1": (at_the_top(), "ok"),
     "+two": (at_the_top(), "ok"),
 }
-SLOW = {  # those that cost their time limit
+SLOW = {  # those that cost their time limit, or the judge its time
+    "nan": (in_gae("return right_gae(**given) * float('nan')"), "wrong"),
     "a_loop": (in_gae("while True: pass"), "timeout"),
     "a_loop_at_the_top": ("while True: pass\n" + at_the_top(), "timeout"),
     "endless_printing": (in_gae("while True: print('x' * 10000)"), "timeout"),
