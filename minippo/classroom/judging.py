@@ -34,6 +34,10 @@ NAMES = (  # in the notebooks' order
     "clipped_loss",
     "clip_fraction",
     "optimal_policy",
+    "ppo_loss",
+    "first_ratio",
+    "leave_one_out",
+    "dpo_loss",
 )
 OTHER_FUNCTIONS = {"reward_score": ("reward_loss",)}  # the notebook's name of the function
 STATUSES = ("ok", "wrong", "error", "timeout", "memory", "no result")

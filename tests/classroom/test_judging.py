@@ -36,7 +36,7 @@ def test_every_exercise_of_the_package_is_graded():
         for name in found
         if hasattr(importlib.import_module(f"minippo.exercises.{name}"), "exercise")
     }
-    assert with_exercise == {*NAMES} and len(NAMES) == 14
+    assert with_exercise == {*NAMES}
 
 
 def test_functions_are_named_as_in_the_notebooks():
