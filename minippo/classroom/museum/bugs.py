@@ -139,8 +139,8 @@ BUGS = (
         "score read at the first token",
         "The reward model is read at the first position, where an encoder has its [CLS].",
         "Heads carried over from BERT; a text that counts BERT among language models.",
-        "All responses to a prompt get one score: the reward model is as right as a coin.",
-        "P012",
+        "The reward model is hardly better than a coin; the policy learns nothing from it.",
+        "tests/test_reward_head.py::test_the_score_is_the_head_at_the_last_real_token",
         (
             Edit(
                 "reward_head.py",
@@ -155,7 +155,7 @@ BUGS = (
         "rlhf-book (k1), and an overview that says that it is added.",
         "The KL is paid for: it grows faster than the score, and goes on when the score has "
         "stopped.",
-        "tests/test_shaped_reward.py::test_by_hand",
+        "P008",
         (
             Edit(
                 "shaped_reward.py",
@@ -168,8 +168,8 @@ BUGS = (
         "whitening keeps the mean",
         "The mean is added back after the advantages were divided by their standard deviation.",
         "torchtune, whiten(shift_mean=True).",
-        "Hardly anything: once the critic is right the advantages have a mean near 0. That is what "
-        "tests are for.",
+        "Hardly anything in the score: once the critic is right the advantages have a mean near 0. "
+        "That is what tests are for.",
         "tests/test_masked.py::test_whitened_values_have_mean_0_and_std_1",
         (
             Edit(
