@@ -57,7 +57,7 @@ def hang(out: Path, seed: int) -> None:
     print(f"{len(letters(seed))} trainings in {out / PAGE}")
 
 
-def train(name: str, bug: Bug | None, out: Path, flags: Sequence[str] = FLAGS) -> Path:
+def train_one(name: str, bug: Bug | None, out: Path, flags: Sequence[str] = FLAGS) -> Path:
     """Train with a bug, or without one, in a process of its own; returns the folder of the run."""
     run = out / name.replace(" ", "-")
     with tempfile.TemporaryDirectory() as folder:
@@ -82,7 +82,7 @@ def train_all(out: Path) -> None:
     kept = out / "data"
     kept.mkdir(parents=True, exist_ok=True)
     for name, bug in ((HEALTHY, None), *((bug.name, bug) for bug in BUGS)):
-        run = train(name, bug, out)
+        run = train_one(name, bug, out)
         record(run, kept / file_of(name).name)
         print(f"{name}: {run}", flush=True)
 

@@ -4,7 +4,7 @@ import pytest
 
 from minippo.classroom.museum.bugs import BUGS
 from minippo.classroom.museum.exhibits import letters
-from minippo.classroom.museum.tour import main, train
+from minippo.classroom.museum.tour import main, train_one
 from minippo.errors import TrainingError
 from tests.tiny_runs import TINY
 
@@ -46,7 +46,7 @@ def test_what_is_wrong_is_one_line(arguments, words, capsys):
 
 @pytest.mark.slow
 def test_one_is_trained_and_a_training_that_fails_is_told(tmp_path):
-    run = train("critic", BUGS[4], tmp_path, TINY)
+    run = train_one("critic", BUGS[4], tmp_path, TINY)
     assert (run / "summary.json").exists()
     with pytest.raises(TrainingError, match="ended with 2: error: --no_such"):
-        train("broken", None, tmp_path, ["--no_such_flag"])
+        train_one("broken", None, tmp_path, ["--no_such_flag"])
