@@ -32,7 +32,8 @@ NAME = r"(?:objective|policy|loss|val|sample)/\w+"
 def names_in_the_code():
     """Of all algorithms, also of those that the run above is not of."""
     package = Path(minippo.__file__).parent
-    files = (package / "stages" / "policy.py", package / "ppo_statistics.py")
+    files = [package / "stages" / f"{name}.py" for name in ("policy", "groups")]
+    files.append(package / "ppo_statistics.py")
     source = "".join(p.read_text() for p in (*files, *(package / "algorithms").glob("*.py")))
     numbers = {name for algorithm in REGISTRY.values() for name in algorithm.numbers}
     return set(re.findall(f'"({NAME})"', source)) | {f"objective/{name}" for name in numbers}

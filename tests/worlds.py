@@ -9,10 +9,11 @@ import copy
 import torch
 
 from minippo.algorithms import DEFAULT, REGISTRY
-from minippo.algorithms.base import PPOConfig
+from minippo.algorithms.base import PAIRS, PPOConfig
 from minippo.critic_head import Critic
 from minippo.gpt import GPT, GPTConfig
 from minippo.rollout import Models, Responses, sample_responses
+from minippo.stages.pairs import Pairs, judged_comparisons
 from minippo.stages.policy import World, policy_updates
 
 PAD, BOS, EOS = 0, 1, 2
@@ -52,10 +53,30 @@ class Probe:
         critic = self.critic if REGISTRY[algorithm].has_critic else None
         return Models(self.policy, self.reference, critic)
 
+    def pairs(self):
+        """Responses of the reference, and which of them the score prefers."""
+        comparisons = judged_comparisons(
+            self.reference,
+            self.draw_prompts,
+            self.score_function,
+            config=self.config,
+            samples=4,
+            eos_id=self.eos_id,
+            pad_id=PAD,
+            generator=torch.Generator().manual_seed(5),
+        )
+        return Pairs(comparisons, 0.1)
+
     def updates(self, algorithm=DEFAULT, gold_function=None, draw_texts=None, **more):
         """policy_updates: yields each update when it is made."""
         world = World(
-            self.draw_prompts, self.score_function, self.eos_id, PAD, gold_function, draw_texts
+            self.draw_prompts,
+            self.score_function,
+            self.eos_id,
+            PAD,
+            gold_function,
+            draw_texts,
+            self.pairs() if REGISTRY[algorithm].learns_from == PAIRS else None,
         )
         settings = dict(config=self.config, generator=self.generator, algorithm=algorithm)
         return policy_updates(self.models(algorithm), world, **settings, **more)

@@ -1,13 +1,15 @@
 """What an algorithm is: one record of the few things in which the algorithms differ.
 
-    weights   what each token of a rollout was worth: stages 1 to 4 of the derivation
+    weights   what each token of a rollout was worth: stages 1 to 4 of the derivation, or what its
+              response was worth beside others to the same prompt
     update    what is done with that: one step of the policy gradient, one of TRPO, passes of PPO
 
 Where there is a critic, its targets are weights + values, so the weights must be estimates of the
 advantage; an algorithm that changes their scale (takes their sign, say) does that in its update.
 
 Nothing else knows an algorithm by its name. The rest of the record says what follows from the two:
-whether there is a critic, which settings are read, which diagnostics have no meaning.
+whether there is a critic, which settings are read, which diagnostics have no meaning. An algorithm
+that learns from pairs has an update that reads them, and no weights.
 `minippo.algorithms` lists the records; CONTRIBUTING.md adds one in ten lines.
 """
 
@@ -24,7 +26,7 @@ from minippo.gpt import GPT
 from minippo.logprobs import token_entropy, token_ratios
 from minippo.masked import masked_mean, masked_variance, whiten, zero_padding
 from minippo.ppo_statistics import ratio_statistics
-from minippo.rollout import Models, Rollout, response_logits, response_logprobs
+from minippo.rollout import Models, Responses, Rollout, response_logits, response_logprobs
 from minippo.shapes import rows_are_as_good
 from minippo.stages.optimise import named_weights
 from minippo.tasks.base import Example
@@ -71,7 +73,8 @@ class Update(Protocol):
     optimizers: list[Optimizer]
     numbers: dict[str, float]
 
-    def __call__(self, experience: Experience, *, learning_rate: float, where: str) -> Updated: ...
+    # experience: an Experience, or for those that learn from pairs a sequence of PairBatch
+    def __call__(self, experience: Any, *, learning_rate: float, where: str) -> Updated: ...
 
     def look_back(self, kl_old_to_policy: float) -> None:
         """Told how far the update has gone, in nats per token, when it is over."""
@@ -79,6 +82,21 @@ class Update(Protocol):
 
 Weights = Callable[[Tensor, Tensor | None, Tensor, PPOConfig], Tensor]
 MakeUpdate = Callable[[Models, PPOConfig, torch.Generator], Update]
+ROLLOUTS, PAIRS = "rollouts", "pairs"
+
+
+class PairBatch(NamedTuple):
+    """Responses to some prompts, K to each, and which of two is better; for one optimiser step."""
+
+    responses: Responses  # [N*K] rows, those to a prompt are neighbours
+    labels: Tensor  # [N,pairs] int64: 1 first preferred, -1 second preferred, 0 not compared
+    ref_logprobs: Tensor  # [N,K] of the reference, summed over the response
+    price: float  # of a nat of KL to the reference
+
+
+def equal_ranges(config: PPOConfig) -> tuple[float, float]:
+    """The ratio is held within 1 - cliprange and 1 + cliprange."""
+    return config.cliprange, config.cliprange
 
 
 @dataclass(frozen=True)
@@ -93,8 +111,19 @@ class Algorithm:
     samples_per_prompt: int = 1  # responses to each prompt, unless the setting says otherwise
     settings: Mapping[str, Any] = field(default_factory=dict)  # where its defaults differ
     fields: tuple[str, ...] = ()  # of the settings that not every algorithm reads, those it does
+    ignores: Mapping[str, str] = field(default_factory=dict)  # of what all others read -> why not
     numbers: tuple[str, ...] = ()  # settings that it starts from and then changes itself
     silent_diagnostics: tuple[str, ...] = ()  # codes that have no meaning for it
+    learns_from: str = ROLLOUTS  # or PAIRS: then its rollouts are looked at and no more
+    needs_scores: bool = True  # a score function takes part in the training
+    drops_equal_groups: bool = False  # groups of equal scores make room for other prompts
+    kl_loss: str = "k2_response"  # the form of the KL in its loss, with --kl_in loss
+    # how far below and above 1 the ratio is held; None where it is not held so
+    ranges: Callable[[PPOConfig], tuple[float, float]] | None = equal_ranges
+
+    def samples(self, config: PPOConfig) -> int:
+        """Responses to each prompt of a rollout."""
+        return config.samples_per_prompt or self.samples_per_prompt
 
 
 # -- what several updates are made of

@@ -42,6 +42,11 @@ class PPOConfig(Checked):
     dual_clip: float | None = setting(
         None, "the largest ratio of a token with A < 0 that has a gradient; none: any", low=1.0
     )
+    cliprange_low: float = setting(
+        0.2, "of the ratio below 1, where the two sides differ", low=0.0, open_low=True
+    )
+    cliprange_high: float = positive(0.28, "of the ratio above 1, where the two sides differ")
+    ratio_max: float = positive(5.0, "the largest weight that a ratio gives to a token")
     cliprange_value: float | None = setting(
         0.2, "of the values; none: not clipped", low=0.0, open_low=True
     )
@@ -83,6 +88,12 @@ class PPOConfig(Checked):
         "learned; bootstrap: it has one where the length cut the response off",
         choices=("zero", "kept", "bootstrap"),
     )
+    kl_in: str = setting(
+        "own",
+        "where the KL to the reference is: own: where the algorithm has it; reward: there, as k1; "
+        "loss: there, in the algorithm's form, k2_response for most; none: nowhere",
+        choices=("own", "reward", "loss", "none"),
+    )
     kl_reward: str = setting("k1", "the KL in the reward", choices=("k1", *KL_REWARDS, "none"))
     kl_loss: str = setting(
         "none", "the KL as a term of the loss, at the price kl_coef", choices=("none", *KL_LOSSES)
@@ -111,6 +122,23 @@ class PPOConfig(Checked):
     whiten_rewards: bool = setting(False, "standard deviation 1 over the rollout, the mean is kept")
     loss_reduction: str = setting(
         "token_mean", "from tokens to the policy's loss", choices=tuple(FACTORS)
+    )
+
+    # -- responses to one prompt beside each other, and pairs
+    std_correction: int = count(
+        0, "subtracted from the number of a group's responses in their deviation", 0, 1
+    )
+    overlong_buffer: int | None = setting(
+        None,
+        "the last tokens up to response_length, over which a penalty for the length rises to 1; "
+        "0: none; none: a fifth of response_length",
+        low=0,
+        high=4096,
+    )
+    max_draws: int = count(4, "rollouts at most, until a batch is full of groups that differ")
+    pair_passes: float = positive(1.0, "passes over the pairs, about")
+    label_smoothing: float = setting(
+        0.0, "how often a pair's label is thought to be wrong", low=0.0, high=0.499
     )
 
     # -- the critic
@@ -151,7 +179,13 @@ class PPOConfig(Checked):
 
     def is_priced(self) -> bool:
         """Is there a KL to the reference at all?"""
-        return (self.kl_reward, self.kl_loss) != ("none", "none")
+        return self.where_the_kl_is() != "none"
+
+    def where_the_kl_is(self) -> str:
+        """reward, loss or none."""
+        if self.kl_reward != "none":
+            return "reward"
+        return "none" if self.kl_loss == "none" else "loss"
 
 
 Contradiction = tuple[bool, str, str]  # is it so? the field; why it is refused, and what to do
@@ -192,6 +226,12 @@ def contradictions(config: PPOConfig) -> list[Contradiction]:
             "the policy has to learn with; use --critic own",
         ),
         (
+            (config.overlong_buffer or 0) > config.response_length,
+            "overlong_buffer",
+            f"wanted at most response_length {config.response_length}, got "
+            f"{config.overlong_buffer}",
+        ),
+        (
             config.kl_controller != "fixed" and not config.is_priced(),
             "kl_controller",
             "there is no KL to control; leave it out, or --kl_reward none",
@@ -200,10 +240,10 @@ def contradictions(config: PPOConfig) -> list[Contradiction]:
     return others + ([] if config.allow_broken else contradictions_of_the_kl(config))
 
 
-def contradictions_of_the_kl(config: PPOConfig) -> list[Contradiction]:
-    """Those that allow_broken overrules."""
+def contradictions_of_the_kl(config: PPOConfig, own: str | None = None) -> list[Contradiction]:
+    """Those that allow_broken overrules; own: a form in the loss that the algorithm is known by."""
     in_loss = config.kl_loss != "none"
-    of_loss = KL_LOSSES[config.kl_loss].why_not if in_loss else None
+    of_loss = KL_LOSSES[config.kl_loss].why_not if in_loss and config.kl_loss != own else None
     of_reward = KL_REWARDS.get(config.kl_reward)
     return [
         (
@@ -222,7 +262,7 @@ def contradictions_of_the_kl(config: PPOConfig) -> list[Contradiction]:
             f"the KL is in the reward too and would be paid twice; add --kl_reward none{ANYWAY}",
         ),
         (
-            in_loss and config.whiten_advantages,
+            in_loss and config.whiten_advantages and config.kl_loss != own,
             "kl_loss",
             "whitening changes the unit of the advantages and not that of this loss, so kl_coef "
             f"would mean something else at each update; add --no-whiten_advantages{ANYWAY}",

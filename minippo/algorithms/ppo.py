@@ -193,6 +193,7 @@ FIELDS = (
     "action",
     "loss_reduction",
     "whiten_over",
+    "kl_in",
     "kl_loss",
     "critic",
     "dropout",

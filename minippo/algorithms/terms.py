@@ -6,7 +6,7 @@ ptx_term      the pretraining's loss, of PPO-ptx
 with_dropout  the passes of a rollout with dropout, for whoever wants to see what it breaks
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -15,9 +15,12 @@ from torch import Tensor, nn
 from minippo.algorithms.base import Actions, Experience
 from minippo.algorithms.config import PPOConfig
 from minippo.gpt import GPT, Attention
-from minippo.masked import masked_mean
+from minippo.kl import kl_k1, kl_k2, kl_k3
+from minippo.logprobs import token_ratios
+from minippo.masked import masked_mean, zero_padding
 from minippo.relatives.kl_losses import KL_LOSSES
-from minippo.relatives.reductions import token_factors
+from minippo.relatives.reductions import sequence_mean, token_factors
+from minippo.rollout import Rollout
 from minippo.stages.pretrain import next_token_loss
 
 
@@ -45,9 +48,12 @@ def kl_term(logprobs: Tensor, batch: Experience, actions: Actions, config: PPOCo
     """kl_coef times the KL to the reference, in the unit of the policy's loss.
 
     A token mean divides by all tokens N, a KL per response by the responses B: with B / N the two
-    are weighed as in E[score] - kl_coef KL. The form is KL_LOSSES[config.kl_loss].
+    are weighed as in E[score] - kl_coef KL. The form is KL_LOSSES[config.kl_loss]. With a mean per
+    response, a form per token is reduced in the same way.
     """
     form, rollout = KL_LOSSES[config.kl_loss], batch.rollout
+    if not form.per_response and config.loss_reduction == "sequence_mean":
+        return batch.kl_coef * mean_per_response(logprobs, rollout, config.kl_loss)
     loss = form.loss(
         logprobs=logprobs,
         old_logprobs=rollout.old_logprobs,
@@ -60,6 +66,30 @@ def kl_term(logprobs: Tensor, batch: Experience, actions: Actions, config: PPOCo
     if config.action == "token":
         loss = loss * masked_mean(values=factors_of(actions, config), mask=mask)
     return batch.kl_coef * loss
+
+
+def mean_per_response(logprobs: Tensor, rollout: Rollout, form: str) -> Tensor:
+    """A KL per token: the mean over rows of each row's mean."""
+    mask = rollout.response_mask
+    values = KL_PER_TOKEN[form](logprobs, rollout)
+    return sequence_mean(values=zero_padding(values=values, mask=mask), response_mask=mask)
+
+
+def weighted_k1(logprobs: Tensor, rollout: Rollout) -> Tensor:
+    """k1 with the ratio of the token as its weight."""
+    ratios = token_ratios(
+        logprobs=logprobs, old_logprobs=rollout.old_logprobs, response_mask=rollout.response_mask
+    )
+    return ratios * kl_k1(logprobs=logprobs, ref_logprobs=rollout.ref_logprobs)
+
+
+# form -> (logprobs, rollout) -> what the form is the mean of, [B,T]
+KL_PER_TOKEN: dict[str, Callable[[Tensor, Rollout], Tensor]] = {
+    "k1": lambda x, rollout: kl_k1(logprobs=x, ref_logprobs=rollout.ref_logprobs),
+    "k2": lambda x, rollout: kl_k2(logprobs=x, ref_logprobs=rollout.ref_logprobs),
+    "k3": lambda x, rollout: kl_k3(logprobs=x, ref_logprobs=rollout.ref_logprobs),
+    "weighted_k1": weighted_k1,
+}
 
 
 def ptx_term(policy: GPT, batch: Experience, config: PPOConfig) -> Tensor:

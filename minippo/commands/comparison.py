@@ -76,6 +76,8 @@ def as_json(
 def setting_row(setting: Setting, done: Mapping[int, Summary]) -> dict[str, Any]:
     """What the runs of one setting have come to, and what they took."""
     config = setting.config
+    record = REGISTRY[config.run.algorithm]
+    drawn = mean_of([summary.get("samples") for summary in done.values()])
     seconds = [summary["seconds"]["total"] for summary in done.values()]
     return {
         "name": setting.name,
@@ -83,10 +85,20 @@ def setting_row(setting: Setting, done: Mapping[int, Summary]) -> dict[str, Any]
         "runs": [f"runs/{setting.folder}/seed-{seed}" for seed in done],
         "mean": {name: mean_of([*map(get, done.values())]) for name, get in METRICS.items()},
         "seconds": mean_of(seconds),
-        "samples": config.ppo.num_updates * config.ppo.batch_size,
+        "best_of_n": best_of(done),
+        "samples": config.ppo.num_updates * config.ppo.batch_size
+        if drawn is None
+        else round(drawn),
         # policy, reference, and a reward model and a critic where there are such
-        "models": 2 + has_reward_model(config) + REGISTRY[config.run.algorithm].has_critic,
+        "models": 2 + (has_reward_model(config) and record.needs_scores) + record.has_critic,
     }
+
+
+def best_of(done: Mapping[int, Summary]) -> list[tuple[int, float]]:
+    """[(n, score of the best of n samples of the fine-tuned model)], the mean over the runs."""
+    rows = [{n: score for n, _, score in s.get("best_of_n") or ()} for s in done.values()]
+    sizes = sorted(set.intersection(*(set(row) for row in rows))) if rows else []
+    return [(n, mean(row[n] for row in rows)) for n in sizes]
 
 
 def mean_of(numbers: Sequence[float | None]) -> float | None:
@@ -150,7 +162,21 @@ def table(results: Mapping[str, Any]) -> list[str]:
         means = [number_text(row["mean"][name]) for name in names]
         costs = [number_text(row["seconds"], 1), str(row["samples"]), str(row["models"])]
         lines.append([row["name"], f"{len(row['runs'])} of {len(seeds)}", *means, *costs])
-    return ["| " + " | ".join(line) + " |" for line in lines] + differences(results)
+    shown = ["| " + " | ".join(line) + " |" for line in lines]
+    return shown + best_of_lines(rows) + differences(results)
+
+
+def best_of_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What the fine-tuned model would score without any training of the policy, by taking the best
+    of n samples; of the first setting that has runs, where all have the same fine-tuned model."""
+    found = [row["best_of_n"] for row in rows if row.get("best_of_n")]
+    if not found:
+        return []
+    scores = ", ".join(f"{n}: {score:.3f}" for n, score in found[0])
+    return [
+        "",
+        f"Score of the best of n samples of the fine-tuned model ({rows[0]['name']}): {scores}",
+    ]
 
 
 def differences(results: Mapping[str, Any]) -> list[str]:

@@ -13,6 +13,7 @@ from typing import Any
 from minippo import algorithms, annotators
 from minippo.algorithms import DEFAULT, REGISTRY
 from minippo.algorithms.config import READ_WITH, PPOConfig
+from minippo.algorithms.fitting import check_fit, placed_kl
 from minippo.algorithms.recipes import RECIPES
 from minippo.annotators.base import AnnotatorConfig
 from minippo.settings import Checked, count, is_own, setting
@@ -244,24 +245,20 @@ def resolve(settings: Mapping[str, Any], of_the_task: Mapping[str, Any] | None =
         if name not in FIELDS:
             raise ValueError(f"{name}: there is no such setting")
     run = RunConfig(**_section("run", settings))
-    of_ppo = readers_of("loss_reduction")
+    of_ppo = readers_of("vf_coef")
     if RECIPES[run.recipe] and run.algorithm not in of_ppo:
         raise ValueError(
             f"recipe: {run.recipe} is a set of choices of PPO; --algorithm {run.algorithm} reads "
             f"only some of them; it is for {', '.join(of_ppo)}"
         )
+    record = REGISTRY[run.algorithm]
     values = PRESETS.get((kind_of_task(run.task), run.preset), {})
-    values = values | dict(REGISTRY[run.algorithm].settings) | dict(of_the_task or {})
+    values = values | dict(record.settings) | dict(of_the_task or {})
     if {**values, **settings}.get("reward", "model") != "model":
         values = {"critic_start": "sft"} | values  # there is no reward model to start from
-    values |= dict(RECIPES[run.recipe]) | dict(settings)
+    values |= placed_kl(settings, record) | dict(RECIPES[run.recipe]) | dict(settings)
     config = Config(**{name: kind(**_section(name, values)) for name, kind in SECTIONS.items()})
-    samples = config.ppo.samples_per_prompt or REGISTRY[run.algorithm].samples_per_prompt
-    if config.ppo.batch_size % samples:
-        raise ValueError(
-            f"batch_size: wanted a multiple of the {samples} samples per prompt "
-            f"(--samples_per_prompt), got {config.ppo.batch_size}"
-        )
+    check_fit(config.ppo, record, dict(RECIPES[run.recipe]) | dict(settings))
     return config
 
 
@@ -294,7 +291,8 @@ def check_used(settings: Mapping[str, Any], config: Config) -> None:
             f"critic_start: --reward {config.run.reward} trains no reward model; take sft or fresh"
         )
     ppo = config.ppo
-    if settings.get("whiten_bessel") and not (ppo.whiten_advantages or ppo.whiten_rewards):
+    whitens = ppo.whiten_advantages or ppo.whiten_rewards
+    if settings.get("whiten_bessel") and not whitens and algorithm in readers_of("whiten_bessel"):
         raise ValueError("whiten_bessel: nothing is whitened; leave it out, or --whiten_advantages")
     for name in settings:
         tasks = TASKS_THAT_READ.get(name, (task,))
@@ -302,7 +300,8 @@ def check_used(settings: Mapping[str, Any], config: Config) -> None:
             raise ValueError(
                 f"{name}: --task {task} does not use it; it is for --task {', '.join(tasks)}"
             )
-        check_reader(name, "algorithm", algorithm, algorithms.readers_of(name))
+        reason = REGISTRY[algorithm].ignores.get(name)
+        check_reader(name, "algorithm", algorithm, algorithms.readers_of(name), reason)
         check_reader(name, "annotator", config.preference.annotator, annotators.readers_of(name))
         other, values = READ_WITH.get(name, (name, None))
         if values is not None and getattr(config.ppo, other) not in values:
@@ -326,11 +325,14 @@ def check_used(settings: Mapping[str, Any], config: Config) -> None:
     check_labels(settings, config)
 
 
-def check_reader(name: str, flag: str, chosen: str, readers: tuple[str, ...]) -> None:
-    """ValueError where only others read the setting."""
+def check_reader(
+    name: str, flag: str, chosen: str, readers: tuple[str, ...], reason: str | None = None
+) -> None:
+    """ValueError where only others read the setting, with the reason if there is one."""
     if readers and chosen not in readers:
+        why = "" if reason is None else f" ({chosen}: {reason})"
         raise ValueError(
-            f"{name}: --{flag} {chosen} does not use it; it is for {', '.join(readers)}"
+            f"{name}: --{flag} {chosen} does not use it; it is for {', '.join(readers)}{why}"
         )
 
 

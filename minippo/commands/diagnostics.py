@@ -25,12 +25,12 @@ def findings(folder: str) -> tuple[int, list[Finding]]:
     run.check_metrics()
     rows, config = run.metrics_until(math.inf), run.read_config()
     try:
-        algorithm, epochs, minibatches = (
-            config[FIELDS[name][0]][name]
-            for name in ("algorithm", "num_ppo_epochs", "num_mini_batches")
-        )
+        names = ("algorithm", "num_ppo_epochs", "num_mini_batches", "kl_reward", "kl_loss")
+        algorithm, epochs, minibatches, *kl = (config[FIELDS[name][0]][name] for name in names)
         silent = REGISTRY[algorithm].silent_diagnostics
-        found = diagnose_all(rows, never_asked(silent, steps=epochs * minibatches))
+        found = diagnose_all(
+            rows, never_asked(silent, steps=epochs * minibatches, priced=kl != ["none"] * 2)
+        )
         found = [*found_before(run), *found]
     except (KeyError, TypeError) as error:
         raise InputError(f"{folder}: not a run of this version ({error})") from error

@@ -44,12 +44,10 @@ def draw_figures(
     if summary["reward_model"] is not None:
         calibration = summary["reward_model"]["calibration"]
         save("reward_calibration", figures.reward_calibration(calibration))
-    save(
-        "clip_cases",
-        figures.clip_cases(
-            trained.tokens["ratios"], trained.tokens["advantages"], config.cliprange
-        ),
-    )
+    if run.algorithm.ranges is not None:
+        ranges = run.algorithm.ranges(config)
+        tokens = trained.tokens["ratios"], trained.tokens["advantages"]
+        save("clip_cases", figures.clip_cases(*tokens, *ranges))
 
 
 def draw_one_response(
@@ -57,7 +55,7 @@ def draw_one_response(
 ) -> None:
     """The rest: what critic and rewards, and what the reward model's head, say along one
     response."""
-    config, tokenizer = run.config.ppo, run.task.tokenizer
+    config, tokenizer, record = run.config.ppo, run.task.tokenizer, run.algorithm
     rollout = make_rollout(
         trained.models,
         prompt,
@@ -66,10 +64,11 @@ def draw_one_response(
         generator=run.generator("values figure", run.device),
         eos_id=tokenizer.eos_id,
         pad_id=tokenizer.pad_id,
+        samples_per_prompt=record.samples(config) if record.samples_per_prompt > 1 else 1,
     )
     raw = replace(config, whiten_advantages=False, whiten_rewards=False)
-    rewards, advantages, _ = estimate_advantages(rollout, raw, run.config.run.algorithm)
-    length = int(rollout.response_mask.sum())
+    rewards, advantages, _ = estimate_advantages(rollout, raw, record.name)
+    length = int(rollout.response_mask[0].sum())  # of the others only the advantage knows
     tokens = [tokenizer.token_text(token) for token in rollout.response_tokens[0, :length].tolist()]
     values = None if rollout.old_values is None else rollout.old_values[0, :length].tolist()
     run.folder.save_figure(
@@ -79,7 +78,7 @@ def draw_one_response(
             values,
             rewards[0, :length].tolist(),
             advantages[0, :length].tolist(),
-            rollout.scores.item(),
+            rollout.scores[0].item(),
         ),
     )
     if not isinstance(score_function, RewardModel):

@@ -13,7 +13,7 @@ from torch import Tensor
 from minippo.commands.run import Run
 from minippo.rollout import Models, Rollout, ScoreFunction, make_rollout
 from minippo.runs.moments import TOKEN, is_moment, without_tokens
-from minippo.stages.credit import estimate_advantages
+from minippo.stages.credit import estimate_advantages, rewards_of
 
 PROMPTS, WITH_TOKENS = 20, 5  # that are watched; of these, with every token's numbers
 DIGITS = 6  # of a number that is kept
@@ -85,14 +85,15 @@ def tokens_of(run: Run, rollout: Rollout, kl_coef: float) -> list[list[dict[str,
     """What every model says of each token of the first responses; rewards and advantages as the
     algorithm makes them, before they are whitened."""
     raw = replace(run.config.ppo, whiten_advantages=False, whiten_rewards=False, kl_coef=kl_coef)
-    rewards, advantages, _ = estimate_advantages(rollout, raw, run.config.run.algorithm)
+    rewards, advantages = rewards_of(rollout, raw), None
+    if run.algorithm.samples_per_prompt == 1:  # others are compared with responses not asked for
+        advantages = estimate_advantages(rollout, raw, run.config.run.algorithm)[1]
     columns = (
         rollout.ref_logprobs,
         rollout.old_logprobs,
         rollout.old_values,
         rewards,
-        # responses that are compared with others to their prompt have nobody to be compared with
-        advantages if run.algorithm.samples_per_prompt == 1 else None,
+        advantages,
         rollout.exact_kl,
     )
     found = []

@@ -13,7 +13,7 @@ def passes(config: Config, task: Task) -> tuple[str, ...]:
     if not task.amounts:
         return ()
     pretrain, sft, ppo = config.pretrain, config.sft, config.ppo
-    samples = ppo.samples_per_prompt or REGISTRY[config.run.algorithm].samples_per_prompt
+    samples = REGISTRY[config.run.algorithm].samples(ppo)
     read = pretrain.pretrain_steps * pretrain.pretrain_batch_size
     seen = {  # what of, how many of them in the whole run, the flag that decides
         "window": (read, "pretrain_steps"),  # of a folder's corpus

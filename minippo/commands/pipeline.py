@@ -32,6 +32,7 @@ from minippo.runs.stats import mean
 from minippo.runs.tensorboard import Events
 from minippo.runs.text import counted
 from minippo.stages.memory import Bytes, memory_report, watch_first
+from minippo.stages.pairs import Pairs
 from minippo.stages.policy import Row, Step, World, policy_updates
 from minippo.stages.pretrain import train_next_token
 from minippo.stages.sft import train_on_demonstrations
@@ -46,6 +47,7 @@ class Trained(NamedTuple):
     tokens: dict[str, list[float]]  # ratios and advantages of an early minibatch
     path: list[Point]  # of the policy through the plane of KL and score, on evaluation prompts
     memory: dict[str, Any]  # bytes: see stages.memory
+    samples: int  # responses that were sampled for it
 
 
 def pretrain(run: Run) -> GPT:
@@ -99,9 +101,14 @@ def fine_tune(run: Run, model: GPT) -> GPT:
 
 
 def optimise_policy(
-    run: Run, sft: GPT, score_function: ScoreFunction, reward_model: RewardModel | None
+    run: Run,
+    sft: GPT,
+    score_function: ScoreFunction,
+    reward_model: RewardModel | None,
+    pairs: Pairs | None = None,
 ) -> Trained:
-    """The algorithm, from the fine-tuned model on; reward_model: for the critic to start from."""
+    """The algorithm, from the fine-tuned model on; reward_model: for the critic to start from;
+    pairs: for an algorithm that learns from them."""
     start = run.saved_state()
     changing = {} if start is None else start[1]
     policy = first_policy(run, sft)
@@ -116,9 +123,7 @@ def optimise_policy(
             moments.look(0, run.config.ppo.kl_coef)
         updates = policy_updates(
             models,
-            replace(
-                world_of(run, score_function, progress.draw_prompts), draw_texts=progress.draw_texts
-            ),
+            progress.world(score_function, pairs),
             config=run.config.ppo,
             algorithm=run.config.run.algorithm,
             generator=run.generator("policy", run.device),
@@ -131,19 +136,15 @@ def optimise_policy(
                 raise Interrupted(
                     f"interrupted; to go on: python -m minippo.train_toy --resume --out {run.home}"
                 )
-        rows = progress.rows
-        report.say(
-            f"score {rows[0]['objective/scores']:.3f} -> {rows[-1]['objective/scores']:.3f}, "
-            f"KL {rows[-1]['objective/kl']:.2f} nats"
-        )
+        report.say(progress.result())
         # what is evaluated is what is written, and what another round or a later run reads
         plain = merged(policy) if run.config.ppo.lora_rank else policy
         report.keep("policy", plain)
         if critic is not None:
             report.keep("critic", critic)
-    memory = memory_report(models, reward_model, progress.memory)
-    models = models._replace(policy=plain)
-    return Trained(models, rows, progress.tokens, progress.path, memory)
+    judge = reward_model if run.algorithm.needs_scores else None
+    memory = memory_report(models, judge, progress.memory)
+    return progress.trained(models._replace(policy=plain), memory, pairs)
 
 
 def world_of(run: Run, score_function: ScoreFunction, draw_prompts: Callable[[int], Any]) -> World:
@@ -199,6 +200,31 @@ class PolicyProgress:
         total, done = self.run.config.ppo.num_updates, len(self.rows)
         return self.run.screen.progress(steps, "policy", unit="update", total=total, done=done)
 
+    def trained(self, models: Models, memory: dict[str, Any], pairs: Pairs | None) -> Trained:
+        """What is left behind."""
+        # several rollouts for some batches; or those that pairs were made of
+        rollouts = sum(row.get("val/draws", 1) for row in self.rows)
+        samples = self.run.config.ppo.batch_size * rollouts if pairs is None else pairs.sampled
+        return Trained(models, self.rows, self.tokens, self.path, memory, samples)
+
+    def result(self) -> str:
+        """The stage's figures."""
+        first, last = self.rows[0], self.rows[-1]
+        return (
+            f"score {first['objective/scores']:.3f} -> {last['objective/scores']:.3f}, "
+            f"KL {last['objective/kl']:.2f} nats"
+        )
+
+    def small_batches(self) -> int:
+        """Batches that max_draws rollouts have not filled with groups that differ."""
+        size = self.run.config.ppo.batch_size
+        return sum(row.get("val/batch_rows", size) < size for row in self.rows)
+
+    def world(self, score_function: ScoreFunction, pairs: Pairs | None) -> World:
+        """What the policy's trainer is told of the task, and what it may draw."""
+        world = world_of(self.run, score_function, self.draw_prompts)
+        return replace(world, draw_texts=self.draw_texts, pairs=pairs)
+
     def keep_memory(self, found: Bytes) -> None:
         """What the first update held; a run that goes on keeps what it had found."""
         self.memory = self.memory or found
@@ -206,10 +232,15 @@ class PolicyProgress:
     def record(self, step: Step, asked: Asked) -> None:
         """Metrics, screen, diagnostics; and a state when one is due, or when the user wants to
         stop."""
-        run, config, row = self.run, self.run.config, step.row
+        run, config, row, size = (
+            self.run,
+            self.run.config,
+            step.row,
+            self.run.config.ppo.batch_size,
+        )
         before, self.last = self.last, time.perf_counter()
         row["seconds"] = self.last - before
-        row["eps"] = config.ppo.batch_size / row["seconds"]  # episodes per second
+        row["eps"] = size / row["seconds"]  # episodes per second
         if row["update"] <= max(1, config.ppo.num_updates // 10):
             self.tokens = step.tokens  # for the figure of the clip: later ratios hardly leave 1
         if self.point is not None and is_on_path(row["update"], config.ppo.num_updates):
@@ -221,6 +252,12 @@ class PolicyProgress:
         self.rows.append(row)
         run.screen.update_line(row)
         run.look_at(self.rows)
+        if self.small_batches() == 1 and row.get("val/batch_rows", size) < size:
+            run.screen.note(
+                f"update {row['update']}: {row['val/batch_rows']} of {size} responses are of "
+                f"groups that differ after {row['val/draws']} rollouts (--max_draws); the batch "
+                "stays smaller, as later ones may, which are not told"
+            )
         if self.events is not None:
             self.events.add(row)
         is_due = row["update"] % config.run.save_every == 0

@@ -224,7 +224,9 @@ class Run:
         in a run."""
         ppo = self.config.ppo
         silent = never_asked(
-            self.algorithm.silent_diagnostics, steps=ppo.num_ppo_epochs * ppo.num_mini_batches
+            self.algorithm.silent_diagnostics,
+            steps=ppo.num_ppo_epochs * ppo.num_mini_batches,
+            priced=ppo.is_priced(),
         )
         found = diagnose(
             rows,

@@ -136,7 +136,9 @@ class Speaker:
         length = int(rollout.response_mask.sum())
         values, advantages = rollout.old_values, [None] * length
         algorithm = REGISTRY[self.config.run.algorithm]
-        if self.reward_model is not None and (values is not None or not algorithm.has_critic):
+        alone = algorithm.samples_per_prompt == 1  # the advantage of a group's needs the others
+        has_values = values is not None or not algorithm.has_critic
+        if self.reward_model is not None and has_values and alone:
             raw = replace(self.config.ppo, whiten_advantages=False, whiten_rewards=False)
             advantages = estimate_advantages(rollout, raw, algorithm.name)[1][0].tolist()
         return [

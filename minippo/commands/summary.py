@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from minippo.algorithms.base import PAIRS
 from minippo.annotators import REGISTRY as ANNOTATORS
 from minippo.commands.drawing import draw_figures, draw_one_response
 from minippo.commands.forgetting import pretraining_losses
@@ -67,6 +68,7 @@ def evaluate(
         summary = make_summary(run, trained, prompts, before=before, after=after, draws=draws)
         summary["reward_model"], summary["rounds"] = report, run.rounds
         summary["memory"], summary["course"] = trained.memory, course_of(trained.rows)
+        summary["samples"], summary["kl_in"] = trained.samples, kl_in(run)
         summary["pretraining_loss"] = pretraining_losses(run, models)
         summary["gold_training"] = gold_on_training_prompts(run, models, score_function)
         summary["win_rate"]["different_prompts"] = len(different)
@@ -114,6 +116,12 @@ def gold_on_training_prompts(
     answers = before_and_after(run, models, score_function, asked, of="training ")
     sft, policy = (gold_report(part)[0] for part in answers)
     return {"sft": sft, "policy": policy, "different_prompts": len(set(asked))}
+
+
+def kl_in(run: Run) -> str:
+    """Where the training pays for the KL: reward, loss or none."""
+    from_pairs = run.algorithm.learns_from == PAIRS  # whose loss has it
+    return "loss" if from_pairs else run.config.ppo.where_the_kl_is()
 
 
 def first_rows(tensors: Prompts, n: int) -> Prompts:

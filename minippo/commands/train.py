@@ -23,6 +23,7 @@ from typing import Any
 
 import torch
 
+from minippo.algorithms.fitting import own_kl_note
 from minippo.algorithms.recipes import recipe_notes
 from minippo.commands.config import FIELDS, Config
 from minippo.commands.feedback import Collected, make_reward_model, sampled_model
@@ -32,6 +33,7 @@ from minippo.commands.lengths import lengths
 from minippo.commands.own import digest_of_reward
 from minippo.commands.passes import passes
 from minippo.commands.pipeline import Trained, fine_tune, optimise_policy, pretrain
+from minippo.commands.preferred import judged_pairs, preferred_pairs
 from minippo.commands.prepare import Start, prepare
 from minippo.commands.recipe import has_reward_model
 from minippo.commands.report import write_report
@@ -115,6 +117,7 @@ def run_all(
     if isinstance(task, OwnTask):
         task.rule.patience.tell = screen.note
     chosen = recipe_notes(config.run.recipe, config.ppo)
+    chosen += own_kl_note(config.ppo, run.algorithm)
     for note in (*task.notes, *chosen, *passes(config, task), *lengths(task)):
         screen.note(note)
     if device.type == "cpu" and (note := busy(config.run.threads)):
@@ -160,7 +163,8 @@ def train_and_evaluate(run: Run) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     if not has_reward_model(run.config):
         run.look_before(None)
         rule = rule_of(run)
-        return evaluate(run, optimise_policy(run, sft, rule, None), rule, None)
+        pairs = judged_pairs(run, sft, rule)
+        return evaluate(run, optimise_policy(run, sft, rule, None, pairs), rule, None)
     reward_model, report, trained = reward_and_policy(run, sft)
     return evaluate(run, trained, reward_model, report)
 
@@ -182,13 +186,15 @@ def reward_and_policy(run: Run, sft: GPT) -> tuple[RewardModel, dict[str, Any], 
         if policy is not None:
             part.look_at_earlier(part.folder.metrics_until(config.num_updates))
         else:
-            policy = optimise_policy(part, sft, earlier, earlier).models.policy
+            pairs = preferred_pairs(part, lambda: collected.parts(part), earlier)
+            policy = optimise_policy(part, sft, earlier, earlier, pairs).models.policy
         run.take_over(part, report)
         collected.models.append(policy.requires_grad_(False))
     if rounds > 1:
         run.screen.note(f"round {rounds} of {rounds}")
     reward_model, report, _ = reward_model_of(run, sft, collected, earlier)
-    return reward_model, report, optimise_policy(run, sft, reward_model, reward_model)
+    pairs = preferred_pairs(run, lambda: collected.parts(run), reward_model)
+    return reward_model, report, optimise_policy(run, sft, reward_model, reward_model, pairs)
 
 
 def reward_model_of(

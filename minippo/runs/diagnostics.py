@@ -101,10 +101,11 @@ def number(row: Mapping[str, Any], name: str) -> Any:
     return value
 
 
-def never_asked(silent: Sequence[str], *, steps: int) -> set[str]:
-    """Codes that have no meaning for a run: those of its algorithm, and P007 where one step per
-    rollout leaves nothing to clip."""
-    return {*silent, *(() if steps > 1 else ("P007",))}
+def never_asked(silent: Sequence[str], *, steps: int, priced: bool = True) -> set[str]:
+    """Codes that have no meaning for a run: those of its algorithm, P007 where one step per rollout
+    leaves nothing to clip, and P014 where no KL is paid, so that its price is not what is
+    maximised."""
+    return {*silent, *(() if steps > 1 else ("P007",)), *(() if priced else ("P014",))}
 
 
 # -- one function per diagnostic

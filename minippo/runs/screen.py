@@ -296,7 +296,8 @@ def optimality_text(summary: Mapping[str, Any]) -> str:
     """The optimality, and in which direction it errs where few draws count."""
     at_most = "" if is_reliable(summary["optimum"]) else "at most "
     value = summary["optimality"]
-    return f"optimality {'-' if value is None else at_most + _number(value)}"
+    not_its_aim = ", which is not its aim: no KL is paid" * (summary.get("kl_in") == "none")
+    return f"optimality {'-' if value is None else at_most + _number(value) + not_its_aim}"
 
 
 def _digest(summary):

@@ -58,12 +58,12 @@ def estimate_advantages(
     """(rewards, advantages, value_targets) of a rollout, [B,T] each; targets are None where there
     is no critic."""
     reward_mask = REWARD_SLOTS[config.score_place](rollout.response_mask)
-    rewards = token_rewards(rollout, reward_mask, config)
-    if config.whiten_rewards and masked_variance(values=rewards, mask=reward_mask) > DEGENERATE:
-        rewards = scaled(rewards, reward_mask, config)
+    rewards = rewards_of(rollout, config)
     paid = rewards + value_of_the_rest(rollout, config)
+    record = REGISTRY[algorithm]
+    config = replace(config, samples_per_prompt=record.samples(config))
     slots = both(reward_mask, rollout.value_mask if config.action == "token" else reward_mask)
-    values, record = rollout.old_values, REGISTRY[algorithm]
+    values = rollout.old_values
     weigh = record.weights if config.action == "token" else response_weights
     weights = weigh(paid, values, slots, config)
     targets = None
@@ -80,9 +80,19 @@ def estimate_advantages(
         counted = counted & rollout.ended.unsqueeze(1)
         is_any = bool(counted.any())
     advantages = torch.where(counted, weights, 0.0)
-    if config.whiten_advantages and config.whiten_over == "rollout" and is_any:
+    whitens = config.whiten_advantages and "whiten_advantages" not in record.ignores
+    if whitens and config.whiten_over == "rollout" and is_any:
         advantages = whitened(advantages, counted, config)
     return rewards, advantages, targets
+
+
+def rewards_of(rollout: Rollout, config: PPOConfig) -> Tensor:
+    """What each slot of a rollout is paid, [B,T], scaled where that is asked for."""
+    reward_mask = REWARD_SLOTS[config.score_place](rollout.response_mask)
+    rewards = token_rewards(rollout, reward_mask, config)
+    if config.whiten_rewards and masked_variance(values=rewards, mask=reward_mask) > DEGENERATE:
+        return scaled(rewards, reward_mask, config)
+    return rewards
 
 
 def token_rewards(rollout: Rollout, reward_mask: Tensor, config: PPOConfig) -> Tensor:

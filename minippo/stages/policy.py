@@ -11,8 +11,9 @@ reference. One update, from prompt to gradient:
       take_step          (optimise) backward, the gradient's norm held down, one step of the
                          optimiser
 
-The algorithms differ in two functions, and in nothing else: with the same seed they see the same
-first rollout.
+The algorithms differ in two functions, and in little else: with the same seed and as many samples
+per prompt they see the same first rollout. One that learns from pairs looks at its rollouts, for
+the metrics, and reads pairs in their place.
 
 The trainer knows nothing of tasks and texts: prompts come from a function, scores from another. The
 probes of tests/stages/test_policy.py are small worlds made of two such functions.
@@ -20,6 +21,7 @@ probes of tests/stages/test_policy.py are small worlds made of two such function
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -28,7 +30,7 @@ from torch.nn.utils import parameters_to_vector
 from torch.optim import Optimizer
 
 from minippo.algorithms import DEFAULT, REGISTRY
-from minippo.algorithms.base import Algorithm, Experience, Update, of_the_critic
+from minippo.algorithms.base import PAIRS, Algorithm, Experience, Update, of_the_critic
 from minippo.algorithms.config import PPOConfig
 from minippo.algorithms.policy_gradient import CriticPasses
 from minippo.critic_head import Critic
@@ -39,8 +41,16 @@ from minippo.masked import masked_mean, zero_padding
 from minippo.ppo_statistics import explained_variance
 from minippo.reward_to_go import rewards_to_go
 from minippo.rollout import Models, Rollout, ScoreFunction, make_rollout, response_logits
-from minippo.stages.credit import REWARD_SLOTS, estimate_advantages, learned_from, next_kl_coef
+from minippo.stages.credit import (
+    REWARD_SLOTS,
+    estimate_advantages,
+    learned_from,
+    next_kl_coef,
+    rewards_of,
+)
+from minippo.stages.groups import draw
 from minippo.stages.optimise import check_finite, named_parameters, named_weights
+from minippo.stages.pairs import Deal, Pairs
 from minippo.stages.training_state import restore_training, training_tensors
 from minippo.tasks.base import Example
 from minippo.trpo import mean_kl
@@ -63,6 +73,7 @@ class World:
     pad_id: int
     gold_function: Callable[[Rollout], float] | None = None
     draw_texts: Callable[[int], Sequence[Example]] | None = None  # of the pretraining, for PPO-ptx
+    pairs: Pairs | None = None  # for an algorithm that learns from them
 
 
 class Step(NamedTuple):
@@ -95,11 +106,8 @@ def policy_updates(
     start: the state of an earlier training's step, to go on from. TrainingError, with the tensor's
     name, when a score, a reward, a loss or a gradient is not finite.
     """
-    for model in models:
-        if model is not None:
-            model.eval()  # no dropout: the ratio of the first minibatch must be 1
-    record = REGISTRY[algorithm]
-    update_on, done = record.update(models, config, generator), 0
+    record, update_on = REGISTRY[algorithm], begun(models, algorithm, config, generator)
+    deal, done = deal_of(world, models, record, config), 0
     if start is None:
         warm_up_critic(models, world, algorithm, config, generator)
     else:
@@ -107,28 +115,50 @@ def policy_updates(
         config = replace(config, kl_coef=start[1]["kl_coef"])
     for update in progress(range(done + 1, config.num_updates + 1)):
         where = f"policy, update {update}"
-        rollout = finite_rollout(where, models, world, record, config, generator)
+        sample = partial(finite_rollout, where, models, world, record, config, generator)
+        first, rollout, drawn = draw(sample, record, config)
         rewards, advantages, targets = estimate_advantages(rollout, config, algorithm)
         check_finite(where, rewards=rewards, advantages=advantages)
         head_before = head_of(models.critic)
-        texts, rate = texts_for(world, len(rollout), config), learning_rate_of(update, config)
-        experience = Experience(rollout, advantages, targets, config.kl_coef, texts)
-        updated = update_on(learned_from(experience, config), learning_rate=rate, where=where)
+        rate = learning_rate_of(update, config)
+        experience: Any = experience_of(rollout, advantages, targets, world, config)
+        if deal is not None:  # the rollout is only looked at
+            experience = deal.of_update(update)
+        updated = update_on(experience, learning_rate=rate, where=where)
         check_finite(where, **dict(named_weights(**trained(models))))  # after the last step
         kl_old_to_policy = kl_from_old(models.policy, rollout, config)
         update_on.look_back(kl_old_to_policy)
-        row: Row = {"update": update, "episode": update * len(rollout), "lr": rate}
-        row |= rollout_metrics(rollout, rewards, config) | updated.metrics
+        if first is not rollout:
+            rewards = rewards_of(first, config)
+        row: Row = {"update": update, "episode": update * len(first), "lr": rate}
+        row |= rollout_metrics(first, rewards, config) | updated.metrics | drawn
         if targets is not None:
             row |= critic_metrics(rollout, rewards, targets, config)
             row["val/critic_head_change"] = (head_of(models.critic) - head_before).norm().item()
         row["policy/without_gradient"] = without_gradient(update_on.optimizers)
         row["policy/kl_old_to_policy"] = kl_old_to_policy
-        row["objective/gold"] = world.gold_function and world.gold_function(rollout)
-        kl_coef = next_kl_coef(config.kl_coef, row["objective/kl"], config)
-        config = replace(config, kl_coef=kl_coef)
-        state = state_after(update, models, update_on, generator, kl_coef)
-        yield Step(row, rollout, updated.tokens, state)
+        row["objective/gold"] = world.gold_function and world.gold_function(first)
+        config = replace(config, kl_coef=next_kl_coef(config.kl_coef, row["objective/kl"], config))
+        state = state_after(update, models, update_on, generator, config.kl_coef)
+        yield Step(row, first, updated.tokens, state)
+
+
+def begun(models: Models, algorithm: str, config: PPOConfig, generator: torch.Generator) -> Update:
+    """The update of the algorithm, and the models without dropout: the ratio of the first minibatch
+    must be 1."""
+    for model in models:
+        if model is not None:
+            model.eval()
+    return REGISTRY[algorithm].update(models, config, generator)
+
+
+def experience_of(
+    rollout: Rollout, advantages: Tensor, targets: Tensor | None, world: World, config: PPOConfig
+) -> Experience:
+    """What the update sees of a rollout."""
+    texts = texts_for(world, len(rollout), config)
+    whole = Experience(rollout, advantages, targets, config.kl_coef, texts)
+    return learned_from(whole, config)
 
 
 def warm_up_critic(
@@ -147,6 +177,15 @@ def warm_up_critic(
             learning_rate=config.learning_rate,
             where=where,
         )
+
+
+def deal_of(world: World, models: Models, record: Algorithm, config: PPOConfig) -> Deal | None:
+    """The pairs that the updates get; None for an algorithm that learns from rollouts."""
+    if record.learns_from != PAIRS:
+        return None
+    if world.pairs is None:
+        raise ValueError("pairs: this world has none")
+    return Deal(world.pairs, models, config)
 
 
 def texts_for(world: World, n: int, config: PPOConfig) -> Sequence[Example] | None:
@@ -204,7 +243,7 @@ def finite_rollout(
 ) -> Rollout:
     """A Rollout whose scores, log-probabilities and values are numbers; TrainingError when they are
     not."""
-    samples = config.samples_per_prompt or record.samples_per_prompt
+    samples = 1 if record.learns_from == PAIRS else record.samples(config)
     try:
         rollout = make_rollout(
             models,

@@ -174,7 +174,7 @@ def _are_pairs(ratios, advantages):
     return (
         isinstance(ratios, list)
         and isinstance(advantages, list)
-        and len(ratios) == len(advantages) > 0
+        and len(ratios) == len(advantages)
         and all(map(is_number, ratios))
         and all(map(is_number, advantages))
     )

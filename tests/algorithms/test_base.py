@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from minippo.algorithms import REGISTRY
+from minippo.algorithms.base import PAIRS
+from minippo.algorithms.direct import OF_RATIOS
 from minippo.errors import InputError, TrainingError
 from tests.worlds import ragged, weights_of
 
@@ -55,7 +57,11 @@ OWN = {
 }
 OF_THE_CRITIC = ("old_values", "end_values")
 STAGES_1_TO_4 = ("pg", "rtg", "baseline", "gae")
-WITHOUT_CRITIC = ("pg", "rtg")
+FROM_PAIRS = tuple(name for name, record in REGISTRY.items() if record.learns_from == PAIRS)
+OF_PAIRS = {"val/pair_margin", "val/pair_accuracy"}
+OWN |= dict.fromkeys(FROM_PAIRS, OF_PAIRS)
+OWN["dapo"] = {"val/draws", "val/groups_that_differ", "val/batch_rows"}
+FROM_ROLLOUTS = tuple(name for name in REGISTRY if name not in FROM_PAIRS)
 
 
 # -- what all have in common
@@ -64,13 +70,13 @@ WITHOUT_CRITIC = ("pg", "rtg")
 def test_all_see_the_same_first_rollout_and_then_go_their_own_ways():
     firsts, policies = {}, {}
     for algorithm in REGISTRY:
-        world = ragged(num_updates=1)
+        world = ragged(num_updates=1, samples_per_prompt=4)
         (step,) = world.updates(algorithm)
         rollout = step.rollout
         sampled = {k: x for k, x in vars(rollout).items() if k not in OF_THE_CRITIC}
         firsts[algorithm] = sampled
         policies[algorithm] = weights_of(world.policy)
-    for algorithm in REGISTRY:
+    for algorithm in FROM_ROLLOUTS:
         assert all(torch.equal(x, firsts["ppo"][name]) for name, x in firsts[algorithm].items())
     same = {
         ("pg", "rtg"),  # the policy still is the reference: no KL, the only reward is the last
@@ -85,13 +91,16 @@ def test_the_metrics_are_the_same_for_all(algorithm):
     of_a_critic = OF_A_CRITIC if REGISTRY[algorithm].has_critic else set()
     wanted = {*NAMES} | of_a_critic | OWN.get(algorithm, set())
     none = {"objective/gold", "policy/without_gradient"}
+    none |= {*OF_RATIOS} if algorithm in FROM_PAIRS else set()
     none |= {"policy/grad_norm"} if algorithm == "trpo" else set()
     for row, _, tokens, _ in ragged().updates(algorithm):
         assert set(row) == wanted
         assert {name for name, value in row.items() if value is None} == none
         assert all(math.isfinite(value) for value in row.values() if value is not None)
-        assert row["val/ratio_max_deviation_first"] < 1e-5 and row["policy/kl_old_to_policy"] > 0
-        assert len(tokens["ratios"]) == len(tokens["advantages"]) > 0
+        assert (row["val/ratio_max_deviation_first"] or 0) < 1e-5
+        assert row["policy/kl_old_to_policy"] > 0
+        assert len(tokens["ratios"]) == len(tokens["advantages"])
+        assert (len(tokens["ratios"]) > 0) == (algorithm not in FROM_PAIRS)
 
 
 @pytest.mark.parametrize("algorithm", REGISTRY)
@@ -101,7 +110,7 @@ def test_the_same_seed_gives_the_same_bits(algorithm):
     assert rows[0] == rows[1] and torch.equal(*(weights_of(world.policy) for world in worlds))
 
 
-@pytest.mark.parametrize("algorithm", REGISTRY)
+@pytest.mark.parametrize("algorithm", FROM_ROLLOUTS)
 def test_a_score_that_breaks_stops_the_run_and_names_the_update(algorithm):
     world, scores = ragged(), iter((1.0, math.nan))
     world.score_function = lambda tokens, mask: tokens[:, -1] * next(scores)
@@ -112,11 +121,13 @@ def test_a_score_that_breaks_stops_the_run_and_names_the_update(algorithm):
         world.train(algorithm)
 
 
-@pytest.mark.parametrize("algorithm", REGISTRY)
+@pytest.mark.parametrize("algorithm", FROM_ROLLOUTS)
 def test_a_loss_that_breaks_stops_the_run_and_names_the_update(algorithm):
     world = ragged(gamma=1.0)
-    # its square and its sums overflow
+    # its square and its sums overflow; where a group is the scale, the parameters do
     world.score_function = lambda tokens, mask: torch.full((len(tokens),), 3e38)
+    if not REGISTRY[algorithm].has_critic and algorithm not in ("pg", "rtg"):
+        world = ragged(learning_rate=1e38)
     with pytest.raises(TrainingError, match="^policy, update 1: "):
         world.train(algorithm)
 

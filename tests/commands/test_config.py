@@ -85,6 +85,7 @@ def test_the_fields_that_may_be_none():
         "no_eos_score",
         "target_kl",
         "cliprange_value",
+        "overlong_buffer",
         "critic_lam",
         "dual_clip",
         "reward_layers",

@@ -146,7 +146,8 @@ def test_a_flag_that_the_algorithm_does_not_read_is_refused(algorithm):
             with pytest.raises(
                 InputError, match=f"^--{name}: --algorithm {algorithm} does not use it; it is for "
             ):
-                parse_arguments(["--algorithm", algorithm, f"--{name}", str(item.default)])
+                value = [] if kind_of(item) is bool else [str(item.default)]
+                parse_arguments(["--algorithm", algorithm, f"--{name}", *value])
 
 
 @pytest.mark.parametrize(
@@ -207,7 +208,7 @@ def test_true_and_false_are_told_by_the_flag_alone(name):
 @pytest.mark.parametrize("name", [name for name in NAMES if may_be_none(FIELDS[name][1])])
 def test_none_is_a_value_where_the_field_may_have_none(name):
     for text in ("none", "None"):
-        config = parse_arguments([*task_for(name), f"--{name}", text])[0]
+        config = parse_arguments([*reader_for(name), *task_for(name), f"--{name}", text])[0]
         assert value_of(config, name) is None
 
 

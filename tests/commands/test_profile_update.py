@@ -16,7 +16,10 @@ def test_every_part_of_every_algorithm_is_timed_and_then_as_it_was(algorithm):
     with timed_parts(algorithm) as seconds:
         world = ragged(num_updates=1)
         settings = {"config": world.config, "generator": world.generator, "algorithm": algorithm}
-        texts = trainer.World(world.draw_prompts, world.score_function, world.eos_id, 0)
+        pairs = world.pairs()
+        texts = trainer.World(
+            world.draw_prompts, world.score_function, world.eos_id, 0, pairs=pairs
+        )
         trainer.train_policy(world.models(algorithm), texts, **settings)
     assert len(seconds) == 3 and all(value > 0 for value in seconds.values())
     assert (trainer.make_rollout, trainer.estimate_advantages) == before

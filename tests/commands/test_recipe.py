@@ -61,6 +61,7 @@ OTHER = {
     "preference_labels": "ranking",
     "preferences_from": "pretrain",
     "reward_layers": 1,
+    "overlong_buffer": 1,
     "reward_zero": "none",
     "reward_unit": "none",
 }

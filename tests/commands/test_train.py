@@ -13,6 +13,7 @@ import torch
 
 import minippo
 from minippo.algorithms import DEFAULT, REGISTRY
+from minippo.algorithms.base import ROLLOUTS
 from minippo.commands import drawing, summary
 from minippo.commands.config import resolve
 from minippo.commands.run import Run
@@ -80,21 +81,39 @@ def test_the_same_seed_gives_the_same_run_bit_for_bit(folders):
     assert summaries[0] == summaries[1]
 
 
-@pytest.mark.parametrize("algorithm", [name for name in REGISTRY if name != DEFAULT])
+@pytest.fixture(scope="module")
+def in_groups(tmp_path_factory):
+    """The same run with four responses to each prompt."""
+    out = tmp_path_factory.mktemp("runs") / "groups"
+    return run(out, "--seed", "5", "--quiet", "--samples_per_prompt", "4")
+
+
+FAST = ("pg", "trpo", "rloo", "dapo", "dpo", "rft")  # the others are variants of these
+ALL_BUT_THE_DEFAULT = [
+    name if name in FAST else pytest.param(name, marks=pytest.mark.slow)
+    for name in REGISTRY
+    if name != DEFAULT
+]
+
+
+@pytest.mark.parametrize("algorithm", ALL_BUT_THE_DEFAULT)
 def test_the_folder_and_the_first_rollout_are_the_same_for_every_algorithm(
-    algorithm, folders, tmp_path
+    algorithm, folders, in_groups, tmp_path
 ):
     other = run(tmp_path / "other", "--seed", "5", "--quiet", "--algorithm", algorithm)
+    record = REGISTRY[algorithm]
+    # who compares responses to a prompt has more of them
+    samples = record.samples_per_prompt if record.learns_from == ROLLOUTS else 1
+    same = folders[0] if samples == 1 else in_groups
     files = [
         sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
         for folder in (folders[0], other)
     ]
-    of_a_critic = [] if REGISTRY[algorithm].has_critic else ["checkpoints/critic"]
-    without = [name for name in files[0] if not name.startswith(tuple(of_a_critic))]
-    assert files[1] == (without if of_a_critic else files[0])
-    first, first_of_other = (
-        read_rows(folder / "metrics.jsonl")[0] for folder in (folders[0], other)
-    )
+    of_a_critic = [] if record.has_critic else ["checkpoints/critic"]
+    missing = of_a_critic + ([] if record.ranges else ["figures/clip_cases"])
+    without = [name for name in files[0] if not name.startswith(tuple(missing))]
+    assert files[1] == (without if missing else files[0])
+    first, first_of_other = (read_rows(folder / "metrics.jsonl")[0] for folder in (same, other))
     assert set(first) - set(first_of_other) == (OF_A_CRITIC if of_a_critic else set())
     for name in (
         "objective/scores",

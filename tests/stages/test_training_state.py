@@ -52,7 +52,7 @@ def test_the_numbers_of_a_state_are_those_that_it_needs():
             [],
             {},
             {"ratios": [1.0]},
-            {"ratios": [], "advantages": []},
+            {"ratios": [], "advantages": [1]},
             {"ratios": [1], "advantages": [1, 2]},
             {"ratios": [None], "advantages": [1]},
             {"ratios": "1", "advantages": "1"},

@@ -12,61 +12,63 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def clip_cases(ratios: Iterable[float], advantages: Iterable[float], cliprange: float) -> Figure:
+def clip_cases(
+    ratios: Iterable[float],
+    advantages: Iterable[float],
+    cliprange: float,
+    cliprange_high: float | None = None,
+) -> Figure:
     """The clipped objective of a token as a function of its ratio, and where the tokens of a
     minibatch are on it.
 
     The objective is divided by |A|, so that every token with A > 0 lies on one curve and every one
     with A < 0 on the other. Counts are over all tokens, the points are at most 400 of them; tokens
-    with A = 0 are in neither panel.
+    with A = 0 are in neither panel. cliprange_high: of the upper side, where it is another.
     """
+    bounds = 1 - cliprange, 1 + (cliprange if cliprange_high is None else cliprange_high)
     figure, panels = new_figure(2, height=4.5, side_by_side=True)
     tokens = [
         (float(ratio), 1 if advantage > 0 else -1)
         for ratio, advantage in zip(ratios, advantages, strict=True)
         if advantage
     ]
-    left, right = _ratio_view([ratio for ratio, _ in tokens], cliprange)
+    left, right = _ratio_view([ratio for ratio, _ in tokens], bounds)
     stopped = 0
     for axes, sign in zip(panels, (1, -1), strict=True):
         mine = sorted(ratio for ratio, its_sign in tokens if its_sign == sign)
-        _clip_panel(axes, mine, sign, cliprange, left, right)
-        stopped += sum(_is_stopped(ratio, sign, cliprange) for ratio in mine)
+        _clip_panel(axes, mine, sign, bounds, left, right)
+        stopped += sum(_is_stopped(ratio, sign, bounds) for ratio in mine)
     set_title(figure, f"The clip stops {stopped} of {len(tokens)} tokens: their gradient is 0")
     return figure
 
 
-def _clip_panel(axes, ratios, sign, cliprange, left, right):
+def _clip_panel(axes, ratios, sign, bounds, left, right):
     """One sign of the advantage: the curve, the stretch where it is flat, the points, and how many
     are where."""
-    low, high = 1 - cliprange, 1 + cliprange
+    low, high = bounds
     corners = [x for x in (left, low, high, right) if left <= x <= right]
     axes.plot(
-        corners,
-        [_objective(x, sign, cliprange) for x in corners],
-        color=DARK,
-        linewidth=1.6,
-        zorder=1,
+        corners, [_objective(x, sign, bounds) for x in corners], color=DARK, linewidth=1.6, zorder=1
     )
     drawn = [
         min(max(ratio, left), right)
         for ratio in ratios[:: math.ceil(len(ratios) / MOST_POINTS) or 1]
     ]
     for stopped, marker, colour in ((False, "o", BLUE), (True, "x", ORANGE)):
-        x = [ratio for ratio in drawn if _is_stopped(ratio, sign, cliprange) == stopped]
+        x = [ratio for ratio in drawn if _is_stopped(ratio, sign, bounds) == stopped]
         axes.scatter(
             x,
-            [_objective(ratio, sign, cliprange) for ratio in x],
+            [_objective(ratio, sign, bounds) for ratio in x],
             s=18,
             marker=marker,
             color=colour,
             alpha=0.5,
             zorder=2,
         )
-    below, inside, above = _counts(ratios, cliprange)
+    below, inside, above = _counts(ratios, bounds)
     flat, other = "clipped,\ngradient 0", "not clipped,\npulled back"
     names = (other, flat) if sign > 0 else (flat, other)
-    if math.isfinite(cliprange):
+    if math.isfinite(high):
         axes.axvspan(
             *((high, right) if sign > 0 else (left, low)),
             color=PALE,
@@ -95,28 +97,32 @@ def _name_region(axes, x, text):
     )
 
 
-def _objective(ratio, sign, cliprange):
-    """min(ratio A, clip(ratio, 1 - cliprange, 1 + cliprange) A) for A = sign."""
-    return min(ratio * sign, min(max(ratio, 1 - cliprange), 1 + cliprange) * sign)
+def _objective(ratio, sign, bounds):
+    """min(ratio A, clip(ratio, low, high) A) for A = sign."""
+    low, high = bounds
+    return min(ratio * sign, min(max(ratio, low), high) * sign)
 
 
-def _is_stopped(ratio, sign, cliprange):
+def _is_stopped(ratio, sign, bounds):
     """Whether the clipped branch is the smaller one: the ratio has moved past the range, and in A's
     favour."""
-    return ratio > 1 + cliprange if sign > 0 else ratio < 1 - cliprange
+    low, high = bounds
+    return ratio > high if sign > 0 else ratio < low
 
 
-def _counts(ratios, cliprange):
+def _counts(ratios, bounds):
     """How many ratios lie below, inside and above the clip range."""
-    below = sum(ratio < 1 - cliprange for ratio in ratios)
-    above = sum(ratio > 1 + cliprange for ratio in ratios)
+    low, high = bounds
+    below = sum(ratio < low for ratio in ratios)
+    above = sum(ratio > high for ratio in ratios)
     return below, len(ratios) - below - above, above
 
 
-def _ratio_view(ratios, cliprange):
+def _ratio_view(ratios, bounds):
     """The stretch of ratios that is drawn, the same to either side of 1; points beyond it are drawn
     at its edge."""
-    unit = cliprange if math.isfinite(cliprange) else 0.25
+    unit = max(bounds[1] - 1, 1 - bounds[0])
+    unit = unit if math.isfinite(unit) else 0.25
     furthest = max((abs(ratio - 1) for ratio in ratios), default=0.0)
     reach = min(max(2.5 * unit, 1.05 * furthest), 4 * unit)
     return 1 - reach, 1 + reach
