@@ -152,6 +152,14 @@ def test_minibatches_and_passes_are_those_of_ppo(monkeypatch):
     assert len(steps) == 3 * 2
 
 
+@pytest.mark.parametrize("algorithm", RELATIVES)
+def test_the_ratio_is_to_the_policy_that_sampled(algorithm):
+    """It is 1 before the first step and not afterwards."""
+    row = ragged(num_updates=1, num_ppo_epochs=2).train(algorithm)[0]
+    assert row["val/ratio_max_deviation_first"] < 1e-5
+    assert row["val/ratio_var"] > 1e-4 and row["policy/approxkl_avg"] > 1e-4
+
+
 def test_the_kl_is_where_each_record_has_it():
     """In the reward it changes the advantages; in the loss it is a part of its own."""
     for algorithm, where in dict.fromkeys(RELATIVES, None).items():

@@ -106,6 +106,22 @@ def test_a_row_has_the_means_and_the_costs():
     assert as_json([A], [{}])["settings"][0]["mean"]["gold"] is None  # nothing is done yet
 
 
+def test_the_best_of_n_of_the_reference_stands_under_the_table():
+    runs = {3: summary(best_of_n=None), 4: summary()}
+    runs[3]["best_of_n"] = [(2, 0.2, 1.0), (4, 0.6, 2.0), (8, 1.2, 9.0)]
+    runs[4]["best_of_n"] = [(2, 0.2, 2.0), (4, 0.6, 2.5)]
+    results = {"seeds": [3, 4]} | as_json([A], [runs])
+    assert results["settings"][0]["best_of_n"] == [(2, 1.5), (4, 2.25)]
+    assert "fine-tuned model (a): 2: 1.500, 4: 2.250" in "\n".join(table(results))
+    without = {"seeds": [3]} | as_json([A], [{3: summary()}])
+    assert "best of n" not in "\n".join(table(without))
+
+
+def test_samples_are_those_that_were_drawn():
+    runs = {3: summary() | {"samples": 100}, 4: summary() | {"samples": 300}}
+    assert as_json([A], [runs])["settings"][0]["samples"] == 200
+
+
 def shown(*golds):
     """The table of settings with these golds on seeds 0, 1, ..."""
     settings = [setting(f"s{i}") for i in range(len(golds))]
