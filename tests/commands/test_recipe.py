@@ -254,7 +254,8 @@ def test_stages_with_equal_recipes_have_equal_weights(tmp_path):
         "whiten_bessel",
         "allow_broken",
     )
-    small = dict(zip(TINY[::2], TINY[1::2], strict=True))
+    valued = [word for word in TINY if not word.startswith("--no-")]  # without the switches
+    small = dict(zip(valued[::2], valued[1::2], strict=True))
     with nothing_drawn():
         own = weights(run(tmp_path / "own", "--quiet"))
         for name in FIELDS:
