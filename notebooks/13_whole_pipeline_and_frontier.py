@@ -493,5 +493,4 @@ for algorithm in ("ppo", "priced"):
 # - `minippo/stages/optimum.py`, `minippo/exact/oracle.py`, `minippo/commands/pipeline.py`;
 #   docs/rlhf.md, docs/results.md.
 #
-# This is the last notebook. Next: [00 RLHF in one minute](00_rlhf_in_one_minute.ipynb), once
-# more.
+# Next: [14 Your own](14_your_own.ipynb).
