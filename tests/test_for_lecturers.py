@@ -28,7 +28,7 @@ def test_every_command_on_the_page_is_one(line):
         assert parser().parse_args(arguments).folder == "FOLDER"
 
 
-def test_the_page_shows_both_commands():
+def test_the_page_shows_all_commands():
     assert {line.split()[0] for line in LINES} == {*COMMANDS}
 
 

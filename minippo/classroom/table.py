@@ -8,6 +8,7 @@ from minippo.commands.wrapper import command
 from minippo.errors import InputError
 
 COMMANDS = {  # name -> the module whose main it is, and what it does
+    "build": ("minippo.classroom.build", "the notebooks to hand out, and those with the answers"),
     "grade": ("minippo.classroom.grade", "grade a folder of answers; nobody's code is trusted"),
     "museum": ("minippo.classroom.museum.tour", "twelve trainings with a planted bug each"),
     "status": ("minippo.classroom.status", "which exercises of a file, notebook or folder pass"),

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import Any, NoReturn
 
-NAMES = ("minippo", "plots")  # and what is inside; plots.py lies beside the notebooks
+NAMES = ("minippo", "plots", "checks")  # and what is inside; two of them lie beside the notebooks
 HARMLESS = ("check", "hint")
 OPERATORS = (
     "call iter len getitem setitem contains add radd sub rsub mul rmul truediv rtruediv pow rpow "
