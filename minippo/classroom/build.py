@@ -3,8 +3,9 @@
 DIR/student/ has the notebooks with stubs, with the questions unanswered and with checks that know
 numbers only (checks.json): they work where minippo is installed without minippo.exercises.
 DIR/lecturer/ has the same notebooks with the right answers' source and the questions' answers. A
-check in a student's own kernel teaches and gives no marks; `grade` does. DIR is written whole or
-not at all, and the same command gives the same bytes. docs/for-lecturers.md says more.
+check in a student's own kernel teaches and gives no marks; `grade` does, and so does the autograder
+in DIR/gradescope.zip, of --format gradescope. DIR is written whole or not at all, and the same
+command gives the same bytes. docs/for-lecturers.md says more.
 """
 
 import contextlib
@@ -16,7 +17,8 @@ from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from minippo.classroom.grade import chosen_exercises
+from minippo.classroom.grade import chosen_exercises, read_points, seed_of
+from minippo.classroom.gradescope import archive
 from minippo.classroom.handout import (
     BESIDE,
     FOLDER,
@@ -66,9 +68,18 @@ def notebooks_format(chosen: Sequence[Notebook], given: Namespace) -> Files:
     return files
 
 
+def gradescope_format(chosen: Sequence[Notebook], given: Namespace) -> Files:
+    """The zip of an autograder."""
+    names = [one.exercise for one in chosen]
+    seed = None if given.seed_file is None else seed_of(Path(), given.seed_file)
+    return {"gradescope.zip": archive(names, read_points(given.points, names), seed)}
+
+
 FORMATS: dict[str, Callable[[Sequence[Notebook], Namespace], Files]] = {
-    "notebooks": notebooks_format
+    "notebooks": notebooks_format,
+    "gradescope": gradescope_format,
 }
+ONLY_FOR = {"seed_file": ("gradescope",), "points": ("gradescope",)}  # flag -> formats
 
 
 def parser() -> Parser:
@@ -78,7 +89,17 @@ def parser() -> Parser:
     add("--out", required=True, metavar="DIR", help="a new folder, or one that this command made")
     add("--format", choices=FORMATS, default="notebooks", help="for whom (default: notebooks)")
     add("--exercises", nargs="+", metavar="NAME", help="the notebooks of these; all by default")
+    add("--seed_file", "--seed-file", metavar="F", help="gradescope: any bytes, for the cases")
+    add("--points", metavar="FILE", help="gradescope: lines NAME POINTS; 1 otherwise")
     return made
+
+
+def refuse_flags_of_others(given: Namespace) -> None:
+    """InputError where a flag has no meaning for the format."""
+    for flag, formats in ONLY_FOR.items():
+        if getattr(given, flag) is not None and given.format not in formats:
+            names = " or ".join(formats)
+            raise InputError(f"--{flag}: is for --format {names}; leave it out with {given.format}")
 
 
 def write_whole(out: Path, files: Files) -> None:
@@ -135,6 +156,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser().parse_args(arguments)
     if not given.out:
         raise InputError("--out: the name of the folder is empty")
+    refuse_flags_of_others(given)
     out = Path(os.path.realpath(given.out))
     refuse_what_is_not_ours(out)
     names = None if given.exercises is None else chosen_exercises(given.exercises)

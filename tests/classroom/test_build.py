@@ -1,6 +1,7 @@
 """The command build: a folder that is written whole or not at all, and the same each time."""
 
 import json
+import zipfile
 
 import pytest
 
@@ -84,6 +85,8 @@ def test_where_the_notebooks_are_not_beside_the_package(tmp_path, monkeypatch, c
         (["--out", ""], "is empty"),
         (["--out", "x", "--exercises", "gea"], "there is no gea"),
         (["--out", "x", "--format", "moodle"], "--format"),
+        (["--out", "x", "--points", "p"], "--points: is for --format gradescope"),
+        (["--out", "x", "--format", "gradescope", "--seed_file", "none"], "none: No such file"),
         ([], "--out"),
     ],
 )
@@ -91,6 +94,17 @@ def test_wrong_flags(flags, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(flags) == 2
     assert message in capsys.readouterr().err and not [*tmp_path.iterdir()]
+
+
+def test_the_zip_holds_the_seed_and_the_points(tmp_path):
+    seed, points = tmp_path / "seed", tmp_path / "points"
+    seed.write_bytes(b"secret")
+    points.write_text("gae 2\n")
+    flags = ["--format", "gradescope", "--seed_file", str(seed), "--points", str(points)]
+    assert main(["--out", str(tmp_path / "out"), *SOME, *flags]) == 0
+    made = zipfile.ZipFile(tmp_path / "out" / "gradescope.zip")
+    assert made.read("seed") == b"secret"
+    assert json.loads(made.read("settings.json"))["points"] == {"response_mask": 1.0, "gae": 2.0}
 
 
 @pytest.mark.slow
