@@ -17,5 +17,6 @@ handout.py      both versions of a notebook
 recording.py    exercises written down as numbers, so that a check can travel without the answers
 travelling.py   ... and read again: in the student's folder
 gradescope.py   a zip that grades one submission, for Gradescope
+nbgrader.py     assignments for nbgrader
 museum/         trainings with a planted bug each, to be found by the class
 """

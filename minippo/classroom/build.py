@@ -4,8 +4,9 @@ DIR/student/ has the notebooks with stubs, with the questions unanswered and wit
 numbers only (checks.json): they work where minippo is installed without minippo.exercises.
 DIR/lecturer/ has the same notebooks with the right answers' source and the questions' answers. A
 check in a student's own kernel teaches and gives no marks; `grade` does, and so does the autograder
-in DIR/gradescope.zip, of --format gradescope. DIR is written whole or not at all, and the same
-command gives the same bytes. docs/for-lecturers.md says more.
+in DIR/gradescope.zip, of --format gradescope. --format nbgrader makes the folder of a course. DIR
+is written whole or not at all, and the same command gives the same bytes. docs/for-lecturers.md
+says more.
 """
 
 import contextlib
@@ -28,6 +29,7 @@ from minippo.classroom.handout import (
     notebooks,
     student_cells,
 )
+from minippo.classroom.nbgrader import course
 from minippo.classroom.recording import checks_files
 from minippo.commands.wrapper import Parser, command
 from minippo.errors import InputError
@@ -75,11 +77,18 @@ def gradescope_format(chosen: Sequence[Notebook], given: Namespace) -> Files:
     return {"gradescope.zip": archive(names, read_points(given.points, names), seed)}
 
 
+def nbgrader_format(chosen: Sequence[Notebook], given: Namespace) -> Files:
+    """The folder of a course."""
+    points = read_points(given.points, [one.exercise for one in chosen])
+    return course(chosen, points, {BESIDE: (FOLDER / BESIDE).read_bytes()})
+
+
 FORMATS: dict[str, Callable[[Sequence[Notebook], Namespace], Files]] = {
     "notebooks": notebooks_format,
+    "nbgrader": nbgrader_format,
     "gradescope": gradescope_format,
 }
-ONLY_FOR = {"seed_file": ("gradescope",), "points": ("gradescope",)}  # flag -> formats
+ONLY_FOR = {"seed_file": ("gradescope",), "points": ("gradescope", "nbgrader")}  # flag -> formats
 
 
 def parser() -> Parser:
@@ -90,7 +99,7 @@ def parser() -> Parser:
     add("--format", choices=FORMATS, default="notebooks", help="for whom (default: notebooks)")
     add("--exercises", nargs="+", metavar="NAME", help="the notebooks of these; all by default")
     add("--seed_file", "--seed-file", metavar="F", help="gradescope: any bytes, for the cases")
-    add("--points", metavar="FILE", help="gradescope: lines NAME POINTS; 1 otherwise")
+    add("--points", metavar="FILE", help="gradescope, nbgrader: lines NAME POINTS; 1 otherwise")
     return made
 
 
