@@ -1,7 +1,8 @@
 """Exercises written down as numbers: checks.json, and the package that reads it.
 
 Of each exercise travel the fixed cases and what the right answer, every listed mistake and the
-right answer after every change give there: values and gradients. No function travels.
+right answer after every change, or two of them, give there: values and gradients. No function
+travels.
 """
 
 import json
@@ -16,10 +17,11 @@ from minippo.classroom.judging import exercise_named
 from minippo.classroom.travelling import FORMAT
 from minippo.exercises.engine import Exercise
 from minippo.exercises.observe import Answer, Case, observe_one, to_plain, wide
+from minippo.exercises.recognise import Change
 
 PACKAGE = Path(minippo.__file__).parent
 JUDGE = ("observe", "compare", "messages", "recognise", "engine")  # of the exercises
-DIGITS = 9  # of a mistake's numbers; what is right travels whole
+DIGITS, DIGITS_OF_TWO = 9, 6  # of a mistake's numbers and of two at once; what is right is whole
 INIT = '''"""The checks of the exercises, which are there to teach: they compare with the numbers in
 checks.json. `from checks import gae as exercise`, `exercise.check(my_gae)`, `exercise.hint()`."""
 
@@ -93,6 +95,15 @@ def written_down(exercise: Exercise) -> dict[str, Any]:
     def rows(function: Answer, digits: int | None = DIGITS) -> list[dict[str, Any]]:
         return rows_of(function, cases, exercise.gradient_of, tensors, digits)
 
+    def two_at_once(first: Change) -> dict[str, Any]:
+        """place of a second change -> what both give; two of one name are left out."""
+        changed = first.apply(exercise.reference)
+        return {
+            str(j): rows(second.apply(changed), DIGITS_OF_TWO)
+            for j, second in enumerate(exercise.changes)
+            if second.name != first.name
+        }
+
     return {
         "gradient_of": list(exercise.gradient_of),
         "cases": [
@@ -102,7 +113,8 @@ def written_down(exercise: Exercise) -> dict[str, Any]:
         "right": rows(exercise.reference, None),
         "mistakes": [[m.name, m.message, rows(m.function)] for m in exercise.mistakes],
         "changes": [
-            [c.name, c.message, rows(c.apply(exercise.reference))] for c in exercise.changes
+            [c.name, c.message, rows(c.apply(exercise.reference)), two_at_once(c)]
+            for c in exercise.changes
         ],
         "hints": list(exercise.hints),
         "causes": [list(cause) for cause in exercise.causes],

@@ -3,7 +3,7 @@
 Together with five modules of minippo/exercises that know no answer (observe, compare, messages,
 recognise, engine) this file is copied into the student's folder, where their names begin with
 checks.judge. The right values, those of every listed mistake and those of the right answer after
-every change are read from checks.json beside that package; recording.py has written them. The
+one change or two are read from checks.json beside that package; recording.py has written them. The
 engine is the same, so the tolerance and the names of the mistakes are.
 """
 
@@ -71,6 +71,7 @@ class Recorded:
 
     def __init__(self, rows: list[dict[str, Any]], keys: dict[Any, int], tensors: list[Tensor]):
         self.rows, self.keys, self.tensors = rows, keys, tensors
+        self.after: dict[int, Recorded] = {}  # place of a change -> this function after it
 
     def __call__(self, **case: Any) -> Tensor:
         k = self.keys.get(key_of(case))
@@ -92,15 +93,16 @@ class Recorded:
 
 
 def not_recorded(**_case: Any) -> Tensor:
-    """Two mistakes at once, of which no numbers travel."""
-    raise NotRecorded("no numbers of two mistakes at once")
+    """Mistakes that come together, of which no numbers travel."""
+    raise NotRecorded("no numbers of these mistakes at once")
 
 
-def change_of(name: str, message: str, reference: Recorded, changed: Recorded) -> Change:
-    """A change whose effect on the right answer is known."""
+def change_of(place: int, name: str, message: str) -> Change:
+    """A change whose effect on some functions is known."""
 
     def apply(function: Function) -> Function:
-        return changed if function is reference else not_recorded
+        known = function.after if isinstance(function, Recorded) else {}
+        return known.get(place, not_recorded)
 
     return Change(name, message, apply)
 
@@ -123,15 +125,16 @@ def exercise_from(name: str, plain: dict[str, Any]) -> Exercise:
         return Recorded(rows, keys, tensors)
 
     reference = recorded(plain["right"])
+    for i, (_, _, rows, then) in enumerate(plain["changes"]):
+        reference.after[i] = changed = recorded(rows)
+        changed.after = {int(j): recorded(both) for j, both in then.items()}
     return Exercise(
         name,
         reference,
         fixed(cases),
         tuple(Mistake(n, text, recorded(rows)) for n, text, rows in plain["mistakes"]),
         gradient_of=tuple(plain["gradient_of"]),
-        changes=tuple(
-            change_of(n, text, reference, recorded(rows)) for n, text, rows in plain["changes"]
-        ),
+        changes=tuple(change_of(i, n, text) for i, (n, text, *_) in enumerate(plain["changes"])),
         hints=tuple(plain["hints"]),
         causes=tuple((part, cause) for part, cause in plain["causes"]),
     )

@@ -110,7 +110,7 @@ def test_the_zip_holds_the_seed_and_the_points(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of the tools that execute notebooks
-def test_both_versions_of_a_notebook_run(tmp_path, monkeypatch):
+def test_the_exercise_of_both_versions_runs(tmp_path, monkeypatch):
     nbformat = pytest.importorskip("nbformat")
     nbclient = pytest.importorskip("nbclient")
     monkeypatch.setenv("MINIPPO_FAST", "1")
@@ -119,7 +119,8 @@ def test_both_versions_of_a_notebook_run(tmp_path, monkeypatch):
     for version, said in (("student", "not yet: the function is not"), ("lecturer", "passed: ")):
         folder = tmp_path / "out" / version
         notebook = nbformat.read(folder / "02_sampling_is_the_policy.ipynb", as_version=4)
+        (stub,) = [k for k, c in enumerate(notebook.cells) if c.source.startswith("def my_")]
+        notebook.cells = notebook.cells[stub : stub + 2]  # the others are as in notebooks/
         resources = {"metadata": {"path": str(folder)}}
         nbclient.NotebookClient(notebook, timeout=120, resources=resources).execute()
-        (check,) = [cell for cell in notebook.cells if "exercise.check(" in cell.source]
-        assert check.outputs[0].text.startswith(said)
+        assert notebook.cells[-1].outputs[0].text.startswith(said)

@@ -10,6 +10,8 @@ import torch
 from minippo.classroom.judging import NAMES, exercise_named
 from minippo.classroom.recording import checks_files, written_down
 from minippo.classroom.travelling import NotRecorded, exercise_from, exercise_in
+from tests.exercises.exercise_checks import same_names
+from tests.exercises.test_bank import NAMES as BANK
 
 SOME = ("policy_gradient_loss", "fisher_vector_product")
 
@@ -42,6 +44,30 @@ def test_it_says_what_the_exercise_says(name):
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in SOME])
 def test_so_it_does_of_the_others(name):
     both_say_the_same(name)
+
+
+@pytest.mark.slow
+def test_most_answers_of_the_bank_get_their_name():
+    """Two mistakes at once are known where both are changes of the right answer."""
+    total, refused, named, wrongly = 0, 0, 0, 0
+    for name in BANK:
+        bank = importlib.import_module(f"tests.exercises.bank.{name}")
+        exercise = travelled(name)
+        assert all(exercise.verdict(answer).passed for answer in bank.RIGHT)
+        verdicts = [(exercise.verdict(answer), wanted) for answer, wanted in bank.WRONG.items()]
+        names = [(verdict.mistake, wanted) for verdict, wanted in verdicts if verdict.mistake]
+        good = sum(same_names(mistake, wanted) for mistake, wanted in names)
+        total, refused = total + len(verdicts), refused + sum(not v.passed for v, _ in verdicts)
+        named, wrongly = named + good, wrongly + len(names) - good
+    print(f"{refused} of {total} refused, {named} named, {wrongly} named otherwise")
+    assert refused == total and named >= 0.9 * total and wrongly <= 0.01 * total
+
+
+def test_two_changes_at_once_are_named():
+    own, other = exercise_named("gae"), travelled("gae")
+    changes = {change.name: change for change in own.changes}
+    answer = changes["sign"].apply(changes["discount"].apply(own.reference))
+    assert other.verdict(answer).mistake == own.verdict(answer).mistake is not None
 
 
 def test_a_recorded_value_carries_the_recorded_gradients():
