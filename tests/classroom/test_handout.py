@@ -18,6 +18,7 @@ from minippo.classroom.judging import exercise_named
 from minippo.errors import InputError
 
 ALL = notebooks(FOLDER)
+BEGINS_WITH_REFERENCES = ("ppo_loss",)  # notebook 14, until one's own functions are put in
 EACH = pytest.mark.parametrize("notebook", ALL, ids=[one.exercise for one in ALL])
 
 
@@ -35,7 +36,7 @@ def test_the_student_gets_the_stub_and_three_questions_without_answers(notebook)
     assert text.count(YOURS) == 3 and "<details>" not in text and "</details>" not in text
     assert "raise NotImplementedError  # your code here" in cells[notebook.stub]["source"]
     assert f"from checks import {notebook.exercise} as exercise" in cells[notebook.check]["source"]
-    assert "minippo.exercises" not in text
+    assert ("minippo.exercises" in text) == (notebook.exercise in BEGINS_WITH_REFERENCES)
 
 
 @EACH
