@@ -13,7 +13,7 @@ from minippo.classroom.recording import (
     rounded,
     written_down,
 )
-from minippo.exercises.clipped_loss import exercise
+from minippo.exercises.dpo_loss import exercise
 
 
 def test_a_tensor_is_kept_once_and_a_mistakes_numbers_are_rounded():
