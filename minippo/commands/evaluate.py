@@ -177,6 +177,12 @@ def make_parser() -> Parser:
         metavar="RUN:STAGE",
         help="models of other runs with the same words (STAGE: sft where it is not said)",
     )
+    parser.add_argument(
+        "--task", metavar="FILE.py:Class", help="again, where the run has a task of your own"
+    )
+    parser.add_argument(
+        "--reward", metavar="FILE.py:function", help="again, where a function of yours scored it"
+    )
     parser.add_argument("--eval_prompts", default="200", metavar="INT", help="of each kind (200)")
     parser.add_argument("--seed", default="0", metavar="INT", help="of prompts and draws (0)")
     parser.add_argument("--out", metavar="FILE", help="the numbers as JSON")
@@ -192,7 +198,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         raise InputError("which run? python -m minippo.evaluate RUN")
     n, seed = checked("eval_prompts", own.eval_prompts), checked("seed", own.seed)
     stages = [stage for stage in LANGUAGE_MODELS if has_stage(run, stage)]
-    speaker = open_speaker(run, stages or None, None)
+    speaker = open_speaker(run, stages or None, None, task=own.task, reward=own.reward)
     models = dict(speaker.models) | rivals_of_other_runs(speaker, own.against)
     results, screen = {}, Screen()
     for kind, prompts in evaluation_prompts(speaker, run, n, Random(seed)).items():

@@ -61,15 +61,38 @@ SPARED = ["--optimum_prompts", "32", "--optimum_draws", "128"]
 # -- what is asked for
 
 
-def make_plan(arguments: Sequence[str]) -> Plan:
-    """The Plan of a command line: a Setting for every reward model and price."""
+def make_parser() -> Parser:
+    """The flags of its own; the others are for train_toy."""
     parser = Parser(prog="python -m minippo.overoptimise", description=__doc__)
     parser.add_argument("--out", metavar="DIR", help="the folder for all of it")
-    parser.add_argument("--sizes", nargs="+", default=["50", "500", "3000"], metavar="N")
-    parser.add_argument("--annotators", nargs="*", default=["length"], metavar="NAME")
-    parser.add_argument("--prices", nargs="+", default=["0", "0.05", "0.2"], metavar="FLOAT")
+    parser.add_argument(
+        "--sizes",
+        nargs="+",
+        default=["50", "500", "3000"],
+        metavar="N",
+        help="--preference_prompts (50 500 3000)",
+    )
+    parser.add_argument(
+        "--annotators",
+        nargs="*",
+        default=["length"],
+        metavar="NAME",
+        help="each at the largest size (length)",
+    )
+    parser.add_argument(
+        "--prices",
+        nargs="+",
+        default=["0", "0.05", "0.2"],
+        metavar="FLOAT",
+        help="of the KL (0 0.05 0.2)",
+    )
     parser.add_argument("--seeds", default="0-4", help="first-last, or some with commas: 0,3,7")
-    own, rest = parser.parse_known_args(arguments)
+    return parser
+
+
+def make_plan(arguments: Sequence[str]) -> Plan:
+    """The Plan of a command line: a Setting for every reward model and price."""
+    own, rest = make_parser().parse_known_args(arguments)
     if own.out is None:
         raise InputError("--out: name the folder, --out DIR")
     for name in ("seed", "resume", "kl_coef", "kl_reward", "preference_prompts", "annotator"):

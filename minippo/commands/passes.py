@@ -44,4 +44,6 @@ def passes(config: Config, task: Task) -> tuple[str, ...]:
 
 def _short(number):
     """373, 13, 2.5, 0.4."""
-    return f"{number:.0f}" if number >= 10 else f"{number:.1f}".removesuffix(".0")
+    if number >= 10:
+        return f"{number:.0f}"
+    return f"{number:.1f}".removesuffix(".0") if number >= 0.05 else f"{number:.1g}"

@@ -195,20 +195,17 @@ MISTAKES = (
     ),
     Mistake(
         "mask",
-        "the padding is treated as tokens: its residuals run back into the response, and its slots "
-        "are not 0",
+        "the padding is treated as tokens: its residuals run back, and its slots are not 0",
         padding_everywhere,
     ),
     Mistake(
         "mask",
-        "the result is masked, but the residuals of the padding have run back into the response "
-        "before",
+        "the result is masked, but the residuals of the padding have run back before that",
         padding_runs_back,
     ),
     Mistake(
         "off by one",
-        "the mask of slot t says that there is a token t; whether anything follows it is said by "
-        "slot t + 1, so yours goes on into the first pad",
+        "whether anything follows token t is said by slot t + 1; yours goes on into the first pad",
         one_slot_late,
     ),
     Mistake(
@@ -218,8 +215,7 @@ MISTAKES = (
     ),
     Mistake(
         "discount",
-        "gamma is missing in the recursion: residuals further on are discounted by gamma and by "
-        "lam",
+        "gamma is missing in the recursion: later residuals are discounted by gamma and by lam",
         of_masked(lambda r, v, mask, gamma, lam: discounted(deltas_of(r, v, mask, gamma), lam)),
     ),
     Mistake(
@@ -238,6 +234,11 @@ MISTAKES = (
                 deltas_of(r, v, mask, gamma * lam), gamma * lam
             )
         ),
+    ),
+    Mistake(
+        "formula",
+        "this is one reward less the value: nothing that comes later is in it",
+        of_masked(lambda r, v, mask, gamma, lam: r - v),
     ),
     Mistake(
         "formula",
@@ -296,8 +297,7 @@ MISTAKES = (
     ),
     Mistake(
         "formula",
-        "the next value is missing in the residual: what is expected after the token counts as "
-        "much as its reward",
+        "the next value is missing in the residual: it counts as much as the reward",
         of_masked(half_the_residual),
     ),
     Mistake(

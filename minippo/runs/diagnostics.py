@@ -270,9 +270,10 @@ def rlhf_falls(rows: Rows) -> str | None:
 def reward_coin(report: Mapping[str, Any]) -> Finding | None:
     """P012. The reward model knows more than a coin; report: that of its held-out pairs."""
     low, high = report["heldout_low"], report["heldout_high"]
-    if not low <= COIN <= high:
+    if low > COIN:
         return None
-    seen = f"the interval of the reward model's accuracy, {low:.3f} to {high:.3f}, holds {COIN}"
+    what = f"holds {COIN}" if high >= COIN else f"is below {COIN}: worse than a coin"
+    seen = f"the interval of the reward model's accuracy, {low:.3f} to {high:.3f}, {what}"
     return Finding("P012", "reward-coin", 0, seen)
 
 

@@ -22,6 +22,7 @@ def done(tmp_path_factory):
     return out, json.loads((out / "overoptimise.json").read_text())
 
 
+@pytest.mark.slow
 def test_every_reward_model_at_every_price(done):
     out, found = done
     names = ["6 prompts", "8 prompts", "annotator length"]
@@ -37,6 +38,7 @@ def test_every_reward_model_at_every_price(done):
     assert (out / "figures" / "overoptimisation.png").exists()
 
 
+@pytest.mark.slow
 def test_the_price_0_has_no_kl_in_the_reward_and_the_annotator_is_the_one_that_is_named(done):
     out, _ = done
     configs = [
@@ -49,6 +51,7 @@ def test_the_price_0_has_no_kl_in_the_reward_and_the_annotator_is_the_one_that_i
     assert flags_of(0.2) == ["--kl_coef", "0.2"]
 
 
+@pytest.mark.slow
 def test_a_course_is_that_of_the_metrics(done):
     out, found = done
     rows = [
@@ -61,6 +64,7 @@ def test_a_course_is_that_of_the_metrics(done):
     assert found["reward_models"][0]["prices"][0]["drops"] == [0.0]
 
 
+@pytest.mark.slow
 def test_the_same_command_again_does_nothing_and_another_is_refused(done, capsys, monkeypatch):
     out, _ = done
     monkeypatch.setattr("minippo.commands.compare.run_once", lambda *a, **k: 0)
@@ -119,6 +123,7 @@ def test_what_is_wrong_is_one_line(arguments, words, capsys):
     assert error.startswith(f"error: {words}") and error.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_the_best_of_n_is_of_the_runs_own_models(done):
     out, found = done
     folder = next(out.glob("runs/1-*/seed-0"))

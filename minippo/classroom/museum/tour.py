@@ -93,10 +93,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = Parser(prog="python -m minippo.classroom museum", description=__doc__)
     parser.add_argument("--out", metavar="DIR", help="where the dashboards go")
     parser.add_argument("--seed", type=int, default=0, help="of the order of the letters (0)")
-    parser.add_argument("--guess", nargs=2, metavar=("LETTER", "NAME"))
-    parser.add_argument("--plant", nargs=2, metavar=("NAME", "DIR"))
-    parser.add_argument("--fix", metavar="NAME")
-    parser.add_argument("--train", metavar="DIR")
+    parser.add_argument("--guess", nargs=2, metavar=("LETTER", "NAME"), help="is it this bug?")
+    parser.add_argument(
+        "--plant", nargs=2, metavar=("NAME", "DIR"), help="a copy of the package with the bug"
+    )
+    parser.add_argument("--fix", metavar="NAME", help="the fix of a bug as a diff")
+    parser.add_argument("--train", metavar="DIR", help="train all of them anew")
     own = parser.parse_args(arguments)
     if own.guess is not None:
         answer = guess(*own.guess, seed=own.seed)

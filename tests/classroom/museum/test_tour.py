@@ -9,6 +9,7 @@ from minippo.errors import TrainingError
 from tests.tiny_runs import TINY
 
 
+@pytest.mark.slow
 def test_the_dashboards_and_a_page_that_names_none(tmp_path, capsys):
     assert main(["--out", str(tmp_path / "museum")]) == 0
     found = sorted(path.name for path in (tmp_path / "museum").iterdir())
