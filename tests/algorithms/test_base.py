@@ -67,6 +67,7 @@ FROM_ROLLOUTS = tuple(name for name in REGISTRY if name not in FROM_PAIRS)
 # -- what all have in common
 
 
+@pytest.mark.slow
 def test_all_see_the_same_first_rollout_and_then_go_their_own_ways():
     firsts, policies = {}, {}
     for algorithm in REGISTRY:

@@ -138,6 +138,7 @@ def test_stopped_again_and_again(undisturbed, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "settings", ["pg", "trpo", "ppo_adaptive_kl", "ppo --lora_rank 2 --learning_rate 1e-2"]
 )
+@pytest.mark.slow
 def test_other_algorithms_go_on_too(settings, tmp_path, monkeypatch):
     arguments = ["--algorithm", *settings.split()]
     whole = run(tmp_path / "whole", *arguments)
@@ -239,9 +240,8 @@ def killed_inside_a_write(number, undisturbed, out):
     assert content(out) == content(undisturbed), number
 
 
-@pytest.mark.parametrize(
-    "number", [22, *(pytest.param(number, marks=pytest.mark.slow) for number in (4, 37))]
-)
+@pytest.mark.parametrize("number", [22, 4, 37])
+@pytest.mark.slow
 def test_killed_inside_the_writing_of_a_checkpoint(number, undisturbed, tmp_path):
     killed_inside_a_write(number, undisturbed, tmp_path / "run")
 
@@ -355,6 +355,7 @@ def test_what_is_damaged_is_noticed_and_what_came_before_is_used(
     assert content(stopped)[:4] == content(undisturbed)[:4]
 
 
+@pytest.mark.slow
 def test_both_states_damaged_the_stage_begins_again(stopped, undisturbed):
     for update in (2, 4):
         flip_a_bit(stopped / f"checkpoints/update-000000{update}/tensors.safetensors")
@@ -380,6 +381,7 @@ def without(name):
         ("checkpoints/sft/config.json", lambda content: content | {"n_layer": 10**6}),
     ],
 )
+@pytest.mark.slow
 def test_what_is_changed_and_sealed_again_is_done_again(name, change, stopped, undisturbed, capsys):
     (stopped / name).write_text(json.dumps(change(read_json(stopped / name))))
     reseal((stopped / name).parent)
@@ -445,6 +447,7 @@ def replace_by_a_pipe(out):
         (change_state(**{"policy.ln_f.weight": torch.full((8,), torch.nan)}), 0),
     ],
 )
+@pytest.mark.slow
 def test_whatever_was_changed_it_goes_on_or_ends_in_one_line(
     damage, status, stopped, undisturbed, capsys
 ):
@@ -603,6 +606,7 @@ def test_what_another_run_made_is_named_and_made_again(
     assert content(stopped) == content(undisturbed)
 
 
+@pytest.mark.slow
 def test_a_twin_is_no_other_run(undisturbed, tmp_path, capsys):
     """Two runs of one seed have the same seals and the same configuration, byte for byte."""
     twin = run(tmp_path / "twin")
@@ -741,6 +745,7 @@ def test_a_finished_run_that_was_changed_is_named_and_can_be_mended(
 # -- what may change
 
 
+@pytest.mark.slow
 def test_threads_may_change_and_that_is_said(stopped, undisturbed, capsys):
     try:
         assert main(["--resume", "--out", str(stopped), "--threads", "2"]) == 0

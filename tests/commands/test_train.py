@@ -306,6 +306,7 @@ def test_files_runs_on_a_users_own_folder_and_has_null_where_there_is_no_gold(
     assert "demonstrations" in capsys.readouterr().out  # what was derived is said
 
 
+@pytest.mark.slow
 def test_texts_longer_than_the_context_are_counted_and_refused_or_cut(data, tmp_path, capsys):
     arguments = [
         *TINY_FILES,
@@ -444,6 +445,7 @@ def test_a_run_on_cuda_makes_the_same_files(algorithm, tmp_path):
 
 
 @pytest.mark.parametrize("command", [["minippo.train_toy"], ["minippo.exact"]])
+@pytest.mark.slow
 def test_that_no_figure_can_be_drawn_is_told_before_the_work(command, tmp_path):
     environment = os.environ | {
         "MPLBACKEND": "nonsense",

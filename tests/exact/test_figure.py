@@ -8,6 +8,7 @@ from tests.exact.test_ladder import KINDS, advantages, gradients, row
 from tests.runs.figures.drawn import png
 
 
+@pytest.mark.slow
 def test_the_bars_are_as_high_as_the_table_says():
     axes, _ = ladder_figure(gradients(1)[0], advantages()).axes
     assert [bars.get_label() for bars in axes.containers] == [f"{kind} reward" for kind in KINDS]

@@ -240,6 +240,7 @@ class Plain:
 
 
 @every_kind
+@pytest.mark.slow
 def test_every_row_against_plain_loops(kind):
     table, sizes = gradients(0)
     plain = Plain(kind)
@@ -292,6 +293,7 @@ def test_relations_between_the_rows(kind, seed):
 
 
 @every_kind
+@pytest.mark.slow
 def test_the_best_constant_is_the_best(kind):
     world, policy, *_ = ladder.make_world(ladder.reward_functions(0)[kind], 0)
     best, exact = ladder.best_constant(world, policy).item(), exact_gradient(world, policy)

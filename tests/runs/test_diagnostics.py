@@ -93,6 +93,7 @@ def test_p002_and_p003_responses_are_sampled_at_a_temperature_that_nobody_scores
     assert codes(rows)[0] == "P002" and "P003" in codes(rows)
 
 
+@pytest.mark.slow
 def test_p003_the_exact_kl_has_the_other_direction(monkeypatch):
     monkeypatch.setattr(
         rollout,
@@ -132,6 +133,7 @@ def test_p006_and_p010_the_critic_is_frozen():
     assert "critic.trunk.wte.weight and 17 more" in str(diagnose_all(rows)[1])
 
 
+@pytest.mark.slow
 def test_p006_the_critic_learns_the_opposite(monkeypatch):
     original = updates.clipped_value_loss
     monkeypatch.setattr(
@@ -145,6 +147,7 @@ def test_p006_the_critic_learns_the_opposite(monkeypatch):
     assert "P006" in codes(rows) and diagnose_all(rows)[0].update == 20
 
 
+@pytest.mark.slow
 def test_p007_the_range_is_too_wide_for_steps_this_small():
     rows = healthy(learning_rate=1e-9).train()
     assert codes(rows[:19]) == [] and codes(rows) == ["P007"]
@@ -160,6 +163,7 @@ def test_p007_is_not_asked_where_nothing_can_be_clipped():
     assert codes(healthy(num_ppo_epochs=1, num_mini_batches=1).train(), steps=1) == []
 
 
+@pytest.mark.slow
 def test_p008_the_policy_leaves_for_nothing():
     """The score is noise, a nat costs nothing and the steps are large: the policy drifts, and
     becomes certain of something."""
@@ -408,6 +412,7 @@ def test_p003_needs_three_standard_errors_twice_on_one_side(errors, fires):
     assert diagnostics.kl_biased(rows) is None
 
 
+@pytest.mark.slow
 def test_the_standard_error_of_k1_is_that_of_the_samples():
     """k1 minus the exact KL, over its standard error, is a standard normal number: its mean square
     over many rollouts is 1."""

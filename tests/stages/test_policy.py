@@ -57,6 +57,7 @@ def test_probe_2_reward_named_by_the_prompt_the_critic_reads_the_prompt():
     assert (response_values(probe.critic, batch) - wanted).abs().max() < 0.1
 
 
+@pytest.mark.slow
 def test_probe_3_reward_only_at_the_end_the_values_are_discounted():
     """When it fails: gamma, the alignment of values and rewards, or the value after the end."""
     probe = Probe(
@@ -79,6 +80,7 @@ def test_probe_4_one_token_is_good_the_policy_learns_it():
     assert reference[4] < 0.5 and policy[4] > 0.95
 
 
+@pytest.mark.slow
 def test_probe_5_the_policy_learns_to_copy_the_prompts_token():
     """When it fails: prompts and responses of different rows are mixed up, or the prompt is not
     read."""
