@@ -2,6 +2,8 @@
 
 from itertools import pairwise
 
+import pytest
+
 from minippo.exact import ladder
 from minippo.exact.figure import BARS, ladder_figure
 from tests.exact.test_ladder import KINDS, advantages, gradients, row
