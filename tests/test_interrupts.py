@@ -112,6 +112,7 @@ def test_who_imports_the_package_keeps_python_s_own_way(tmp_path):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no such signal there")
+@pytest.mark.slow
 def test_one_page_ends_with_its_reader():
     words = f"set -o pipefail; {sys.executable} -m minippo.one_page | head -n 1"
     done = subprocess.run(
