@@ -380,6 +380,7 @@ def test_a_number_that_is_not_known_is_not_judged(name):
     assert codes(rows) == []
 
 
+@pytest.mark.slow
 def test_no_null_in_the_last_row_is_more_than_silence():
     rows = healthy(num_updates=20).train()
     for name in rows[-1].keys() - {"update", "episode"}:
