@@ -293,6 +293,25 @@ def keep(path: Path, write: Callable[[Path], None]) -> None:
         raise TrainingError(f"cannot write {path}: {reason(error)}") from error
 
 
+def carry_out(plan: Plan, show: Callable[[Plan, RunFolder], None]) -> None:
+    """All runs of a plan, and then `show` them. Interrupted says how to go on; TrainingError: some
+    runs have failed, after the others were shown."""
+    check_drawing()
+    folder = open_folder(plan)
+    with folder.lock():
+        try:
+            failed = run_all(plan)
+            show(plan, folder)
+        except (KeyboardInterrupt, Interrupted):
+            raise Interrupted(f"interrupted; to go on: {plan.command}") from None
+    if failed:
+        number = len(plan.seeds) * len(plan.settings)
+        raise TrainingError(
+            f"{len(failed)} of {counted(number, 'run')} failed: {'; '.join(failed)}; the same "
+            "command tries them again"
+        )
+
+
 def show_results(plan: Plan, folder: RunFolder) -> None:
     """The table, on the screen and in a file, and the figure."""
     lines = table(results_of(plan))
@@ -311,19 +330,5 @@ def show_results(plan: Plan, folder: RunFolder) -> None:
 @command
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit status."""
-    plan = make_plan(sys.argv[1:] if arguments is None else arguments)
-    check_drawing()
-    folder = open_folder(plan)
-    with folder.lock():
-        try:
-            failed = run_all(plan)
-            show_results(plan, folder)
-        except (KeyboardInterrupt, Interrupted):
-            raise Interrupted(f"interrupted; to go on: {plan.command}") from None
-    if failed:
-        number = len(plan.seeds) * len(plan.settings)
-        raise TrainingError(
-            f"{len(failed)} of {counted(number, 'run')} failed: {'; '.join(failed)}; the same "
-            "command tries them again"
-        )
+    carry_out(make_plan(sys.argv[1:] if arguments is None else arguments), show_results)
     return 0

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from minippo.annotators.rules import rules_of
+from minippo.commands.comparison import number_text
 from minippo.commands.export import LANGUAGE_MODELS, check_stage
 from minippo.commands.speaker import Speaker, has_stage, no_score, open_speaker
 from minippo.commands.talk import checked
@@ -83,12 +84,13 @@ def answers_of(
     """The Answers of every model; all draw with the same numbers."""
     task = task_of(speaker)
     rows = [speaker.prompt_ids(prompt) for prompt in prompts]
+    tensors = pad_left(rows, speaker.tokenizer.pad_id)
     return {
         name: answer(
             model,
             task,
             prompts,
-            pad_left(rows, speaker.tokenizer.pad_id),
+            tensors,
             score_function=speaker.reward_model or no_score,
             config=speaker.config.ppo,
             generator=torch.Generator().manual_seed(seed),
@@ -103,12 +105,12 @@ def report_on(
     """{model: its row}: gold, score, length, EOS, wins against the run's own models, and the share
     of answers that keep each rule."""
     task = task_of(speaker)
-    report = {}
+    rules, report = rules_of(task), {}
     for name, answers in found.items():
         gold = [x for x in answers.gold() if x is not None]
         kept = {
             rule: mean(check(p, text) for p, text in zip(prompts, answers.texts, strict=True))
-            for rule, check in rules_of(task).items()
+            for rule, check in rules.items()
         }
         report[name] = {
             "gold": mean(gold) if gold else None,
@@ -137,13 +139,13 @@ def lines_of(kind: str, n: int, report: Mapping[str, Mapping[str, Any]]) -> list
     lines = ["", f"{counted(n, 'prompt')}: {kind}", ""]
     lines += [row_text(["model", *columns]), row_text(["---", *["---:"] * len(columns)])]
     for name, row in report.items():
-        cells = [number(row[key]) for key in ("gold", "score", "length", "eos_rate")]
+        cells = [number_text(row[key]) for key in ("gold", "score", "length", "eos_rate")]
         cells += [wins_text(row["against"].get(rival)) for rival in rivals]
         lines.append(row_text([name, *cells]))
     lines += ["", row_text(["answers that keep the rule", *report])]
     lines.append(row_text(["---", *["---:"] * len(report)]))
     for rule in next(iter(report.values()))["rules"]:
-        kept = (number(row["rules"][rule]) for row in report.values())
+        kept = (number_text(row["rules"][rule]) for row in report.values())
         lines.append(row_text([rule, *kept]))
     return lines
 
@@ -151,11 +153,6 @@ def lines_of(kind: str, n: int, report: Mapping[str, Mapping[str, Any]]) -> list
 def row_text(cells: Sequence[str]) -> str:
     """A row of a table in Markdown."""
     return f"| {' | '.join(cells)} |"
-
-
-def number(value: float | None) -> str:
-    """Three digits, or - where there is none."""
-    return "-" if value is None else f"{value:.3f}"
 
 
 def wins_text(wins: Mapping[str, Any] | None) -> str:

@@ -25,20 +25,19 @@ from typing import Any
 
 import torch
 
-from minippo.commands.compare import Plan, keep, make_setting, open_folder, run_all
+from minippo.commands.compare import Plan, carry_out, keep, make_setting
 from minippo.commands.comparison import Setting
 from minippo.commands.flags import parse_arguments, read_value
 from minippo.commands.measure import seeds_of
 from minippo.commands.recipe import has_reward_model
 from minippo.commands.speaker import Speaker, open_speaker
 from minippo.commands.wrapper import Parser, command
-from minippo.errors import InputError, Interrupted, TrainingError
+from minippo.errors import InputError
 from minippo.runs import figures
 from minippo.runs.figures.overoptimisation import Panel
-from minippo.runs.figures.style import check_drawing
 from minippo.runs.files import write_json, write_text_whole
+from minippo.runs.folder import RunFolder
 from minippo.runs.read import read_json, read_rows
-from minippo.runs.text import counted
 from minippo.stages.evaluate import answer
 from minippo.stages.overoptimisation import (
     Point,
@@ -300,33 +299,27 @@ def row_of(name: str, row: dict[str, Any]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
+def show_results(plan: Plan, folder: RunFolder) -> None:
+    """The numbers in a file, the table on the screen and in another, and the figure."""
+    results = results_of(plan)
+    keep(plan.out / RESULT, lambda path: write_json(path, results))
+    lines = table(results)
+    keep(plan.out / "table.md", lambda path: write_text_whole(path, "\n".join(lines) + "\n"))
+    panels = [
+        Panel(
+            judge["name"],
+            {f"{row['price']:g}": row["course"] for row in judge["prices"]},
+            [point[1:] for point in judge["best_of_n"]],
+            judge["frontier"],
+        )
+        for judge in results["reward_models"]
+    ]
+    folder.save_figure("overoptimisation", figures.overoptimisation(panels))
+    print("\n".join(lines))
+
+
 @command
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit status."""
-    plan = make_plan(sys.argv[1:] if arguments is None else arguments)
-    check_drawing()
-    folder = open_folder(plan)
-    with folder.lock():
-        try:
-            failed = run_all(plan)
-        except (KeyboardInterrupt, Interrupted):
-            raise Interrupted(f"interrupted; to go on: {plan.command}") from None
-        results = results_of(plan)
-        keep(plan.out / RESULT, lambda path: write_json(path, results))
-        lines = table(results)
-        keep(plan.out / "table.md", lambda path: write_text_whole(path, "\n".join(lines) + "\n"))
-        panels = [
-            Panel(
-                judge["name"],
-                {f"{row['price']:g}": row["course"] for row in judge["prices"]},
-                [point[1:] for point in judge["best_of_n"]],
-                judge["frontier"],
-            )
-            for judge in results["reward_models"]
-        ]
-        folder.save_figure("overoptimisation", figures.overoptimisation(panels))
-        print("\n".join(lines))
-    if failed:
-        number = counted(len(plan.seeds) * len(plan.settings), "run")
-        raise TrainingError(f"{len(failed)} of {number} failed: {'; '.join(failed)}")
+    carry_out(make_plan(sys.argv[1:] if arguments is None else arguments), show_results)
     return 0

@@ -59,22 +59,25 @@ def test_the_test_that_is_named_turns_red(bug, tmp_path):
     assert done.returncode == 1 and " failed" in done.stdout
 
 
+RUN = [*TINY, "--quiet", "--temperature", "0.7"]
+
+
+def numbers(folder, out):
+    """The rows of metrics of a tiny run, without the seconds, of the package in a folder."""
+    done = run(folder, "-m", "minippo.train_toy", *RUN, "--out", str(out))
+    assert done.returncode == 0, done.stderr
+    rows = (out / "metrics.jsonl").read_text().splitlines()
+    return [row.partition('"seconds"')[0] for row in rows]
+
+
+@pytest.fixture(scope="module")
+def right(tmp_path_factory):
+    """The numbers without a bug."""
+    return numbers(ROOT, tmp_path_factory.mktemp("right") / "run")
+
+
 @pytest.mark.slow
 @every_bug
-def test_a_bug_changes_the_numbers_of_a_run(bug, tmp_path, finished):
-    """The flags are those of the tiny run that all tests share, at another temperature where the
-    bug is about that."""
+def test_a_bug_changes_the_numbers_of_a_run(bug, tmp_path, right):
     plant(bug, tmp_path)
-    flags = [*TINY, "--quiet", "--temperature", "0.7"]
-    done = run(tmp_path, "-m", "minippo.train_toy", *flags, "--out", str(tmp_path / "run"))
-    assert done.returncode == 0, done.stderr
-    right = run(ROOT, "-m", "minippo.train_toy", *flags, "--out", str(tmp_path / "right"))
-    assert right.returncode == 0, right.stderr
-    rows, others = (
-        [
-            line.partition('"seconds"')[0]
-            for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()
-        ]
-        for name in ("run", "right")
-    )
-    assert rows != others
+    assert numbers(tmp_path, tmp_path / "run") != right
