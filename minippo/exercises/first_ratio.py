@@ -1,5 +1,7 @@
 """Exercise of notebook 15: the largest distance of a ratio from 1."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -45,9 +47,14 @@ def cases(seed: bytes | None = None) -> list[Case]:
     return draw.cases()
 
 
-def real(x: Tensor, mask: Tensor) -> Tensor:
-    """The tokens of a batch, [N]."""
-    return x[mask]
+def of_log_ratios(formula: Callable[[Tensor], Tensor]) -> Callable[..., Tensor]:
+    """The function with the exercise's arguments that computes this of the log-ratios of the real
+    tokens, [N]."""
+
+    def function(logprobs: Tensor, old_logprobs: Tensor, response_mask: Tensor) -> Tensor:
+        return formula((logprobs - old_logprobs)[response_mask])
+
+    return function
 
 
 MISTAKES = (
@@ -61,82 +68,62 @@ MISTAKES = (
     Mistake(
         "ratio",
         "this is the largest log-ratio; the ratio is its exponential",
-        lambda logprobs, old_logprobs, response_mask: (
-            real(logprobs - old_logprobs, response_mask).abs().max()
-        ),
+        of_log_ratios(lambda d: d.abs().max()),
     ),
     Mistake(
         "ratio",
         "this is the largest ratio less 1: a ratio below 1 is away from 1 as well; take abs",
-        lambda logprobs, old_logprobs, response_mask: (
-            real(logprobs - old_logprobs, response_mask).exp() - 1
-        ).max(),
+        of_log_ratios(lambda d: (d.exp() - 1).max()),
     ),
     Mistake(
         "ratio",
         "this is the largest ratio itself; how far is it from 1?",
-        lambda logprobs, old_logprobs, response_mask: (
-            real(logprobs - old_logprobs, response_mask).exp().max()
-        ),
+        of_log_ratios(lambda d: d.exp().max()),
     ),
     Mistake(
         "ratio",
         "the 1 is taken from the log-ratio; a log-ratio that has not moved is 0",
-        lambda logprobs, old_logprobs, response_mask: (
-            (real(logprobs - old_logprobs, response_mask) - 1).abs().max()
-        ),
+        of_log_ratios(lambda d: (d - 1).abs().max()),
     ),
     Mistake(
         "old for new",
         "the ratio is upside down: it is the new probability over the old one",
-        lambda logprobs, old_logprobs, response_mask: (
-            (real(old_logprobs - logprobs, response_mask).exp() - 1).abs().max()
-        ),
+        of_log_ratios(lambda d: ((-d).exp() - 1).abs().max()),
     ),
     Mistake(
         "ratio",
         "this is the quotient of the log-probabilities; the ratio is the exponential of their "
         "difference",
         lambda logprobs, old_logprobs, response_mask: (
-            (real(logprobs, response_mask) / real(old_logprobs, response_mask) - 1).abs().max()
+            (logprobs[response_mask] / old_logprobs[response_mask] - 1).abs().max()
         ),
     ),
     Mistake(
         "ratio",
         "this is the difference of the probabilities; wanted is their quotient",
         lambda logprobs, old_logprobs, response_mask: (
-            (real(logprobs, response_mask).exp() - real(old_logprobs, response_mask).exp())
-            .abs()
-            .max()
+            (logprobs[response_mask].exp() - old_logprobs[response_mask].exp()).abs().max()
         ),
     ),
     Mistake(
         "formula",
         "this is the mean of the distances; one token that is far away is what it looks for",
-        lambda logprobs, old_logprobs, response_mask: (
-            (real(logprobs - old_logprobs, response_mask).exp() - 1).abs().mean()
-        ),
+        of_log_ratios(lambda d: (d.exp() - 1).abs().mean()),
     ),
     Mistake(
         "formula",
         "this is the smallest distance; wanted is the largest",
-        lambda logprobs, old_logprobs, response_mask: (
-            (real(logprobs - old_logprobs, response_mask).exp() - 1).abs().min()
-        ),
+        of_log_ratios(lambda d: (d.exp() - 1).abs().min()),
     ),
     Mistake(
         "formula",
         "the mean is taken before the distance: ratios above and below 1 cancel",
-        lambda logprobs, old_logprobs, response_mask: (
-            real(logprobs - old_logprobs, response_mask).exp().mean() - 1
-        ).abs(),
+        of_log_ratios(lambda d: (d.exp().mean() - 1).abs()),
     ),
     Mistake(
         "formula",
         "the distance is squared; wanted is its absolute value",
-        lambda logprobs, old_logprobs, response_mask: (
-            (real(logprobs - old_logprobs, response_mask).exp() - 1).square().max()
-        ),
+        of_log_ratios(lambda d: (d.exp() - 1).square().max()),
     ),
     Mistake(
         "ratio",
