@@ -31,7 +31,7 @@ is reinforcement learning, and only the modules of RLHF know both.
 
 from minippo.interrupts import is_being_run, while_importing
 
-__version__ = "0.5.0"
+__version__ = "0.6.0"
 
 if is_being_run():  # what is to be run is imported next
     while_importing()
