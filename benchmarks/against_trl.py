@@ -1,11 +1,14 @@
 """A PPO update of minippo against one of TRL 1.12, in turns on the same machine.
 
     python -m venv ELSEWHERE && ELSEWHERE/bin/pip install trl==1.12.0 torch==2.13.0
-    python benchmarks/against_trl.py ELSEWHERE/bin/python [--rounds 3] [--updates 12] [--threads 2]
+    python benchmarks/against_trl.py ELSEWHERE/bin/python [--rounds 3] [--updates 12]
+        [--threads 2] [--critic own|shared]
 
 Both make the same update: prompts of one length, responses that do not end early, policy and critic
 with trunks of their own, a reference and a reward model of the same size, the same passes and
 minibatches, float32, no dropout. Two shapes: that of the quick preset's world, and a wider one.
+With --critic shared, minippo's critic is a head on the policy's trunk; TRL's stays as it is, since
+its trainer has no other: then a part of the ratio is a model less.
 Prints a Markdown table: the median of the rounds' seconds of each, and the ratio's median, least
 and most over the rounds, each from two neighbouring measurements.
 """
@@ -25,7 +28,7 @@ SHAPES = {
 PASSES = dict(minibatches=2, epochs=4)
 
 
-def ours(size: dict[str, int]) -> dict[str, float]:
+def ours(size: dict[str, int | str]) -> dict[str, float]:
     flags = [f"--{name}={value}" for name, value in size.items()]
     return printed([sys.executable, "-m", "minippo.profile_update", "--synthetic", *flags])
 
@@ -51,6 +54,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--updates", type=int, default=12)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--critic", choices=("own", "shared"), default="own")
     own = parser.parse_args()
     print(
         "| shape | TRL, s | minippo, s | ratio | least | most | TRL, MiB | minippo, MiB | share |"
@@ -58,7 +62,10 @@ def main() -> int:
     print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
     for name, shape in SHAPES.items():
         size = shape | PASSES | {"updates": own.updates, "threads": own.threads}
-        pairs = [(theirs(own.python, size), ours(size)) for _ in range(own.rounds)]
+        pairs = [
+            (theirs(own.python, size), ours(size | {"critic": own.critic}))
+            for _ in range(own.rounds)
+        ]
         ratios = [trl["seconds_per_update"] / our["seconds_per_update"] for trl, our in pairs]
         seconds, memory = (
             [statistics.median(side[key] for side in sides) for sides in zip(*pairs, strict=True)]

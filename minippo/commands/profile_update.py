@@ -173,7 +173,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     sizes = parser.add_argument_group("with --synthetic")
     for item in fields(Size):
         if item.name != "updates":
-            sizes.add_argument(f"--{item.name}", type=int, help=f"{item.default}")
+            sizes.add_argument(f"--{item.name}", type=type(item.default), help=f"{item.default}")
     own = parser.parse_args(arguments)
     size = {item.name: getattr(own, item.name) for item in fields(Size)}
     size = {name: value for name, value in size.items() if value is not None}
@@ -193,7 +193,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def print_synthetic(run: str | None, size: dict[str, int]) -> int:
+def print_synthetic(run: str | None, size: dict[str, Any]) -> int:
     """The line of JSON of an update at this size; the exit status."""
     if run is not None:
         raise InputError("--run: a synthetic update needs none; leave one of the two out")

@@ -4,6 +4,7 @@ products need.
 An update is everything from drawing prompts to the row of metrics: sampling, the readings of
 policy, reference, critic and a reward model of the same size, advantages, all optimiser steps. The
 weights are random and no response ends before its last slot, so that every update is the same work.
+With critic "shared" the critic is a head on the policy's trunk, and a trunk less is read and moved.
 
 The products are counted in an update apart: a dispatch mode sees each that is executed, those of
 the backward pass included. Then each of them is timed alone, on the same machine and in the same
@@ -28,7 +29,7 @@ from minippo.gpt import GPT, GPTConfig
 from minippo.reward_head import RewardModel
 from minippo.rollout import Models
 from minippo.runs.stats import peak_memory_mib
-from minippo.settings import Checked, count
+from minippo.settings import Checked, count, setting
 from minippo.stages.policy import World, policy_updates
 
 Product = tuple[int, int, int, int]  # (b, m, n, k): b products [m,k] x [k,n], 2 b m n k operations
@@ -52,6 +53,7 @@ class Size(Checked):
     epochs: int = count(4, "passes over a rollout")
     updates: int = count(12, "that are timed, after one that is not")
     threads: int = count(2, "of torch")
+    critic: str = setting("own", "trunk of the critic: own or shared", choices=("own", "shared"))
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -91,9 +93,10 @@ def updates_of(size: Size) -> Callable[[], Any]:
         generator=generator,
     )
     reward_model = RewardModel(gpt, generator=generator).requires_grad_(False)
-    models = Models(
-        gpt, GPT(gpt.config, generator=generator).requires_grad_(False), Critic(reward_model.trunk)
-    )
+    reference = GPT(gpt.config, generator=generator).requires_grad_(False)
+    shared = size.critic == "shared"
+    critic = Critic.sharing(gpt) if shared else Critic(reward_model.trunk)
+    models = Models(gpt, reference, critic)
     every = torch.ones(size.batch, size.prompt, dtype=torch.bool)
     world = World(
         lambda n: (torch.randint(size.vocab, (n, size.prompt), generator=generator), every[:n]),
@@ -107,6 +110,7 @@ def updates_of(size: Size) -> Callable[[], Any]:
         num_ppo_epochs=size.epochs,
         num_mini_batches=size.minibatches,
         response_length=size.response,
+        critic=size.critic,
         no_eos_score=None,  # or all scores would be equal
     )
     steps = policy_updates(models, world, config=config, generator=generator, algorithm=DEFAULT)

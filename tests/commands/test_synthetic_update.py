@@ -1,6 +1,7 @@
 """An update at a given size: the same work each time, and every product of it is counted."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -60,6 +61,14 @@ def test_no_response_ends_early_and_each_update_is_the_same_work():
     assert counted(update) == counted(update)
 
 
+def test_a_shared_critic_takes_fewer_products_than_one_with_a_trunk_of_its_own():
+    own, shared = (
+        sum(number * operations_of(product) for product, number in counted(update).items())
+        for update in (updates_of(SMALL), updates_of(replace(SMALL, critic="shared")))
+    )
+    assert 0.5 * own < shared < 0.8 * own
+
+
 def test_the_command_prints_one_line_of_json(capsys):
     assert main(["--synthetic", *FLAGS]) == 0
     printed = capsys.readouterr().out
@@ -75,6 +84,7 @@ def test_the_command_prints_one_line_of_json(capsys):
     [
         (["--synthetic", "--width", "9", "--heads", "2"], "--width: wanted a multiple of heads 2"),
         (["--synthetic", "--layers", "0"], "--layers: wanted"),
+        (["--synthetic", "--critic", "none"], "--critic: wanted one of own, shared"),
         (["--synthetic", "--minibatches", "9", "--batch", "8"], "--minibatches: wanted at most"),
         (["--synthetic", "--run", "x"], "--run: a synthetic update needs none"),
         (["--run", "x", "--layers", "2"], "--layers: is read with --synthetic only"),
