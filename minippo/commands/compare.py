@@ -10,6 +10,9 @@ are written so); with several --vary every combination is run. All other flags g
 Each run lies in DIR/runs/SETTING/seed-N. The means, and the paired differences with their 95 % t
 intervals over the seeds, are on the screen and in DIR/compare.json and table.md; the course of the
 runs is in DIR/figures/courses.png. The same command again goes on where it was stopped.
+
+--jobs N makes N runs at the same time, of different seeds, each with one thread unless --threads
+says otherwise. All of it takes less time, each run more.
 """
 
 import argparse
@@ -17,68 +20,33 @@ import itertools
 import re
 import shlex
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from minippo.commands.comparison import Setting, as_json, check_summary, table
+from minippo.commands.comparison import Setting, table
 from minippo.commands.config import FIELDS, Config
 from minippo.commands.flags import OWN_FLAGS, about_unknown, parse_arguments, read_value
-from minippo.commands.measure import run_once, seeds_of, summary_of, without_places
+from minippo.commands.measure import seeds_of
+from minippo.commands.plan import Plan, carry_out, keep, results_of
 from minippo.commands.prepare import prepare
 from minippo.commands.recipe import has_reward_model, recipes, reward_read
-from minippo.commands.sharing import share_stages
 from minippo.commands.train import find_device
 from minippo.commands.wrapper import Parser, command
-from minippo.errors import InputError, Interrupted, TrainingError
+from minippo.errors import InputError
 from minippo.runs import figures
-from minippo.runs.figures.style import check_drawing
-from minippo.runs.files import write_json, write_text_whole
+from minippo.runs.files import write_text_whole
 from minippo.runs.folder import RunFolder
-from minippo.runs.place import check_writable, named_folder
-from minippo.runs.read import LARGEST_NUMBERS, read_json, read_rows, reason
+from minippo.runs.read import read_rows
 from minippo.runs.seals import digest_of
-from minippo.runs.text import counted
 from minippo.settings import kind_of, may_be_none
 
-RESULT = "compare.json"
 INSTEAD = {
     "seed": "name the seeds with --seeds, as in --seeds 0-4",
     "resume": "the same command once more goes on",
 }
-MOST_RUNS = 10_000
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What is to be run, and where."""
-
-    command: str  # as it was typed
-    vary: dict[str, list[Any]]
-    seeds: list[int]
-    settings: list[Setting]
-    out: Path
-    quiet: bool
-
-    def digest(self) -> str:
-        """What makes it this comparison and no other; data may be moved meanwhile."""
-        configs = [without_places(setting.config) for setting in self.settings]
-        return digest_of([self.vary, self.seeds, configs])
-
-    def folder(self, setting: Setting, seed: int) -> Path:
-        """Where the run of this setting and seed lies."""
-        return self.out / "runs" / setting.folder / f"seed-{seed}"
-
-    def done(self, setting: Setting) -> dict[int, dict[str, Any]]:
-        """{seed: summary} of the runs that are finished."""
-        found = {}
-        for seed in self.seeds:
-            folder = self.folder(setting, seed)
-            if (summary := summary_of(folder)) is not None:
-                check_summary(summary, folder / "summary.json")
-                found[seed] = summary
-        return found
+MOST_RUNS, MOST_JOBS = 10_000, 256
+ONE_THREAD = ["--threads", "1"]  # of a run that is not alone; a flag that comes later wins
 
 
 # -- what is asked for
@@ -92,6 +60,7 @@ def make_plan(arguments: Sequence[str]) -> Plan:
     )
     parser.add_argument("--seeds", default="0-4", help="first-last, or some with commas: 0,3,7")
     parser.add_argument("--out", metavar="DIR", help="the folder for all of it")
+    parser.add_argument("--jobs", default="1", metavar="N", help="runs at the same time (1)")
     for name in INSTEAD:
         parser.add_argument(f"--{name}", nargs="?", const="", help=argparse.SUPPRESS)
     varied, rest = take_varied(arguments)
@@ -101,7 +70,9 @@ def make_plan(arguments: Sequence[str]) -> Plan:
             raise InputError(f"--{name}: compare says that to each run itself; {instead}")
     if own.out is None:
         raise InputError("--out: name the folder for the comparison, --out DIR")
-    seeds, values = seeds_of(own.seeds), read_varied(varied, rest)
+    jobs, seeds, values = jobs_of(own.jobs), seeds_of(own.seeds), read_varied(varied, rest)
+    if jobs > 1:
+        rest = [*ONE_THREAD, *rest]
     number = len(seeds) * len([*itertools.product(*values.values())])
     if number > MOST_RUNS:
         raise InputError(f"--vary: that is {number} runs; wanted at most {MOST_RUNS}")
@@ -109,7 +80,14 @@ def make_plan(arguments: Sequence[str]) -> Plan:
     vary = {name: [value for value, _ in pairs] for name, pairs in values.items()}
     line = shlex.join(["python", "-m", "minippo.compare", *arguments])
     quiet = parse_arguments(settings[0].arguments).quiet
-    return Plan(line, vary, seeds, settings, Path(own.out), quiet)
+    return Plan(line, vary, seeds, settings, Path(own.out), quiet, jobs)
+
+
+def jobs_of(text: str) -> int:
+    """How many runs at the same time. InputError names the flag."""
+    if not text.isdecimal() or not 1 <= int(text) <= MOST_JOBS:
+        raise InputError(f"--jobs: wanted a whole number from 1 to {MOST_JOBS}, got {text!r}")
+    return int(text)
 
 
 def take_varied(arguments: Sequence[str]) -> tuple[list[list[str]], list[str]]:
@@ -224,92 +202,7 @@ def flag(field: str, value: Any, text: str) -> list[str]:
     return [f"--{field}={text}"]
 
 
-# -- doing it
-
-
-def open_folder(plan: Plan) -> RunFolder:
-    """The folder of the comparison, new or begun by the same command. InputError: it holds
-    something else."""
-    if (plan.out / RESULT).exists():
-        found = read_json(plan.out / RESULT, LARGEST_NUMBERS)
-        if found.get("digest") != plan.digest():
-            raise InputError(
-                f"--out {plan.out}: holds the comparison of another command, "
-                f"{found.get('command')!r}, and this is {plan.command!r}; name another --out"
-            )
-        return RunFolder(plan.out)
-    named_folder(plan.out, resume=False)
-    check_writable(plan.out, "--out")
-    write_results(plan)
-    return RunFolder(plan.out)
-
-
-def run_all(plan: Plan) -> list[str]:
-    """Every run that is not done, seed by seed; returns what those that failed are called."""
-    failed, number, in_all = [], 0, len(plan.seeds) * len(plan.settings)
-    for seed in plan.seeds:
-        for setting in plan.settings:
-            number += 1
-            name = f"{setting.name}, seed {seed}"
-            status = run_one(plan, setting, seed, f"run {number} of {in_all}: {name}")
-            if status == 130:
-                raise KeyboardInterrupt
-            if status != 0:
-                failed.append(name)
-                print(f"{name}: failed, with exit status {status}", file=sys.stderr, flush=True)
-        write_results(plan)
-    return failed
-
-
-def run_one(plan: Plan, setting: Setting, seed: int, title: str) -> int:
-    """One run, in a process of its own, unless it is done; its exit status."""
-    out, arguments = plan.folder(setting, seed), [*setting.arguments, "--seed", str(seed)]
-    if summary_of(out) is None:
-        config = parse_arguments(arguments).config
-        others = [plan.folder(other, seed) for other in plan.settings if other is not setting]
-        shared = share_stages(config, out, others)
-        if not plan.quiet:
-            print(title + f" ({', '.join(shared)} as before)" * bool(shared))
-    return run_once(out, arguments, flag="--out", quiet=plan.quiet)
-
-
-def results_of(plan: Plan) -> dict[str, Any]:
-    """What compare.json holds, of the runs that are done."""
-    about = {"command": plan.command, "digest": plan.digest()}
-    done = [plan.done(setting) for setting in plan.settings]
-    return {"vary": plan.vary, "seeds": plan.seeds} | as_json(plan.settings, done) | about
-
-
-def write_results(plan: Plan) -> None:
-    """compare.json as far as it is known."""
-    keep(plan.out / RESULT, lambda path: write_json(path, results_of(plan)))
-
-
-def keep(path: Path, write: Callable[[Path], None]) -> None:
-    """Write a file. TrainingError, one line, where the disk refuses."""
-    try:
-        write(path)
-    except OSError as error:
-        raise TrainingError(f"cannot write {path}: {reason(error)}") from error
-
-
-def carry_out(plan: Plan, show: Callable[[Plan, RunFolder], None]) -> None:
-    """All runs of a plan, and then `show` them. Interrupted says how to go on; TrainingError: some
-    runs have failed, after the others were shown."""
-    check_drawing()
-    folder = open_folder(plan)
-    with folder.lock():
-        try:
-            failed = run_all(plan)
-            show(plan, folder)
-        except (KeyboardInterrupt, Interrupted):
-            raise Interrupted(f"interrupted; to go on: {plan.command}") from None
-    if failed:
-        number = len(plan.seeds) * len(plan.settings)
-        raise TrainingError(
-            f"{len(failed)} of {counted(number, 'run')} failed: {'; '.join(failed)}; the same "
-            "command tries them again"
-        )
+# -- what came of it
 
 
 def show_results(plan: Plan, folder: RunFolder) -> None:

@@ -10,7 +10,6 @@ one that was interrupted is resumed. A folder with other settings is refused.
 
 import argparse
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -22,6 +21,7 @@ from minippo.commands.config import Config, resolve, stored_settings
 from minippo.commands.flags import parse_arguments
 from minippo.commands.own import NAMED, digest_of_reward
 from minippo.commands.prepare import prepare
+from minippo.commands.side_by_side import Process, stop
 from minippo.commands.wrapper import Parser, command
 from minippo.errors import InputError, Interrupted
 from minippo.runs.files import write_text_whole
@@ -178,29 +178,39 @@ def summary_of(out: Path) -> dict[str, Any] | None:
         return None
 
 
-def run_once(
+def begin_run(
     out: Path, arguments: Sequence[str], *, flag: str = "--root", quiet: bool = False
-) -> int:
-    """Run train_toy in a process of its own, or go on with the run that was stopped in this folder;
-    its exit status. `flag` named the folder; `quiet`: the run prints errors only."""
+) -> Process | None:
+    """Start train_toy in a process of its own, or go on with the run that was stopped in this
+    folder; None where it is finished. `flag` named the folder; `quiet`: the run prints errors
+    only."""
     begun = (out / "config.json").exists()
     if begun and not has_settings(out, arguments):
         raise InputError(f"{flag}: {out} holds a run with other settings; name another {flag}")
     if summary_of(out) is not None:
-        return 0
+        return None
     own = resuming(out, arguments) if begun else [*arguments]
     program = [sys.executable, "-m", "minippo.train_toy", *own, "--out", str(out), "--quiet"]
     sys.stdout.flush()  # what is printed here comes before what is printed there
     options: dict[str, Any] = {"stdout": subprocess.DEVNULL} if quiet else {}
-    process = subprocess.Popen(program, **options)
+    return subprocess.Popen(program, **options)
+
+
+def status_of(out: Path, status: int) -> int:
+    """That of a run in this folder which has ended: what it could not print is told by then, and is
+    no reason to stop."""
+    return 0 if summary_of(out) is not None else status
+
+
+def run_once(out: Path, arguments: Sequence[str]) -> int:
+    """Run train_toy, or go on with it; its exit status."""
+    process = begin_run(out, arguments)
+    if process is None:
+        return 0
     try:
-        status = process.wait()
-        # what it could not print is told by now, and is no reason to stop
-        return 0 if summary_of(out) is not None else status
-    except KeyboardInterrupt:  # the run ends with the update it is in
-        if sys.stdin is None or not sys.stdin.isatty():  # at a terminal it has heard it too
-            process.send_signal(signal.SIGINT)
-        process.wait()
+        return status_of(out, process.wait())
+    except KeyboardInterrupt:
+        stop([process])
         raise Interrupted("interrupted; to go on: the same command once more") from None
 
 

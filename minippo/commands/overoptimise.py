@@ -5,8 +5,9 @@
 
 For each reward model (one for every number of --preference_prompts in --sizes, and one for every
 annotator in --annotators at the largest of these) the policy is trained at every price of the KL in
---prices; at the price 0 there is no KL in the reward. The stages before are run once per seed. The
-same command again goes on where it was stopped.
+--prices; at the price 0 there is no KL in the reward. The stages before are run once per seed.
+Runs of different seeds are made at the same time, each with one thread. The same command again goes
+on where it was stopped.
 
 DIR/overoptimise.json and table.md hold, for each reward model and price, the course of KL, score
 and gold, and the drop: (best gold on the way - gold at the end) / the best possible gold, of means
@@ -25,11 +26,13 @@ from typing import Any
 
 import torch
 
-from minippo.commands.compare import Plan, carry_out, keep, make_setting
+from minippo.commands.compare import ONE_THREAD, jobs_of, make_setting
 from minippo.commands.comparison import Setting
 from minippo.commands.flags import parse_arguments, read_value
 from minippo.commands.measure import seeds_of
+from minippo.commands.plan import Plan, carry_out, keep
 from minippo.commands.recipe import has_reward_model
+from minippo.commands.side_by_side import cores
 from minippo.commands.speaker import Speaker, open_speaker
 from minippo.commands.wrapper import Parser, command
 from minippo.errors import InputError
@@ -86,6 +89,9 @@ def make_parser() -> Parser:
         help="of the KL (0 0.05 0.2)",
     )
     parser.add_argument("--seeds", default="0-4", help="first-last, or some with commas: 0,3,7")
+    parser.add_argument(
+        "--jobs", metavar="N", help="runs at the same time, of different seeds (one per core)"
+    )
     return parser
 
 
@@ -103,12 +109,13 @@ def make_plan(arguments: Sequence[str]) -> Plan:
     largest = ["--preference_prompts", str(max(sizes))]
     judges += [(f"annotator {name}", [*largest, "--annotator", name]) for name in own.annotators]
     seeds = seeds_of(own.seeds)
+    jobs = min(cores(), len(seeds)) if own.jobs is None else jobs_of(own.jobs)
     settings = [
         make_setting(
             number,
             f"{name}, price {price:g}",
             {"reward_model": name, "price": price},
-            [*SPARED, *rest, *flags, *flags_of(price)],
+            [*ONE_THREAD, *SPARED, *rest, *flags, *flags_of(price)],
             seeds[0],
         )
         for number, (name, flags, price) in enumerate(
@@ -118,7 +125,7 @@ def make_plan(arguments: Sequence[str]) -> Plan:
     check_settings(settings)
     vary = {"reward_model": [name for name, _ in judges], "price": prices}
     line = shlex.join(["python", "-m", "minippo.overoptimise", *arguments])
-    return Plan(line, vary, seeds, settings, Path(own.out), parse_arguments(rest).quiet)
+    return Plan(line, vary, seeds, settings, Path(own.out), parse_arguments(rest).quiet, jobs)
 
 
 def whole(flag: str, name: str, text: str) -> int:

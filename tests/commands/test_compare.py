@@ -24,14 +24,23 @@ class InProcess:
     ends: dict[int, int | BaseException] = {}  # number of the start -> how it ends instead
 
     def __init__(self, program, **_):
-        self.started.append(program[3:])
+        self.arguments = program[3:]
+        self.started.append(self.arguments)
         self.end = self.ends.get(len(self.started))
 
     def wait(self):
         if isinstance(self.end, BaseException):
             self.end, error = 130, self.end
             raise error
-        return train.main(self.started[-1]) if self.end is None else self.end
+        if self.end is None:
+            self.end = train.main(self.arguments)
+        return self.end
+
+    poll = wait
+
+    @property
+    def returncode(self):
+        return self.end
 
     def send_signal(self, _):
         pass
