@@ -40,7 +40,7 @@ from minippo.runs import figures
 from minippo.runs.figures.overoptimisation import Panel
 from minippo.runs.files import write_json, write_text_whole
 from minippo.runs.folder import RunFolder
-from minippo.runs.read import read_json, read_rows
+from minippo.runs.read import read_rows
 from minippo.stages.evaluate import answer
 from minippo.stages.overoptimisation import (
     Point,
@@ -247,14 +247,15 @@ def judge_report(plan: Plan, settings: Sequence[Setting]) -> dict[str, Any]:
 
 
 def frontier_of(plan: Plan, settings: Sequence[Setting]) -> list[list[float]]:
-    """(KL, score) of the best policies for this reward model, of the first seed's run at the lowest
-    price above 0; none where there is no such price."""
+    """(KL, score) of the best policies for this reward model, at the lowest price above 0 and
+    higher ones: for each of these the mean over the seeds, as in the courses, so that no mean of
+    policies lies above. None where there is no such price."""
     priced = [setting for setting in settings if setting.values["price"] > 0]
     if not priced:
         return []
-    folder = plan.folder(min(priced, key=lambda setting: setting.values["price"]), plan.seeds[0])
-    path = folder / "summary.json"
-    return read_json(path)["frontier"] if path.exists() else []
+    lowest = plan.done(min(priced, key=lambda setting: setting.values["price"]))
+    by_price = zip(*(summary["frontier"] for summary in lowest.values()), strict=True)
+    return [[mean(part) for part in zip(*points, strict=True)] for points in by_price]
 
 
 def results_of(plan: Plan) -> dict[str, Any]:

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from minippo.commands.measure import summary_of
-from minippo.commands.overoptimise import flags_of, main, make_plan, row_of, table
+from minippo.commands.overoptimise import flags_of, frontier_of, main, make_plan, row_of, table
 from minippo.commands.speaker import open_speaker
 from tests.tiny_runs import TINY, nothing_drawn
 
@@ -121,6 +121,21 @@ def test_what_is_wrong_is_one_line(arguments, words, capsys):
     assert main(arguments) == 2
     error = capsys.readouterr().err
     assert error.startswith(f"error: {words}") and error.count("\n") == 1
+
+
+def test_the_frontier_is_the_mean_of_the_seeds_at_each_price(monkeypatch):
+    plan = make_plan(["--out", "somewhere", "--preset", "quick", "--seeds", "0,1"])
+    frontiers = {0: [[0.0, 1.0], [1.0, 2.0]], 1: [[0.5, 3.0], [2.0, 5.0]]}
+    asked = []
+
+    def done(self, setting):
+        asked.append(setting.values["price"])
+        return {seed: {"frontier": points} for seed, points in frontiers.items()}
+
+    monkeypatch.setattr("minippo.commands.plan.Plan.done", done)
+    assert frontier_of(plan, plan.settings[:3]) == [[0.25, 2.0], [1.5, 3.5]]
+    assert asked == [0.05]  # the lowest above 0
+    assert frontier_of(plan, plan.settings[:1]) == []
 
 
 @pytest.mark.slow
