@@ -15,10 +15,11 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 POLL = 0.1  # seconds between two looks at several processes
 
-Process = subprocess.Popen[bytes]
+Process = subprocess.Popen[Any]
 
 
 @dataclass(frozen=True)
