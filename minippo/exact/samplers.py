@@ -70,7 +70,7 @@ def sampler_rows(problem: Problem) -> list[dict[str, Any]]:
     path = policies(problem, max(AGES))
     learner = path[-1]
     samplers = {f"temperature {t:g}": learner / t for t in TEMPERATURES}
-    samplers |= {f"{age} updates old": path[-1 - age] for age in AGES}
+    samplers |= {f"{age} update{'s' if age > 1 else ''} old": path[-1 - age] for age in AGES}
     return [
         {"name": name, "kl": sequence_kl(problem.world, sampler, learner).item()}
         | weighted_biases(problem, learner, sampler)
