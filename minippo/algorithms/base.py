@@ -28,7 +28,7 @@ from minippo.masked import masked_mean, masked_variance, whiten, zero_padding
 from minippo.ppo_statistics import ratio_statistics
 from minippo.rollout import Models, Responses, Rollout, response_logits, response_logprobs
 from minippo.shapes import rows_are_as_good
-from minippo.stages.optimise import named_weights
+from minippo.stages.optimise import named_weights, take_step
 from minippo.tasks.base import Example
 
 Given = TypeVar("Given")
@@ -61,6 +61,15 @@ class Updated(NamedTuple):
 
     metrics: dict[str, float | None]  # means over the optimiser steps, each taken before its step
     tokens: dict[str, list[float]]  # "ratios", "advantages" of real tokens
+
+
+class Step(NamedTuple):
+    """What an optimiser step minimises, and what is told of the policy before it."""
+
+    loss: Tensor
+    parts: dict[str, Tensor]  # the terms that the loss was made of
+    actions: Actions
+    statistics: dict[str, Tensor]  # scalars, still on the device
 
 
 class Update(Protocol):
@@ -157,6 +166,44 @@ def minibatches(
     order = torch.randperm(len(mask), generator=generator, device=mask.device)
     parts = order.tensor_split(min(config.num_mini_batches, len(order)))
     return map(experience.rows, parts)
+
+
+@dataclass(frozen=True)
+class Passes:
+    """num_ppo_epochs passes of minibatches over one rollout, an optimiser step on each."""
+
+    optimizers: list[Optimizer]
+    config: PPOConfig
+    generator: torch.Generator
+
+    def __call__(
+        self,
+        experience: Experience,
+        step_on: Callable[[Experience], Step],
+        *,
+        learning_rate: float,
+        where: str,
+        is_enough: Callable[[Step], bool] = lambda last_of_a_pass: False,
+    ) -> Updated:
+        """step_on says what is minimised on a minibatch."""
+        config, steps, norms = self.config, [], []
+        for _ in range(config.num_ppo_epochs):
+            for batch in minibatches(experience, config, self.generator):
+                steps.append(step := step_on(batch))
+                norm = take_step(
+                    self.optimizers,
+                    step.loss,
+                    learning_rate,
+                    where=where,
+                    max_grad_norm=config.max_grad_norm,
+                    parts=step.parts,
+                )
+                norms.append(norm)
+            if is_enough(step):
+                break
+        metrics = metrics_of_steps([step.statistics for step in steps])
+        metrics["policy/grad_norm"] = sum(norms) / len(norms)
+        return Updated(metrics, ratios_and_advantages(step.actions))
 
 
 def whitened(advantages: Tensor, mask: Tensor, config: PPOConfig) -> Tensor:

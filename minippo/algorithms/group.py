@@ -26,14 +26,12 @@ import torch
 from torch import Tensor
 
 from minippo.algorithms.base import (
-    Actions,
     Algorithm,
     Experience,
+    Passes,
+    Step,
     Updated,
     adam,
-    metrics_of_steps,
-    minibatches,
-    ratios_and_advantages,
     step_statistics,
 )
 from minippo.algorithms.config import PPOConfig
@@ -56,7 +54,6 @@ from minippo.relatives.groups import (
     token_weights,
 )
 from minippo.rollout import Models, response_logits, response_logprobs
-from minippo.stages.optimise import take_step
 
 GROUP_SIZE = 4  # responses to a prompt, unless samples_per_prompt says otherwise
 
@@ -128,28 +125,11 @@ class GroupUpdate:
         self.optimizers = [adam(config, policy=self.policy)]
 
     def __call__(self, experience: Experience, *, learning_rate: float, where: str) -> Updated:
-        config, steps, norms = self.config, [], []
-        for _ in range(config.num_ppo_epochs):
-            for batch in minibatches(experience, config, self.generator):
-                parts, actions, statistics = self.parts_of_the_loss(batch)
-                loss, *others = parts.values()
-                norm = take_step(
-                    self.optimizers,
-                    sum(others, loss),
-                    learning_rate,
-                    where=where,
-                    max_grad_norm=config.max_grad_norm,
-                    parts=parts,
-                )
-                steps.append(statistics)
-                norms.append(norm)
-        metrics = metrics_of_steps(steps) | {"policy/grad_norm": sum(norms) / len(norms)}
-        return Updated(metrics, ratios_and_advantages(actions))
+        passes = Passes(self.optimizers, self.config, self.generator)
+        return passes(experience, self.step_on, learning_rate=learning_rate, where=where)
 
-    def parts_of_the_loss(
-        self, batch: Experience
-    ) -> tuple[dict[str, Tensor], Actions, dict[str, Tensor]]:
-        """The parts of the loss of a minibatch, what has a ratio, and what is logged."""
+    def step_on(self, batch: Experience) -> Step:
+        """The loss of a minibatch, made of its parts."""
         rollout, config = batch.rollout, self.config
         logits = response_logits(self.policy, rollout, config.temperature)
         logprobs = response_logprobs(logits, rollout)
@@ -167,7 +147,8 @@ class GroupUpdate:
             unit = actions if self.ratio.is_of_response else tokens
             parts["kl_loss"] = kl_term(logprobs, batch, unit, config)
             statistics["loss/kl_avg"] = parts["kl_loss"]
-        return parts, actions, statistics
+        loss, *others = parts.values()
+        return Step(sum(others, loss), parts, actions, statistics)
 
     def look_back(self, kl_old_to_policy: float) -> None:
         """Nothing changes."""

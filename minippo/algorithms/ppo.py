@@ -19,13 +19,12 @@ from minippo.algorithms.base import (
     Actions,
     Algorithm,
     Experience,
+    Passes,
+    Step,
     Updated,
     actions_of,
     adam,
-    metrics_of_steps,
-    minibatches,
     of_the_critic,
-    ratios_and_advantages,
     step_statistics,
 )
 from minippo.algorithms.config import PPOConfig
@@ -43,7 +42,6 @@ from minippo.ppo import (
 from minippo.ppo_statistics import clipped_value_fraction
 from minippo.relatives.ratios import dual_clipped_surrogate_loss
 from minippo.rollout import Models, logits_and_values, response_logprobs
-from minippo.stages.optimise import take_step
 
 Numbers = dict[str, float]
 Surrogate = Callable[[Actions, PPOConfig, Numbers], Tensor]
@@ -115,32 +113,28 @@ class PPOUpdate:
         self.optimizers = [adam(config, policy=self.policy, critic=self.critic)]
 
     def __call__(self, experience: Experience, *, learning_rate: float, where: str) -> Updated:
-        config, steps, norms = self.config, [], []
-        for _ in range(config.num_ppo_epochs):
-            for batch in minibatches(experience, config, self.generator):
-                with with_dropout([self.policy, self.critic], config.dropout, self.generator):
-                    parts, actions, statistics = self.parts_of_the_loss(batch)
-                loss = (
-                    parts["policy_loss"]
-                    + config.vf_coef * parts["value_loss"]
-                    - config.ent_coef * parts["entropy"]
-                )
-                others = [parts[name] for name in ("kl_loss", "ptx_loss") if name in parts]
-                norm = take_step(
-                    self.optimizers,
-                    sum(others, loss),
-                    learning_rate,
-                    where=where,
-                    max_grad_norm=config.max_grad_norm,
-                    parts=parts,
-                )
-                steps.append(statistics)
-                norms.append(norm)
-            if self.has_gone_too_far(steps[-1]):
-                break
-        metrics = metrics_of_steps(steps) | {"policy/grad_norm": sum(norms) / len(norms)}
-        metrics |= {f"objective/{name}": value for name, value in self.numbers.items()}
-        return Updated(metrics, ratios_and_advantages(actions))
+        updated = Passes(self.optimizers, self.config, self.generator)(
+            experience,
+            self.step_on,
+            learning_rate=learning_rate,
+            where=where,
+            is_enough=self.has_gone_too_far,
+        )
+        numbers = {f"objective/{name}": value for name, value in self.numbers.items()}
+        return updated._replace(metrics=updated.metrics | numbers)
+
+    def step_on(self, batch: Experience) -> Step:
+        """The loss of a minibatch, made of its parts."""
+        config = self.config
+        with with_dropout([self.policy, self.critic], config.dropout, self.generator):
+            parts, actions, statistics = self.parts_of_the_loss(batch)
+        loss = (
+            parts["policy_loss"]
+            + config.vf_coef * parts["value_loss"]
+            - config.ent_coef * parts["entropy"]
+        )
+        others = [parts[name] for name in ("kl_loss", "ptx_loss") if name in parts]
+        return Step(sum(others, loss), parts, actions, statistics)
 
     def parts_of_the_loss(
         self, batch: Experience
@@ -177,10 +171,10 @@ class PPOUpdate:
             statistics["loss/ptx_avg"] = parts["ptx_loss"]
         return parts, actions, statistics
 
-    def has_gone_too_far(self, step: dict[str, Tensor]) -> bool:
+    def has_gone_too_far(self, step: Step) -> bool:
         """Was the last minibatch of a pass beyond target_kl?"""
         target = self.config.target_kl
-        return target is not None and step["policy/approxkl_avg"].item() > target
+        return target is not None and step.statistics["policy/approxkl_avg"].item() > target
 
     def look_back(self, kl_old_to_policy: float) -> None:
         self.numbers = self.learn(self.numbers, kl_old_to_policy, self.config)

@@ -51,18 +51,22 @@ def likelihood(actions: Actions, config: PPOConfig) -> Tensor:
 MAXIMUM_LIKELIHOOD = Ratio(likelihood, (), None, is_of_response=True)
 
 
+NOTHING_IS_HELD = {"policy/clipfrac_avg": None}
+
+
 class SelectionUpdate:
     """Passes of minibatches over those that were chosen."""
 
     def __init__(self, models: Models, config: PPOConfig, generator: torch.Generator):
-        self.passes = GroupUpdate(models, config, generator, ratio=MAXIMUM_LIKELIHOOD)
-        self.optimizers, self.numbers = self.passes.optimizers, self.passes.numbers
+        self.learn = GroupUpdate(models, config, generator, ratio=MAXIMUM_LIKELIHOOD)
+        self.optimizers, self.numbers = self.learn.optimizers, self.learn.numbers
 
     def __call__(self, experience: Experience, *, learning_rate: float, where: str) -> Updated:
         chosen = (experience.advantages[:, 0] > 0).nonzero().flatten()
         if len(chosen) > 0:
             experience = experience.rows(chosen)
-        return self.passes(experience, learning_rate=learning_rate, where=where)
+        updated = self.learn(experience, learning_rate=learning_rate, where=where)
+        return updated._replace(metrics=updated.metrics | NOTHING_IS_HELD)
 
     def look_back(self, kl_old_to_policy: float) -> None:
         """Nothing changes."""

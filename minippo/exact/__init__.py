@@ -15,6 +15,8 @@
     ends             where a method ends
     pairs            losses on infinitely many pairs
     samplers         samples of another policy and their weights; the best of n at its KL
+    rare             clip-higher: a rare token's gradient ends, a rare response is kept or not
+    long_responses   how much of a score a first token hears of, by lam and critic
     relatives        the rows of the family's table: python -m minippo.exact.family
     qualifications   what the textbooks say and what the sums say: python -m
                      minippo.exact.qualifications

@@ -16,7 +16,15 @@ from minippo.commands.wrapper import Parser, command
 from minippo.errors import InputError
 from minippo.exact.family_figure import family_figure
 from minippo.exact.groups import make_problem
+from minippo.exact.long_responses import (
+    CRITIC_LAMS,
+    LAM,
+    LENGTH,
+    critic_rows,
+    without_a_critic_rows,
+)
 from minippo.exact.methods import METHODS
+from minippo.exact.rare import HIGHS, TRAININGS, search_rows, token_rows
 from minippo.exact.relatives import (
     SIZES,
     Ends,
@@ -35,8 +43,7 @@ KL_NAMES = {"reward": "k1, reward", "k3": "k3, loss", "none": "none"}
 
 
 def family_table(seed: int) -> dict[str, Any]:
-    """{"steps", "ends", "pairs and choice", "difficulty", "place of the KL"}, each a list of
-    rows."""
+    """{"steps", "ends", "pairs and choice" and so on}, each a list of rows."""
     problem = make_problem(seed)
     ends = Ends(problem, seed)
     return {
@@ -56,14 +63,18 @@ def family_table(seed: int) -> dict[str, Any]:
         "place of the KL": placement_rows(),
         "samplers": sampler_rows(problem),
         "best of n": best_of_n_frontier(problem),
+        "rare tokens": token_rows(),
+        "rare responses": search_rows(),
+        "long responses": without_a_critic_rows(),
+        "critics": critic_rows(),
     }
 
 
-def number(value: float | None, width: int = 9) -> str:
+def number(value: float | None, width: int = 9, rounding: float = 1e-6) -> str:
     """A number in a column: nothing that is 0 but for rounding, "-" where there is none."""
     if value is None:
         return f"{'-':>{width}}"
-    if abs(value) < 1e-6:
+    if abs(value) < rounding:
         return f"{0:>{width}}"
     return f"{value:>{width}.2f}" if abs(value) >= 0.1 else f"{value:>{width}.1g}"
 
@@ -143,7 +154,7 @@ def print_samplers(rows: list[dict[str, Any]]) -> None:
     print(f"{'sampler':20}{'KL':>9}" + "".join(f"{name:>21}" for name in WEIGHTS))
     for row in rows:
         biases = "".join(number(row[name], 21) for name in WEIGHTS)
-        print(f"{row['name']:20}{number(row['kl'])}{biases}")
+        print(f"{row['name']:20}{number(row['kl'], rounding=1e-12)}{biases}")
 
 
 def print_best_of_n(rows: list[dict[str, float]]) -> None:
@@ -153,6 +164,43 @@ def print_best_of_n(rows: list[dict[str, float]]) -> None:
     for row in rows:
         numbers = (row[name] for name in ("kl", "bound", "score", "frontier"))
         print(f"{row['n']:<20}" + "".join(map(number, numbers)))
+
+
+def print_rare(tokens: list[dict[str, Any]], responses: list[dict[str, Any]]) -> None:
+    print("A rare token that is good. The probability at which its gradient ends in one update, by")
+    print("its probability before and the upper range of the clip; -: nowhere.")
+    print()
+    print(f"{'probability':20}" + "".join(f"{high:>9g}" for high in HIGHS))
+    for row in tokens:
+        ends = (row[f"{high:g}"] for high in HIGHS)
+        cells = "".join(f"{end:>9.4f}" if end else number(end) for end in ends)
+        print(f"{row['probability']:<20g}{cells}")
+    print()
+    print(f"A rare response that is the best. The share of {TRAININGS.seeds} trainings where it is")
+    print("drawn at all, and where it ends above 1/2; se: the standard error of that share.")
+    print()
+    print(f"{'upper range':20}{'drawn':>9}{'kept':>9}{'se':>9}")
+    for row in responses:
+        numbers = (row[name] for name in ("found", "kept", "standard error"))
+        print(f"{row['cliprange_high']:20}" + "".join(map(number, numbers)))
+
+
+def print_long(lengths: list[dict[str, float]], critics: list[dict[str, Any]]) -> None:
+    print(f"Long responses. lam {LAM:g} for the policy; the share of a score that arrives at the")
+    print("first token, which decides it, where the critic says 0 everywhere.")
+    print()
+    print(f"{'tokens':20}" + "".join(f"{row['length']:>9}" for row in lengths))
+    print(f"{'share':20}" + "".join(number(row["share"]) for row in lengths))
+    print()
+    print(f"The same for {LENGTH} tokens and a critic that was fitted to its targets, exactly, so")
+    print("many times; and how much of the variance of targets and of returns it explains.")
+    print()
+    print(f"{'lam of the targets':20}" + "".join(f"{lam:^27g}" for lam in CRITIC_LAMS).rstrip())
+    names = ("share", "targets", "returns")
+    print(f"{'fits':20}" + "".join(f"{name:>9}" for name in names) * len(CRITIC_LAMS))
+    for row in critics:
+        numbers = (row[f"{lam:g}"][name] for lam in CRITIC_LAMS for name in names)
+        print(f"{row['fits']:<20}" + "".join(map(number, numbers)))
 
 
 @command
@@ -183,6 +231,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print_samplers(table["samplers"])
     print()
     print_best_of_n(table["best of n"])
+    print()
+    print_rare(table["rare tokens"], table["rare responses"])
+    print()
+    print_long(table["long responses"], table["critics"])
     if path is not None:
         picture = io.BytesIO()
         family_figure(table).savefig(picture, format="png")

@@ -1,5 +1,6 @@
-"""When the samples are not the policy's own: another temperature, or rollouts that are some updates
-old; what weights for them repair. And the best of n beside the best policies of the same KL.
+"""When the samples are not the policy's own: another temperature, logits of 16 bits, or rollouts
+that are some updates old; what weights for them repair. And the best of n beside the best policies
+of the same KL.
 
 The step is that of plain policy gradient with the mean score as its baseline, on samples of another
 policy, weighted by (9.10): not at all, each token by its own ratio, or all tokens by the ratio of
@@ -27,6 +28,7 @@ WEIGHTS: dict[str, tuple[str, float] | None] = {  # name -> (level, weight_max)
     "response, at most 2": ("response", 2.0),
 }
 TEMPERATURES, AGES, NUMBERS = (0.8, 0.9, 1.1), (1, 2, 4, 8, 16), (2, 4, 8, 16, 64)
+ROUNDED = {"bfloat16 logits": torch.bfloat16, "float16 logits": torch.float16}
 UPDATE = 0.1  # natural step of the objective that is called an update
 
 
@@ -70,7 +72,8 @@ def sampler_rows(problem: Problem) -> list[dict[str, Any]]:
     path = policies(problem, max(AGES))
     learner = path[-1]
     samplers = {f"temperature {t:g}": learner / t for t in TEMPERATURES}
-    samplers |= {f"{age} updates old": path[-1 - age] for age in AGES}
+    samplers |= {name: learner.to(dtype).double() for name, dtype in ROUNDED.items()}
+    samplers |= {f"{age} update{'s' if age > 1 else ''} old": path[-1 - age] for age in AGES}
     return [
         {"name": name, "kl": sequence_kl(problem.world, sampler, learner).item()}
         | weighted_biases(problem, learner, sampler)

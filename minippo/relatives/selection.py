@@ -43,9 +43,9 @@ def best_of_n_probabilities(*, probabilities: Tensor, scores: Tensor, n: int) ->
         raise ValueError("scores: wanted finite numbers, got NaN or infinity among them")
     p = p / p.sum()  # the power would make more of what is rounded
     _, place = scores.unique(return_inverse=True)  # of each score among the different ones
-    mass = torch.zeros(len(scores), dtype=p.dtype, device=p.device).index_add(0, place, p)
+    mass = p.new_zeros(len(scores)).index_add(0, place, p)
     at_most = mass.cumsum(dim=0)
     # a^n - b^n with b = a - mass, without its cancellation
-    falls = -torch.expm1(n * torch.log1p(-(mass / at_most).clamp(max=1.0)))
+    falls = -torch.expm1(n * torch.log1p(-mass / at_most))
     per_unit = torch.where(mass > 0, at_most**n * falls / mass, 0.0)
     return (p * per_unit[place]).to(probabilities.dtype)

@@ -46,7 +46,7 @@ class Screen:
         self.stream = sys.stdout if stream is None else stream
         self.is_terminal = bool(getattr(self.stream, "isatty", lambda: False)())
         self.has_colours = self.is_terminal and may_have_colours()
-        self._header_is_printed = False
+        self._columns: list[tuple[str, str, int, int]] = []  # of the updates, once one is printed
 
     def stage(self, name: str, text: str, seconds: float | None = None) -> None:
         """One line for a stage that is done: its name, its figure, how long it took."""
@@ -102,13 +102,14 @@ class Screen:
 
     def update_line(self, row: Mapping[str, Any]) -> None:
         """One aligned line per update, from a row of metrics.jsonl; the header comes before the
-        first."""
-        if not self._header_is_printed:
-            self._line(" ".join(f"{header:>{width}}" for header, _, width, _ in UPDATE_COLUMNS))
-            self._header_is_printed = True
+        first. What the first row has no number for has no column: a critic or a clip where there
+        is none."""
+        if not self._columns:
+            self._columns = [column for column in UPDATE_COLUMNS if row.get(column[1]) is not None]
+            self._line(" ".join(f"{header:>{width}}" for header, _, width, _ in self._columns))
         self._line(
             " ".join(
-                _cell(row.get(name), width, decimals) for _, name, width, decimals in UPDATE_COLUMNS
+                _cell(row.get(name), width, places) for _, name, width, places in self._columns
             )
         )
 

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch
 
-from minippo.algorithms import REGISTRY, group
+from minippo.algorithms import REGISTRY, base, group
 from minippo.algorithms.config import PPOConfig
 from minippo.kl import kl_k3
 from minippo.relatives.ratios import (
@@ -109,7 +109,7 @@ def test_the_first_step_is_along_the_gradient_of_the_loss_that_it_is_known_by(
         seen.append(torch.autograd.grad(loss, parameters, materialize_grads=True))
         return 0.0
 
-    monkeypatch.setattr(group, "take_step", watch)
+    monkeypatch.setattr(base, "take_step", watch)
     own = {k: v for k, v in REGISTRY[algorithm].settings.items() if k != "whiten_advantages"}
     world = ragged(num_updates=1, num_ppo_epochs=1, num_mini_batches=1, kl_coef=0.3, **own)
     # the policy has left the reference
@@ -147,7 +147,7 @@ def test_the_score_of_the_others_lowers_and_ones_own_raises(algorithm):
 
 def test_minibatches_and_passes_are_those_of_ppo(monkeypatch):
     steps = []
-    monkeypatch.setattr(group, "take_step", lambda *_, **__: steps.append(1) or 0.0)
+    monkeypatch.setattr(base, "take_step", lambda *_, **__: steps.append(1) or 0.0)
     ragged(num_updates=1, num_ppo_epochs=3, num_mini_batches=2).train("grpo")
     assert len(steps) == 3 * 2
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from minippo.algorithms import REGISTRY, group
+from minippo.algorithms import REGISTRY, base
 from minippo.algorithms.config import PPOConfig
 from minippo.algorithms.selection import best_of_the_group
 from minippo.policy_gradient import policy_gradient_loss
@@ -39,7 +39,7 @@ def test_the_step_is_that_of_maximum_likelihood_on_the_chosen(monkeypatch):
         seen.append(torch.autograd.grad(loss, parameters, materialize_grads=True))
         return 0.0
 
-    monkeypatch.setattr(group, "take_step", watch)
+    monkeypatch.setattr(base, "take_step", watch)
     world = ragged(num_updates=1, num_ppo_epochs=1, num_mini_batches=1, kl_reward="none")
     (step,) = world.updates("rft")
     rollout = step.rollout

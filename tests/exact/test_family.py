@@ -45,6 +45,18 @@ TABLE = {
     "place of the KL": [{"name": "fifth", "shares": [1.0, None, 0.3]}],
     "samplers": [{"name": "sixth", "kl": 0.02} | dict.fromkeys(family.WEIGHTS, 0.5)],
     "best of n": [{"n": 4, "kl": 0.6, "bound": 0.64, "score": 1.2, "frontier": 1.3}],
+    "rare tokens": [{"probability": 0.3, "0.2": 0.36, "0.28": None}],
+    "rare responses": [
+        {"cliprange_high": "none", "found": 0.75, "kept": 0.5, "standard error": 0.07}
+    ],
+    "long responses": [{"length": 5, "share": 0.25}, {"length": 6, "share": 0.15}],
+    "critics": [
+        {"fits": 3}
+        | {
+            lam: {"share": 0.3, "targets": 0.8, "returns": shown}
+            for lam, shown in (("0.95", 0.5), ("1", 0.9))
+        }
+    ],
 }
 
 
@@ -91,6 +103,9 @@ def test_every_number_stands_in_its_column(run, tmp_path):
     assert lines["fourth"][1:] == ["1.00"] * 6 and lines["fifth"][1:] == ["1.00", "-", "0.30"]
     assert lines["sixth"][1:] == ["0.02"] + 4 * ["0.50"]
     assert lines["4"] == ["4", "0.60", "0.64", "1.20", "1.30"]
+    assert lines["0.3"][1:] == ["0.3600", "-"] and lines["none"][1:] == ["0.75", "0.50", "0.07"]
+    assert lines["tokens"] == ["tokens", "5", "6"] and lines["share"] == ["share", "0.25", "0.15"]
+    assert lines["3"] == ["3", "0.30", "0.80", "0.50", "0.30", "0.80", "0.90"]
     assert max(map(len, out.splitlines())) <= 120
 
 
@@ -129,6 +144,7 @@ def test_numbers_in_columns():
     assert family.number(None) == "        -" and family.number(3e-8) == "        0"
     assert family.number(0.00123).strip() == "0.001" and family.number(-0.0987).strip() == "-0.1"
     assert family.number(12.345).strip() == "12.35"
+    assert family.number(3e-8, rounding=1e-12).strip() == "3e-08"
 
 
 def test_the_status_is_that_of_the_process(monkeypatch):

@@ -18,8 +18,15 @@ def test_the_sampler_that_is_the_learner_needs_no_weights():
 
 def test_only_the_weight_of_the_whole_response_repairs_all():
     for row in samplers.sampler_rows(PROBLEM):
-        assert row["response"] < 1e-9 < 1e-3 < row["token"] and row["none"] > 1e-3, row
+        assert row["response"] < 1e-9 < 1e-5 < row["token"] and row["none"] > 1e-5, row
         assert row["response, at most 2"] < row["none"], row
+
+
+def test_fewer_bits_are_a_sampler_that_is_nearer():
+    rows = {row["name"]: row for row in samplers.sampler_rows(PROBLEM)}
+    coarse, fine = rows["bfloat16 logits"], rows["float16 logits"]
+    assert 0 < fine["kl"] < coarse["kl"] < rows["1 update old"]["kl"]
+    assert fine["none"] < coarse["none"]
 
 
 def test_for_one_token_both_levels_are_one():
@@ -29,7 +36,7 @@ def test_for_one_token_both_levels_are_one():
 
 
 def test_older_rollouts_are_farther_away():
-    rows = samplers.sampler_rows(PROBLEM)[len(samplers.TEMPERATURES) :]
+    rows = samplers.sampler_rows(PROBLEM)[-len(samplers.AGES) :]
     for younger, older in zip(rows, rows[1:], strict=False):
         assert younger["kl"] < older["kl"] and younger["none"] < older["none"]
     path = samplers.policies(PROBLEM, 2)

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from minippo.algorithms import ppo
+from minippo.algorithms import base, ppo
 from minippo.algorithms.base import Experience
 from minippo.algorithms.config import PPOConfig
 from minippo.algorithms.recipes import RECIPES, text_of
@@ -138,7 +138,7 @@ def product(batch: Batch, config: PPOConfig, monkeypatch: pytest.MonkeyPatch) ->
         caught.update(parts, loss=loss)
         return 0.0
 
-    monkeypatch.setattr(ppo, "take_step", step)
+    monkeypatch.setattr(base, "take_step", step)
     experience = Experience(rollout, advantages, targets, config.kl_coef)
     read = update.parts_of_the_loss(experience)[1]["advantages"]
     update(experience, learning_rate=0.0, where="")

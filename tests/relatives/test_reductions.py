@@ -94,10 +94,14 @@ def test_refusals():
             function(**good | {"values": VALUES[:1]})
         with pytest.raises(ValueError, match="response_mask"):
             function(**good | {"response_mask": MASK.long()})
-    with pytest.raises(ValueError, match="length"):
+    with pytest.raises(ValueError, match="^length: got 0"):
         reductions.constant_mean(**good, length=0)
-    for bad in ({"reduction": "mean"}, {"length": 0}, {"response_mask": ~MASK}):
-        (name,) = bad
+    names = "token_mean, sequence_mean, sequence_sum, constant_mean"
+    for bad, message in (
+        ({"reduction": "mean"}, f"reduction: wanted one of {names}, got 'mean'$"),
+        ({"length": 0}, "length: got 0"),
+        ({"response_mask": ~MASK}, "response_mask: "),
+    ):
         arguments = {"response_mask": MASK, "reduction": "sequence_sum", "length": 4} | bad
-        with pytest.raises(ValueError, match=name):
+        with pytest.raises(ValueError, match=f"^{message}"):
             reductions.token_factors(**arguments)

@@ -11,6 +11,9 @@ from hypothesis import strategies as st
 from minippo.relatives.selection import best_of_n_probabilities
 from tests.helpers import assert_close, f64
 
+NOT_FINITE = "scores: wanted finite numbers, got NaN or infinity among them$"
+NO_DISTRIBUTION = "probabilities: wanted numbers of at least 0 with sum 1$"
+
 
 @st.composite
 def distributions(draw):
@@ -86,12 +89,13 @@ def test_small_probabilities_keep_their_digits():
     [
         ({"n": 0}, "n: got 0"),
         ({"n": 1.5}, "n: got 1.5"),
-        ({"scores": f64([1, 2, 3])}, r"scores: got shape \[3\]"),
-        ({"scores": f64([1, float("nan")])}, "scores: wanted finite"),
-        ({"probabilities": f64([0.5, 0.4])}, "probabilities: wanted numbers"),
-        ({"probabilities": f64([1.5, -0.5])}, "probabilities: wanted numbers"),
-        ({"probabilities": f64([float("nan"), 1])}, "probabilities: wanted numbers"),
-        ({"probabilities": f64([[0.5, 0.5]])}, r"probabilities: got shape \[1, 2\]"),
+        ({"scores": f64([1, 2, 3])}, r"scores: got shape \[3\], wanted \[Y\] with Y = 2 as in"),
+        ({"scores": f64([1, float("nan")])}, NOT_FINITE),
+        ({"scores": f64([1, float("inf")])}, NOT_FINITE),
+        ({"probabilities": f64([0.5, 0.4])}, NO_DISTRIBUTION),
+        ({"probabilities": f64([1.5, -0.5])}, NO_DISTRIBUTION),
+        ({"probabilities": f64([float("nan"), 1])}, NO_DISTRIBUTION),
+        ({"probabilities": f64([[0.5, 0.5]])}, r"probabilities: got shape \[1, 2\], wanted \[Y\]"),
         ({"probabilities": f64([0.5, 0.5]).requires_grad_()}, "probabilities: .*requires grad"),
         ({"scores": f64([1, 2]).requires_grad_()}, "scores: .*requires grad"),
     ],
@@ -99,5 +103,5 @@ def test_small_probabilities_keep_their_digits():
 def test_refusals(bad, message):
     good = {"probabilities": f64([0.5, 0.5]), "scores": f64([0, 1]), "n": 2}
     best_of_n_probabilities(**good)
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=f"^{message}"):
         best_of_n_probabilities(**good | bad)

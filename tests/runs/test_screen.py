@@ -135,6 +135,16 @@ class TestLines:
         ]
         assert printed[3].split() == ["-"] * 11
 
+    def test_what_has_no_number_has_no_column(self):
+        row = {**ROW, "policy/clipfrac_avg": None}
+        del row["val/explained_variance"]
+        header, first, second = lines_of(
+            lambda screen: [screen.update_line(x) for x in (row, ROW | {"update": 2})]
+        )
+        wanted = "update score rlhf gold kl entropy eos length sec"
+        assert header.split() == wanted.split() and len(header) == len(first) == len(second)
+        assert second.split() == "2 0.500 0.400 3.000 1.000 1.200 1.000 9.00 0.50".split()
+
     @given(value=st.floats(), width=st.integers(5, 8))
     def test_no_number_breaks_the_columns(self, value, width):
         from minippo.runs.screen import _cell

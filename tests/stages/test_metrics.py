@@ -30,7 +30,7 @@ from torch import nn
 from torch.nn.functional import pad
 
 import minippo
-from minippo.algorithms import REGISTRY, group, ppo, trpo
+from minippo.algorithms import REGISTRY, base, trpo
 from minippo.algorithms import policy_gradient as stages_1_to_4
 from minippo.algorithms.base import ROLLOUTS, PPOConfig
 from minippo.commands import pipeline
@@ -301,9 +301,8 @@ class Written:
         patch.setattr("minippo.rollout.continue_prompts", lambda *_, **__: (TOKENS, MASK, SAMPLED))
         patch.setattr(torch, "randperm", lambda n, **_: torch.arange(n))
         if not real_steps:
-            patch.setattr(ppo, "take_step", self.turn_the_page)
+            patch.setattr(base, "take_step", self.turn_the_page)
             patch.setattr(stages_1_to_4, "take_step", self.turn_the_page)
-            patch.setattr(group, "take_step", self.turn_the_page)
             patch.setattr(trpo, "trpo_step", lambda **_: self.models.policy.say(AFTER) or 0.25)
         world = World(
             draw_prompts=self.draw_prompts,
