@@ -138,7 +138,7 @@ def explained(
             for j, change in enumerate(changes)
         ]
         found = [*matches(given, two)]
-    if not found and most > 2 and len(changes) <= MOST_CHANGES:
+    if not found and most > 2 and len(changes) <= MOST_CHANGES and not is_yes_or_no(given):
         for one in (right, *listed):
             found += matches(given, with_more_changes(one, changes, most))
     if not found:
@@ -227,6 +227,12 @@ def is_constant(given: Given) -> bool:
     """The answer gives one number again and again, so that agreement says little."""
     numbers = [x for k in given.usual() for x in _numbers(given.seen[k].value)]
     return len(numbers) < ENOUGH or len({*numbers}) == 1
+
+
+def is_yes_or_no(given: Given) -> bool:
+    """The answer is made of 0 and 1: then so many combinations of three agree that none says
+    anything."""
+    return {x for k in given.usual() for x in _numbers(given.seen[k].value)} <= {0.0, 1.0}
 
 
 def _numbers(value: Tensor | None) -> list[float]:
