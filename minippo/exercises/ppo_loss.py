@@ -343,4 +343,5 @@ exercise = Exercise(
     gradient_of=("logprobs", "values"),
     changes=CHANGES,
     hints=HINTS["ppo_loss"],
+    most=2,
 )

@@ -98,15 +98,18 @@ def _size(value: object) -> int:
 
 
 def recognise(
-    given: Given, reference: Function, mistakes: Sequence[Mistake], changes: Sequence[Change]
+    given: Given,
+    reference: Function,
+    mistakes: Sequence[Mistake],
+    changes: Sequence[Change],
+    most: int = 3,
 ) -> Found | None:
-    """The mistakes that explain all that was observed; None: none do, or several that have nothing
-    in common.
+    """The mistakes, at most so many at once, that explain all that was observed; or None.
 
     Where nothing explains an answer, its padding is made 0 and looked at again: then a mask is what
     is missing beside it.
     """
-    found = explained(given, reference, mistakes, changes)
+    found = explained(given, reference, mistakes, changes, most)
     if found is not None or not has_padding(given):
         return found
     rest = explained(padding_cleared(given), reference, mistakes, changes, most=2)

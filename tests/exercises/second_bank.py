@@ -846,7 +846,7 @@ def f6(logprobs, old_logprobs, advantages, response_mask, cliprange):
     return (b < a)[~response_mask].float().mean()
 
 
-@wrong("clip_fraction", "normalisation and mask")
+@wrong("clip_fraction", "normalisation and mask|mask")  # pads are in the divisor, as is said
 def f7(logprobs, old_logprobs, advantages, response_mask, cliprange):
     a, b = br(logprobs, old_logprobs, advantages, cliprange)
     return ((b < a) & response_mask).float().mean(1).mean()
