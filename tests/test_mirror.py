@@ -49,6 +49,7 @@ WITHOUT = {  # modules without a test file, and why
 }
 OF_MORE = {  # files about no single module, and what they are about
     "classroom/test_hostile.py": "answers that are hostile or careless, graded",
+    "classroom/test_missing_walls.py": "each wall taken away, so that its answer gets through",
     "commands/test_resume.py": "a run that is stopped and taken up again",
     "runs/test_faults.py": "a disk that fails at any write of a run",
     "runs/report/test_browser.py": "the report in a browser",

@@ -100,10 +100,6 @@ def plain_sums_so_far(
     return masked(masked(rewards, response_mask).cumsum(dim=1) - values.detach(), response_mask)
 
 
-def plain_totals(rewards: Tensor, values: Tensor, response_mask: Tensor, gamma: float) -> Tensor:
-    return whole_returns(rewards, values, response_mask, 1.0)
-
-
 def without_gamma(rewards: Tensor, values: Tensor, response_mask: Tensor, gamma: float) -> Tensor:
     return reference(rewards, values, response_mask, 1.0)
 
@@ -217,7 +213,7 @@ MISTAKES = (
         "formula",
         "this is the total of the whole response, without gamma: a token does not answer for what "
         "was paid before it",
-        plain_totals,
+        lambda **case: whole_returns(**case | {"gamma": 1.0}),
     ),
     Mistake(
         "direction",
@@ -239,6 +235,22 @@ MISTAKES = (
         "off by one",
         "the token's own reward is missing: the sum begins with the reward that its choice brought",
         without_its_own_reward,
+    ),
+    Mistake(
+        "off by one",
+        "the token's own reward is missing, and those after it are discounted one step too few",
+        lambda rewards, values, response_mask, gamma: masked(
+            torch.nn.functional.pad(to_go(rewards, response_mask, gamma)[:, 1:], (0, 1))
+            - values.detach(),
+            response_mask,
+        ),
+    ),
+    Mistake(
+        "discount",
+        "the token's own reward is discounted as well: gamma counts the steps after it",
+        lambda rewards, values, response_mask, gamma: reference(
+            gamma * rewards, values, response_mask, gamma
+        ),
     ),
     Mistake(
         "shift",
@@ -283,18 +295,16 @@ MISTAKES = (
     Mistake(
         "mean for sum", "the rewards ahead are averaged; the reward-to-go is their sum", mean_to_go
     ),
-    Mistake(
-        "scale",
-        "the advantages are whitened; that is a step of its own, after the subtraction",
-        lambda **case: whiten(values=reference(**case), mask=case["response_mask"]),
-    ),
-    Mistake(
-        "scale",
-        "the advantages are whitened; that is a step of its own, after the subtraction",
-        lambda **case: (
-            whiten(values=reference(**case), mask=case["response_mask"])
-            * (1 - 1 / case["response_mask"].sum()).sqrt()
-        ),
+    *(
+        Mistake(
+            "scale",
+            "the advantages are whitened; that is a step of its own, after the subtraction",
+            lambda lost=lost, **case: (
+                whiten(values=reference(**case), mask=case["response_mask"])
+                * (1 - lost / case["response_mask"].sum()).sqrt()
+            ),
+        )
+        for lost in (0, 1)
     ),
 )
 

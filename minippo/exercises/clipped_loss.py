@@ -321,8 +321,8 @@ CHANGES = (
     ),
     goes_in(
         "sign",
-        "the advantages have the wrong sign before the minimum is taken, so the other of the two "
-        "is the smaller one",
+        "either the advantages have the wrong sign before the minimum is taken, or the larger of "
+        "the two products is taken and the minus is missing: both are the same",
         advantages=lambda case: -case["advantages"],
     ),
     number("clip", "nothing is clipped", cliprange=1e6),

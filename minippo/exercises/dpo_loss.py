@@ -140,6 +140,14 @@ MISTAKES = (
         lambda beta, **given: torch.relu(1 - beta * margin(**given)).mean(),
     ),
     Mistake(
+        "formula",
+        "each of the two has a sigmoid of its own; there is one, around their difference",
+        lambda beta, **given: (
+            F.logsigmoid(beta * (given[NAMES[1]] - given[NAMES[3]]))
+            - F.logsigmoid(beta * (given[NAMES[0]] - given[NAMES[2]]))
+        ).mean(),
+    ),
+    Mistake(
         "detach",
         "the values are right, but no gradient reaches the policy's log-probabilities",
         lambda beta, **given: -F.logsigmoid(beta * margin(**given).detach()).mean(),

@@ -78,6 +78,7 @@ class Exercise:
     named in `gradient_of` require grad, and the gradients of the answer are compared as well.
     changes: what the right answer and the mistakes are compared after as well. hints: three, the
     last one short of the answer. causes: (part of an exception's message, where it comes from).
+    most: how many mistakes at once are looked for; 2 where running the right answer takes long.
     """
 
     name: str
@@ -88,6 +89,7 @@ class Exercise:
     changes: tuple[Change, ...] = ()
     hints: tuple[str, ...] = ()
     causes: tuple[tuple[str, str], ...] = ()
+    most: int = 3
 
     def check(self, answer: Answer) -> Verdict:
         """Print what is wrong with an answer, or that nothing is; returns the Verdict."""
@@ -156,7 +158,7 @@ class Exercise:
         slips = [given.cases[k].slip for k in wrong]
         if all(slips):
             return Found(tuple(dict.fromkeys((slip[0] or "", slip[1]) for slip in slips if slip)))
-        found = recognise(given, self.reference, self.mistakes, self.changes)
+        found = recognise(given, self.reference, self.mistakes, self.changes, self.most)
         if found is None and self._is_of_16_bits(given):
             return Found((PRECISION,))
         return found

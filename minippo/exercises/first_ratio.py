@@ -111,6 +111,17 @@ MISTAKES = (
         of_log_ratios(lambda d: (d.exp() - 1).abs().mean()),
     ),
     Mistake(
+        "batch",
+        "this is the mean over the responses of each one's largest distance; wanted is the largest "
+        "of all",
+        lambda logprobs, old_logprobs, response_mask: (
+            (torch.where(response_mask, logprobs - old_logprobs, 0.0).exp() - 1)
+            .abs()
+            .amax(dim=1)
+            .mean()
+        ),
+    ),
+    Mistake(
         "formula",
         "this is the smallest distance; wanted is the largest",
         of_log_ratios(lambda d: (d.exp() - 1).abs().min()),

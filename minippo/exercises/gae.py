@@ -165,12 +165,6 @@ def whitened(rewards: Tensor, values: Tensor, mask: Tensor, gamma: float, lam: f
     return whiten(values=reference(rewards, values, mask, gamma, lam), mask=mask)
 
 
-def half_the_residual(
-    rewards: Tensor, values: Tensor, mask: Tensor, gamma: float, lam: float
-) -> Tensor:
-    return discounted(masked(rewards - values, mask), gamma * lam)
-
-
 MISTAKES = (
     Mistake(
         "value after the end",
@@ -298,12 +292,19 @@ MISTAKES = (
     Mistake(
         "formula",
         "the next value is missing in the residual: it counts as much as the reward",
-        of_masked(half_the_residual),
+        of_masked(lambda r, v, mask, gamma, lam: discounted(masked(r - v, mask), gamma * lam)),
     ),
-    Mistake(
-        "scale",
-        "the advantages are whitened; that is a step of its own, after the estimate",
-        of_masked(whitened),
+    *(
+        Mistake(
+            "scale",
+            "the advantages are whitened; that is a step of its own, after the estimate",
+            of_masked(
+                lambda r, v, mask, gamma, lam, lost=lost: (
+                    whitened(r, v, mask, gamma, lam) * (1 - lost / mask.sum()).sqrt()
+                )
+            ),
+        )
+        for lost in (0, 1)
     ),
     Mistake(
         "scale",
@@ -313,13 +314,10 @@ MISTAKES = (
         ),
     ),
     Mistake(
-        "scale",
-        "the advantages are whitened; that is a step of its own, after the estimate",
-        of_masked(
-            lambda r, v, mask, gamma, lam: (
-                whitened(r, v, mask, gamma, lam) * (1 - 1 / mask.sum()).sqrt()
-            )
-        ),
+        "formula",
+        "1 - lam stands in front of the sum; it belongs to the mixture of n-step estimates, whose "
+        "sum is this without it",
+        of_masked(lambda r, v, mask, gamma, lam: (1 - lam) * reference(r, v, mask, gamma, lam)),
     ),
 )
 

@@ -141,10 +141,13 @@ MISTAKES = (
         "these are three means over all tokens; wanted is one value per token, [3,B,T]",
         mean_over_tokens,
     ),
-    Mistake(
-        "formula",
-        "the three are there in another order; wanted is k1, k2, k3",
-        lambda **case: reference(**case).flip(0),
+    *(
+        Mistake(
+            "formula",
+            "the three are there in another order; wanted is k1, k2, k3",
+            lambda order=order, **case: reference(**case)[order],
+        )
+        for order in ([2, 1, 0], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1])
     ),
     Mistake(
         "batch",

@@ -94,6 +94,32 @@ MISTAKES = (
         "two then knows only who won",
         lambda scores, group_size: standardised(scores, group_size, 1),
     ),
+    *(
+        Mistake(
+            "normalisation",
+            "the advantages are divided by the standard deviation of the group; leave the scale",
+            lambda scores, group_size, correction=correction: (
+                standardised(scores, group_size, correction) * group_size / (group_size - 1)
+            ),
+        )
+        for correction in (0, 1)
+    ),
+    Mistake(
+        "baseline",
+        "the sum of the whole group, own score included, is divided by G - 1; the own score is not "
+        "one of the others",
+        lambda scores, group_size: (
+            groups(scores, group_size)
+            - groups(scores, group_size).sum(dim=1, keepdim=True) / (group_size - 1)
+        ).flatten(),
+    ),
+    Mistake(
+        "batch",
+        "the mean runs over the prompts; it has to run over the responses to one prompt",
+        lambda scores, group_size: (
+            groups(scores, group_size) - groups(scores, group_size).mean(dim=0, keepdim=True)
+        ).flatten(),
+    ),
     Mistake(
         "batch",
         "the groups are read the wrong way: the responses to one prompt are neighbouring rows",

@@ -101,7 +101,17 @@ def product_of_sums(logprobs: Tensor, weights: Tensor, response_mask: Tensor) ->
     return -(torch.where(response_mask, weights.detach(), 0.0).sum(dim=1) * whole).mean()
 
 
+def last_token_alone(logprobs: Tensor, weights: Tensor, response_mask: Tensor) -> Tensor:
+    last = response_mask.sum(dim=1, keepdim=True) - 1
+    return -(weights.detach() * logprobs).gather(1, last).mean()
+
+
 MISTAKES = (
+    Mistake(
+        "wrong token",
+        "the last token of a response counts alone; all of them were chosen",
+        last_token_alone,
+    ),
     Mistake(
         "mean for sum",
         "a mean over all real tokens; the tokens of a response are summed, because the log of its "

@@ -1,19 +1,33 @@
 """Exercise of notebook 14: the loss of a minibatch, put together from the exercises before."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from minippo.baseline import value_loss
-from minippo.exercises.changes import MASKS, TURNED, goes_in
+from minippo.exercises import gae
+from minippo.exercises.changes import MASKS, TURNED, goes_in, row_by_row
 from minippo.exercises.draw import Draw, rows_in_words
-from minippo.exercises.engine import Case, Exercise, Mistake
+from minippo.exercises.engine import Case, Change, Exercise, Mistake
 from minippo.exercises.hints import HINTS
+from minippo.exercises.recognise import Function
 from minippo.gae import gae_advantages, value_targets
 from minippo.masked import scale_to_unit_std, whiten
 from minippo.ppo import clipped_surrogate_loss, unclipped_surrogate_loss
+from minippo.reward_to_go import rewards_to_go
 from minippo.shaped_reward import shaped_rewards
+
+Slips = frozenset[str]  # names of steps that are wrong
+PADDING_WHITENED = (
+    "mean and deviation of the advantages are taken over all slots; the zeros after the end of a "
+    "response are no advantages"
+)
+BY_ROWS = (
+    "the {}'s part is a mean of the means of the rows: a token of a short response counts more; "
+    "take one mean over all real tokens"
+)
 
 
 class Given(NamedTuple):
@@ -33,63 +47,116 @@ class Given(NamedTuple):
     vf_coef: float
 
 
-def rewards_of(given: Given, slip: str) -> Tensor:
+def rewards_of(given: Given, slips: Slips) -> Tensor:
     """(7.1)."""
+    at_the_end = not slips & {"score in the last slot", "score first"}
     rewards = shaped_rewards(
-        scores=given.scores,
+        scores=given.scores if at_the_end else torch.zeros_like(given.scores),
         old_logprobs=given.old_logprobs,
         ref_logprobs=given.ref_logprobs,
         response_mask=given.response_mask,
-        kl_coef=0.0 if slip == "no kl" else given.kl_coef,
+        kl_coef=0.0 if "no kl" in slips else given.kl_coef,
     )
-    if slip == "score everywhere":
+    if not at_the_end:
+        rewards = rewards.clone()
+        rewards[:, 0 if "score first" in slips else -1] += given.scores
+    if "score everywhere" in slips:
         return torch.where(given.response_mask, rewards + given.scores.unsqueeze(1), 0.0)
     return rewards
 
 
-def credit_of(given: Given, slip: str) -> tuple[Tensor, Tensor]:
+def whitened(advantages: Tensor, mask: Tensor, slips: Slips) -> Tensor:
+    """(0.5), over the real tokens and with the biased standard deviation."""
+    white, real = whiten(values=advantages, mask=mask), advantages[mask]
+    ways = {
+        "mean kept": lambda: scale_to_unit_std(values=advantages, mask=mask),
+        "not whitened": lambda: advantages,
+        "mean left": lambda: advantages / real.std(correction=0),
+        "centred": lambda: torch.where(mask, advantages - real.mean(), 0.0),
+        "unbiased": lambda: white * (1 - 1 / len(real)) ** 0.5,
+        "padding whitened": lambda: (advantages - advantages.mean()) / advantages.std(correction=0),
+        "padding whitened, unbiased": lambda: (advantages - advantages.mean()) / advantages.std(),
+    }
+    return next((make() for slip, make in ways.items() if slip in slips), white)
+
+
+def credit_of(given: Given, slips: Slips) -> tuple[Tensor, Tensor]:
     """(whitened advantages, targets of the critic)."""
-    rewards, mask = rewards_of(given, slip), given.response_mask
+    rewards, mask = rewards_of(given, slips), given.response_mask
     known = {"values": given.old_values, "response_mask": mask}
-    advantages = gae_advantages(rewards=rewards, gamma=given.gamma, lam=given.lam, **known)
-    targets = value_targets(advantages=advantages, **known)
-    white = whiten(values=advantages, mask=mask)
-    if slip == "mean kept":
-        return scale_to_unit_std(values=advantages, mask=mask), targets
-    if slip == "not whitened":
-        return advantages, targets
-    if slip == "targets whitened":
-        return white, value_targets(advantages=white, **known)
-    return white, {"rewards as targets": rewards, "advantages as targets": advantages}.get(
-        slip, targets
-    )
+    estimate = gae_advantages
+    for slip, other in (
+        ("values after the end", gae.value_after_the_end),
+        ("padding runs back", gae.padding_runs_back),
+    ):
+        estimate = other if slip in slips else estimate
+    advantages = estimate(rewards=rewards, gamma=given.gamma, lam=given.lam, **known)
+    white = whitened(advantages, mask, slips)
+    to_go = {"rewards": rewards, "response_mask": mask}
+    ways = {
+        "targets whitened": lambda: value_targets(advantages=white, **known),
+        "rewards as targets": lambda: rewards,
+        "advantages as targets": lambda: advantages,
+        "returns as targets": lambda: rewards_to_go(**to_go, gamma=given.gamma),
+        "sums as targets": lambda: rewards_to_go(**to_go, gamma=1.0),
+    }
+    targets = next((make() for slip, make in ways.items() if slip in slips), None)
+    return white, value_targets(advantages=advantages, **known) if targets is None else targets
 
 
-def loss_of(given: Given, slip: str = "") -> Tensor:
-    """The loss, with one step of the way to it wrong if `slip` names one."""
-    advantages, targets = credit_of(given, slip)
+def larger_branch(
+    logprobs: Tensor,
+    old_logprobs: Tensor,
+    advantages: Tensor,
+    response_mask: Tensor,
+    cliprange: float,
+) -> Tensor:
+    """Minus the mean of the larger of the two products."""
+    ratio, weight = (logprobs - old_logprobs)[response_mask].exp(), advantages[response_mask]
+    clipped = ratio.clamp(1 - cliprange, 1 + cliprange)
+    return -torch.maximum(ratio * weight, clipped * weight).mean()
+
+
+def policy_of(given: Given, advantages: Tensor, slips: Slips) -> Tensor:
+    """(6.2)."""
     ratio = {
         "logprobs": given.logprobs,
         "old_logprobs": given.old_logprobs,
         "advantages": advantages,
         "response_mask": given.response_mask,
     }
-    if slip == "not clipped":
-        policy = unclipped_surrogate_loss(**ratio)
-    else:
-        policy = clipped_surrogate_loss(**ratio, cliprange=given.cliprange)
-    critic = value_loss(
-        values=given.values, value_targets=targets, response_mask=given.response_mask
+    if "not clipped" in slips:
+        return unclipped_surrogate_loss(**ratio)
+    loss = larger_branch if "larger branch" in slips else clipped_surrogate_loss
+    loss = row_by_row(loss) if "policy by rows" in slips else loss
+    return loss(**ratio, cliprange=given.cliprange)
+
+
+def critic_of(given: Given, targets: Tensor, slips: Slips) -> Tensor:
+    """(3.2)."""
+    loss = row_by_row(value_loss) if "critic by rows" in slips else value_loss
+    critic = loss(
+        values=given.old_values if "old critic" in slips else given.values,
+        value_targets=targets,
+        response_mask=given.response_mask,
     )
-    critic = {"doubled": 2 * critic, "no critic": 0 * critic}.get(slip, critic)
-    weight = {"no vf_coef": 1.0, "critic subtracted": -given.vf_coef}.get(slip, given.vf_coef)
-    return (-policy if slip == "objective" else policy) + weight * critic
+    critic = 0 * critic if "no critic" in slips else critic
+    return 2 * critic if "doubled" in slips else critic
 
 
-def reference(**given: Any) -> Tensor:
+def loss_of(given: Given, slips: Slips = frozenset()) -> Tensor:
+    """The loss, with the steps of the way to it wrong that `slips` names."""
+    advantages, targets = credit_of(given, slips)
+    policy = policy_of(given, advantages, slips)
+    weight = 1.0 if "no vf_coef" in slips else given.vf_coef
+    weight = -weight if "critic subtracted" in slips else weight
+    return (-policy if "objective" in slips else policy) + weight * critic_of(given, targets, slips)
+
+
+def reference(slips: Slips = frozenset(), **given: Any) -> Tensor:
     """(7.1), (4.3), (4.4), (0.5), (6.2), (3.2), from the arguments of Given: a scalar to be
-    minimised."""
-    return loss_of(Given(**given))
+    minimised. No slips: the right answer."""
+    return loss_of(Given(**given), slips)
 
 
 def cases(seed: bytes | None = None) -> list[Case]:
@@ -119,7 +186,14 @@ def cases(seed: bytes | None = None) -> list[Case]:
 
 def slipped(name: str, message: str, slip: str) -> Mistake:
     """The mistake of one step that is wrong."""
-    return Mistake(name, message, lambda **given: loss_of(Given(**given), slip))
+    return Mistake(name, message, also(slip)(reference))
+
+
+def also(slip: str) -> Callable[[Function], Function]:
+    """One wrong step more."""
+    return lambda function: (
+        lambda slips=frozenset(), **given: function(slips=slips | {slip}, **given)
+    )
 
 
 MISTAKES = (
@@ -159,6 +233,62 @@ MISTAKES = (
         "sign",
         "the policy's part is the objective, which is to be maximised; a loss is its negative",
         "objective",
+    ),
+    slipped(
+        "wrong token",
+        "the score is paid in the last slot; a shorter response has ended before",
+        "score in the last slot",
+    ),
+    slipped(
+        "wrong token",
+        "the score is paid on the first token; it is known when the last one is there",
+        "score first",
+    ),
+    slipped(
+        "value after the end",
+        "after its last token a response is worth 0; yours takes what the critic says of a pad",
+        "values after the end",
+    ),
+    slipped(
+        "mask",
+        "the values of the padding run back into the advantages of real tokens",
+        "padding runs back",
+    ),
+    slipped(
+        "variance",
+        "the advantages are whitened with the unbiased standard deviation, which divides by n - 1",
+        "unbiased",
+    ),
+    slipped(
+        "centring",
+        "the advantages are divided by their standard deviation, and their mean is left in them",
+        "mean left",
+    ),
+    slipped(
+        "variance",
+        "the mean is taken out of the advantages, and they are not divided by their deviation",
+        "centred",
+    ),
+    slipped("mask", PADDING_WHITENED, "padding whitened"),
+    slipped("mask", PADDING_WHITENED, "padding whitened, unbiased"),
+    slipped(
+        "baseline",
+        "the critic learns the rewards-to-go; its targets are advantages + old_values",
+        "returns as targets",
+    ),
+    slipped(
+        "baseline",
+        "the critic learns the rewards-to-go, without gamma; its targets are advantages + "
+        "old_values",
+        "sums as targets",
+    ),
+    slipped("min for max", "the larger of the two products is taken", "larger branch"),
+    slipped("normalisation", BY_ROWS.format("policy"), "policy by rows"),
+    slipped("normalisation", BY_ROWS.format("critic"), "critic by rows"),
+    slipped(
+        "old for new",
+        "the critic's loss is that of old_values, which are data; it is values that learn",
+        "old critic",
     ),
     Mistake(
         "detach",
@@ -200,6 +330,9 @@ CHANGES = (
     goes_in("discount", "gamma is left out", gamma=lambda case: 1.0),
     goes_in("discount", "lam is left out: this is Monte Carlo", lam=lambda case: 1.0),
     goes_in("discount", "lam is taken for 0: this is the TD residual", lam=lambda case: 0.0),
+    Change("scale", "the critic's loss lacks its half", also("doubled")),
+    Change("scale", "vf_coef is missing", also("no vf_coef")),
+    Change("normalisation", "the advantages are not whitened", also("not whitened")),
 )
 
 exercise = Exercise(
@@ -210,4 +343,5 @@ exercise = Exercise(
     gradient_of=("logprobs", "values"),
     changes=CHANGES,
     hints=HINTS["ppo_loss"],
+    most=2,
 )

@@ -98,15 +98,18 @@ def _size(value: object) -> int:
 
 
 def recognise(
-    given: Given, reference: Function, mistakes: Sequence[Mistake], changes: Sequence[Change]
+    given: Given,
+    reference: Function,
+    mistakes: Sequence[Mistake],
+    changes: Sequence[Change],
+    most: int = 3,
 ) -> Found | None:
-    """The mistakes that explain all that was observed; None: none do, or several that have nothing
-    in common.
+    """The mistakes, at most so many at once, that explain all that was observed; or None.
 
     Where nothing explains an answer, its padding is made 0 and looked at again: then a mask is what
     is missing beside it.
     """
-    found = explained(given, reference, mistakes, changes)
+    found = explained(given, reference, mistakes, changes, most)
     if found is not None or not has_padding(given):
         return found
     rest = explained(padding_cleared(given), reference, mistakes, changes, most=2)
@@ -138,7 +141,7 @@ def explained(
             for j, change in enumerate(changes)
         ]
         found = [*matches(given, two)]
-    if not found and most > 2 and len(changes) <= MOST_CHANGES:
+    if not found and most > 2 and len(changes) <= MOST_CHANGES and not is_yes_or_no(given):
         for one in (right, *listed):
             found += matches(given, with_more_changes(one, changes, most))
     if not found:
@@ -227,6 +230,12 @@ def is_constant(given: Given) -> bool:
     """The answer gives one number again and again, so that agreement says little."""
     numbers = [x for k in given.usual() for x in _numbers(given.seen[k].value)]
     return len(numbers) < ENOUGH or len({*numbers}) == 1
+
+
+def is_yes_or_no(given: Given) -> bool:
+    """The answer is made of 0 and 1: then so many combinations of three agree that none says
+    anything."""
+    return {x for k in given.usual() for x in _numbers(given.seen[k].value)} <= {0.0, 1.0}
 
 
 def _numbers(value: Tensor | None) -> list[float]:

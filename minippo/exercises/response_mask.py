@@ -235,6 +235,18 @@ MISTAKES = (
         ),
     ),
     Mistake(
+        "EOS",
+        "every EOS is True, those after the first one too; what follows the first EOS is not of "
+        "the response",
+        lambda tokens, eos_id: reference(tokens, eos_id) | (tokens == eos_id),
+    ),
+    Mistake(
+        "EOS",
+        "a row that has an EOS anywhere is hidden as a whole; its tokens up to the EOS were chosen "
+        "by the model",
+        lambda tokens, eos_id: (tokens != eos_id).all(dim=1, keepdim=True).expand_as(tokens),
+    ),
+    Mistake(
         "mask",
         "the tokens themselves came back where the mask is True; wanted is True or 1",
         lambda tokens, eos_id: tokens * reference(tokens, eos_id),

@@ -109,7 +109,22 @@ def wrong_sign(logits: Tensor, tokens: Tensor, prompt_length: int, response_mask
     return -reference(logits, tokens, prompt_length, response_mask)
 
 
+def over_all_numbers(
+    logits: Tensor, tokens: Tensor, prompt_length: int, response_mask: Tensor
+) -> Tensor:
+    """The softmax of all logits of the batch together."""
+    T = response_mask.shape[1]
+    read = logits[:, prompt_length - 1 : prompt_length - 1 + T]
+    chosen = raw_logits(logits, tokens, prompt_length, response_mask) - read.logsumexp((0, 1, 2))
+    return torch.where(response_mask, chosen, 0.0)
+
+
 MISTAKES = (
+    Mistake(
+        "softmax",
+        "one softmax runs over the whole batch; each position has its own, over the vocabulary",
+        over_all_numbers,
+    ),
     Mistake(
         "shift",
         "the logits at position i say what comes at i + 1; yours are read at the position of the "

@@ -137,12 +137,17 @@ SLIPS = (  # name, message, how the values are read, the loss
         before_each_action,
         lambda values, targets, mask: squared(values, targets, mask) * mask.sum(),
     ),
-    (
-        "formula",
-        "these are absolute errors; their best constant is the median of the targets, and a value "
-        "is a mean",
-        before_each_action,
-        lambda values, targets, mask: masked_mean(values=(values - targets).abs(), mask=mask),
+    *(
+        (
+            "formula",
+            "these are absolute errors; their best constant is the median of the targets, and a "
+            "value is a mean",
+            before_each_action,
+            lambda values, targets, mask, factor=factor: (
+                factor * masked_mean(values=(values - targets).abs(), mask=mask)
+            ),
+        )
+        for factor in (1.0, 0.5)
     ),
     (
         "centring",

@@ -10,12 +10,13 @@ from minippo.classroom.grading import Grader, Plan
 from minippo.classroom.submissions import Student
 
 EXERCISES = ("policy_gradient_loss", "gae")
+LIMITS = Limits(3.0, 512 << 20, 1 << 20)
 
 
 @pytest.fixture(scope="session")
 def grader():
     """Judge and server; the time limit is short."""
-    made = Grader(Plan(EXERCISES, b"a secret", Limits(3.0, 512 << 20, 1 << 20)))
+    made = Grader(Plan(EXERCISES, b"a secret", LIMITS))
     with contextlib.closing(made.server):
         made.server.start()
         yield made

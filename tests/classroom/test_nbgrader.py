@@ -81,27 +81,55 @@ def nbgrader(folder, *arguments):
     )
 
 
+def solved(cells, name):
+    """Put the right answer into the exercise of an assignment."""
+    right = marked_cells(nbgrader_cells(notebook_of(FOLDER / f"{name}.py"), 1.0))
+    cells["exercise"]["source"] = right["exercise"]["source"]
+
+
+def raising(cells, name):
+    """An answer whose check fails with the student's own exception."""
+    first = right_line(cells)
+    cells["exercise"]["source"] = f"{first}\n    raise ValueError('a slip')\n"
+
+
+def right_line(cells):
+    """The line that begins the function."""
+    return next(
+        line for line in "".join(cells["exercise"]["source"]).splitlines() if line.startswith("def")
+    )
+
+
+def left(cells, name):
+    """Nothing is done."""
+
+
+ANSWERS = {"anna": (solved, 1.0), "bob": (left, 0.0), "cara": (raising, 0.0)}
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of nbgrader and what it needs
-def test_nbgrader_autogrades_it(tmp_path):
+def test_nbgrader_autogrades_three_notebooks(tmp_path):
     api = pytest.importorskip("nbgrader.api")
     folder = tmp_path / "course"
-    assert main(["--out", str(folder), "--format", "nbgrader", "--exercises", "gae"]) == 0
-    nbgrader(folder, "generate_assignment", NAME)
-    release = folder / "release" / NAME
-    handed_out = json.loads((release / f"{NAME}.ipynb").read_text())
-    cells = marked_cells(handed_out["cells"])
-    assert "raise NotImplementedError" in "".join(cells["exercise"]["source"])
-    assert "".join(cells["question-1"]["source"]) == "YOUR ANSWER HERE"
-    assert "SOLUTION" not in json.dumps(handed_out)
-    for student in ("anna", "bob"):
-        shutil.copytree(release, folder / "submitted" / student / NAME)
-    right = marked_cells(nbgrader_cells(NOTEBOOK, 1.0))["exercise"]["source"]
-    cells["exercise"]["source"] = right
-    handed_in = folder / "submitted" / "anna" / NAME / f"{NAME}.ipynb"
-    handed_in.write_text(json.dumps(handed_out))
-    nbgrader(folder, "autograde", NAME)
-    with api.Gradebook(f"sqlite:///{folder / 'gradebook.db'}") as book:
-        scores = {one.student.id: one.score for one in book.assignment_submissions(NAME)}
-        assert scores == {"anna": 1.0, "bob": 0.0}
-        assert book.find_assignment(NAME).max_score == 7.0
+    exercises = ["gae", "kl_estimators", "leave_one_out"]
+    assert main(["--out", str(folder), "--format", "nbgrader", "--exercises", *exercises]) == 0
+    for name in ("07_gae", "09_kl_three_ways", "16_over_optimisation"):
+        nbgrader(folder, "generate_assignment", name)
+        release = folder / "release" / name
+        text = (release / f"{name}.ipynb").read_text()
+        assert "SOLUTION" not in text
+        for student, (change, _) in ANSWERS.items():
+            handed_out = json.loads(text)
+            cells = marked_cells(handed_out["cells"])
+            assert "raise NotImplementedError" in "".join(cells["exercise"]["source"])
+            assert "".join(cells["question-1"]["source"]) == "YOUR ANSWER HERE"
+            change(cells, name)
+            handed_in = folder / "submitted" / student / name
+            shutil.copytree(release, handed_in)
+            (handed_in / f"{name}.ipynb").write_text(json.dumps(handed_out))
+        nbgrader(folder, "autograde", name)
+        with api.Gradebook(f"sqlite:///{folder / 'gradebook.db'}") as book:
+            scores = {one.student.id: one.score for one in book.assignment_submissions(name)}
+            assert scores == {student: score for student, (_, score) in ANSWERS.items()}
+            assert book.find_assignment(name).max_score == 7.0

@@ -768,7 +768,7 @@ def c2(logprobs, old_logprobs, advantages, response_mask, cliprange):
     return -br(logprobs, old_logprobs, advantages, cliprange)[1].mean()
 
 
-@wrong("clipped_loss", "min for max and sign")
+@wrong("clipped_loss", "min for max and sign|sign")  # the message says that either may be
 def c3(logprobs, old_logprobs, advantages, response_mask, cliprange):
     return torch.max(*br(logprobs, old_logprobs, advantages, cliprange))[response_mask].mean()
 
@@ -846,7 +846,7 @@ def f6(logprobs, old_logprobs, advantages, response_mask, cliprange):
     return (b < a)[~response_mask].float().mean()
 
 
-@wrong("clip_fraction", "normalisation and mask")
+@wrong("clip_fraction", "normalisation and mask|mask")  # pads are in the divisor, as is said
 def f7(logprobs, old_logprobs, advantages, response_mask, cliprange):
     a, b = br(logprobs, old_logprobs, advantages, cliprange)
     return ((b < a) & response_mask).float().mean(1).mean()
@@ -909,7 +909,7 @@ def h6(kl, theta, vector, damping):
     return fv(kl, theta, vector) * (1 + damping)
 
 
-@wrong("fisher_vector_product", None)
+@wrong("fisher_vector_product", "fault")
 def h7(kl, theta, vector, damping):
     x = theta.clone().requires_grad_()
     (g,) = grad(kl(x), x)

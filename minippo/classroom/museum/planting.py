@@ -16,8 +16,9 @@ def bug_called(name: str) -> Bug:
     for bug in BUGS:
         if bug.name == name:
             return bug
-    names = ", ".join(repr(bug.name) for bug in BUGS)
-    raise InputError(f"no bug is called {name!r}; there are {names}")
+    near = difflib.get_close_matches(name, [bug.name for bug in BUGS], n=1)
+    meant = "".join(f"; did you mean {one!r}?" for one in near)
+    raise InputError(f"no bug is called {name[:40]!r}{meant}; museum --names prints what they are")
 
 
 def wrong_source(bug: Bug, file: str) -> str:

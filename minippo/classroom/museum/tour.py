@@ -2,6 +2,7 @@
 
     python -m minippo.classroom museum --out DIR [--seed 0]      a dashboard for each, without names
     python -m minippo.classroom museum --guess C "value after the end" [--seed 0]
+    python -m minippo.classroom museum --names                   what the bugs are called
     python -m minippo.classroom museum --plant NAME DIR          a copy of the package with that bug
     python -m minippo.classroom museum --fix NAME                the fix as a diff
     python -m minippo.classroom museum --train DIR               train all of them anew, into DIR
@@ -94,6 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", metavar="DIR", help="where the dashboards go")
     parser.add_argument("--seed", type=int, default=0, help="of the order of the letters (0)")
     parser.add_argument("--guess", nargs=2, metavar=("LETTER", "NAME"), help="is it this bug?")
+    parser.add_argument("--names", action="store_true", help="what the bugs are called")
     parser.add_argument(
         "--plant", nargs=2, metavar=("NAME", "DIR"), help="a copy of the package with the bug"
     )
@@ -103,6 +105,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if own.guess is not None:
         answer = guess(*own.guess, seed=own.seed)
         print(f"{'right' if answer.right else 'no'}. {answer.message}")
+    elif own.names:
+        print("\n".join(names()))
     elif own.plant is not None:
         print(f"planted in {plant(bug_called(own.plant[0]), own.plant[1]) / 'minippo'}")
     elif own.fix is not None:

@@ -47,8 +47,11 @@ def test_what_is_there_is_not_overwritten_and_names_are_checked(tmp_path):
     plant(BUGS[0], tmp_path)
     with pytest.raises(InputError, match="is there already; name another folder"):
         plant(BUGS[1], tmp_path)
-    with pytest.raises(InputError, match="no bug is called 'moth'; there are 'ratio to the ref"):
-        bug_called("moth")
+    with pytest.raises(InputError) as caught:
+        bug_called(BUGS[0].name + "s" + 100 * "!")
+    assert len(str(caught.value)) < 160 and "museum --names" in str(caught.value)
+    with pytest.raises(InputError, match=f"did you mean '{BUGS[0].name}'"):
+        bug_called(BUGS[0].name[:-1])
 
 
 def test_a_bug_whose_lines_have_changed_is_told():

@@ -29,6 +29,8 @@ def test_a_guess_a_copy_and_a_fix(tmp_path, capsys):
     capsys.readouterr()
     assert main(["--fix", bug.name]) == 0
     assert capsys.readouterr().out.startswith("--- a/minippo/")
+    assert main(["--names"]) == 0
+    assert capsys.readouterr().out.splitlines() == sorted(one.name for one in BUGS)
 
 
 @pytest.mark.parametrize(
