@@ -53,6 +53,7 @@ OF_MORE = {  # files about no single module, and what they are about
     "commands/test_resume.py": "a run that is stopped and taken up again",
     "runs/test_faults.py": "a disk that fails at any write of a run",
     "runs/report/test_browser.py": "the report in a browser",
+    "tasks/files/test_published.py": "formats in which people publish their data",
     "runs/test_hostile.py": "hostile content of every file that is read",
     "recipes/test_library_conventions.py": "what other code bases compute, by hand",
     "recipes/test_recipes.py": "the product against them",

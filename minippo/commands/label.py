@@ -32,7 +32,7 @@ from minippo.runs.folder import RunFolder
 from minippo.runs.labels import FIRST, NAME, SECOND, SKIP, TIE, UNDO, Label, LabelFile, in_force
 from minippo.runs.screen import Screen
 from minippo.runs.stats import clustered_interval, items_to_tell, mean
-from minippo.runs.text import counted
+from minippo.runs.text import counted, said
 from minippo.stages.preferences import recorded_comparisons
 from minippo.stages.reward import all_scores
 from minippo.tasks.base import Task
@@ -94,7 +94,7 @@ class Session:
         number = len(self.labels()) + 1
         self.screen.note("")
         self.screen.paragraph(f"{number}. prompt: {pair.prompt}")
-        self.screen.beside([FIRST, SECOND], [text or "(says nothing)" for text in pair[2:]])
+        self.screen.beside([FIRST, SECOND], [said(text) for text in pair[2:]])
 
     def answer(self, lines: Iterator[Any]) -> str:
         """The next answer that is known; what is not known is said, and asked again."""
@@ -184,7 +184,7 @@ def verdict(rights: Sequence[float], prompts: Sequence[str]) -> str:
         return f"the reward model beats a coin: it agrees with {numbers}"
     if high < 0.5:
         return f"the reward model is worse than a coin: it agrees with {numbers}"
-    needed = items_to_tell(rights, prompts)
+    needed = items_to_tell(rights, prompts) if share > 0.5 else None  # below it no rate leads there
     more = "" if needed is None else f"; at this rate it takes about {counted(needed, 'label')}"
     return f"the reward model can't be told from a coin yet: it agrees with {numbers}{more}"
 

@@ -17,7 +17,7 @@ from minippo.errors import InputError
 from minippo.gpt import GPT
 from minippo.interchange.foreign import read_gpt2
 from minippo.interchange.load import load_tokenizer
-from minippo.runs.files import tensors_to_bytes
+from minippo.runs.files import tensor_parts
 from minippo.runs.read import read_json
 from minippo.runs.seals import digest_of
 from minippo.settings import is_own
@@ -121,8 +121,10 @@ def read_start(folder: str, wanted: str | None = None) -> tuple[GPT, Tokenizer, 
     wanted."""
     model, tokenizer = read_gpt2(folder)
     of_tokenizer = digest_of(tokenizer.to_dict())
-    weights = hashlib.sha256(tensors_to_bytes(model.state_dict())).hexdigest()
-    found = digest_of([asdict(model.config), weights, of_tokenizer])
+    weights = hashlib.sha256()
+    for part in tensor_parts(model.state_dict()):
+        weights.update(part)
+    found = digest_of([asdict(model.config), weights.hexdigest(), of_tokenizer])
     if wanted not in (None, found):
         raise InputError(
             f"--start_from {folder}: is not the model that the run began with; name the folder "

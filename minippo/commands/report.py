@@ -24,8 +24,10 @@ from minippo.runs.folder import RunFolder
 from minippo.runs.lock import is_locked
 from minippo.runs.read import open_plain, reason
 from minippo.runs.report.page import MARK, make_page
-from minippo.runs.report.read import AT_WORK, Files, read_files
+from minippo.runs.report.read import AT_WORK, STOPPED, Files, read_files
+from minippo.runs.text import counted, printable
 
+STATES = {AT_WORK: "going on", STOPPED: "not over, and no process is at work in it"}
 DEFAULT = "report.html"
 
 
@@ -54,7 +56,22 @@ def findings_so_far(files: Files, run: str) -> list[Finding]:
         silent = never_asked(REGISTRY[algorithm].silent_diagnostics, steps=epochs * minibatches)
         return diagnose_all(files.rows, silent, more_to_come=True)
     except (KeyError, TypeError) as error:
-        raise InputError(f"{run}: not a run of this version ({error})") from error
+        raise InputError(
+            f"{run}: not a run of this version (config.json or metrics.jsonl lack {error})"
+        ) from error
+
+
+def so_far(files: Files) -> list[str]:
+    """Lines for the screen: how far a run is that is not over, and what its page lacks."""
+    lines = [files.left_out] if files.left_out else []
+    updates = counted(len(files.rows), "update")
+    if files.summary is None:
+        lines.append(
+            f"{files.name} is {STATES[files.state]}; the page shows {updates} of its policy"
+        )
+    elif not files.rows:
+        lines.append(f"{files.name} has no metrics.jsonl any more, so the page has no curves")
+    return lines
 
 
 def check_place(path: Path) -> None:
@@ -78,7 +95,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--out", metavar="FILE", help="of the page (default: RUN/report.html; of several, here)"
     )
     own = parser.parse_args(arguments)
-    page = make_page([files_of(run) for run in own.runs])
+    found = [files_of(run) for run in own.runs]
+    page = make_page(found)
     default = Path(own.runs[0], DEFAULT) if len(own.runs) == 1 else Path(DEFAULT)
     path = default if own.out is None else Path(own.out)
     check_place(path)
@@ -86,5 +104,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         write_text_whole(path, page)
     except OSError as error:
         raise InputError(f"--out {path}: cannot be written: {reason(error)}") from error
+    for files in found:
+        for line in so_far(files):
+            print(printable(line))
     print(f"{path}: {math.ceil(len(page.encode()) / 1024)} KiB")
     return 0

@@ -1,7 +1,8 @@
 """Talk to the models of a run: the fine-tuned model and the policy side by side.
 
     python -m minippo.talk RUN "what is the capital of france ?"
-    python -m minippo.talk RUN                      line by line, from a terminal or a pipe
+    python -m minippo.talk RUN                      line by line, from a terminal or a pipe, where
+                                                    each prompt is repeated above its answers
 
 Each answer has the reward model's score and, where the task has a rule, the gold score. A task or a
 rule in a file of your own is named again: --task FILE.py:Class, --reward FILE.py:function.
@@ -10,6 +11,7 @@ fine-tuned model where it was drawn, and its advantage. Ctrl-D ends.
 """
 
 import sys
+import textwrap
 from collections.abc import Iterator, Sequence
 from typing import IO, Any, NamedTuple
 
@@ -22,10 +24,12 @@ from minippo.commands.speaker import Answer, Speaker, Token, open_speaker
 from minippo.commands.wrapper import Parser, command
 from minippo.errors import InputError
 from minippo.runs.screen import Screen
+from minippo.runs.text import said
 from minippo.settings import check_value, is_own
 from minippo.tasks.own_file import label_of
 
 LONGEST = 2**20  # bytes of a line that are read
+MOST_REPEATED = 1000  # characters of a prompt, above its answers
 COLUMNS = (("token", 16), ("log-prob", 9), ("value", 8), ("KL", 8), ("advantage", 10))
 
 
@@ -78,7 +82,7 @@ def with_marks(answer: Answer) -> str:
     """'a baker in rome  [score 1.20, gold 2.0]'."""
     numbers = {"score": answer.score, "gold": answer.gold}
     marks = [f"{name} {value:.2f}" for name, value in numbers.items() if value is not None]
-    return f"{answer.text}  [{', '.join(marks)}]" if marks else answer.text
+    return f"{said(answer.text)}  [{', '.join(marks)}]" if marks else said(answer.text)
 
 
 def token_lines(stage: str, tokens: Sequence[Token]) -> list[str]:
@@ -111,6 +115,8 @@ def talk(speaker: Speaker, screen: Screen, *, seed: int, verbose: bool) -> None:
         try:
             if line.text is None:
                 raise InputError(line.trouble)
+            if line.text and not at_terminal:  # where nobody has seen it typed
+                screen.paragraph(f"> {textwrap.shorten(line.text, MOST_REPEATED)}")
             if line.text:
                 show(speaker, screen, line.text, seed=seed + line.number - 1, verbose=verbose)
         except InputError as error:

@@ -327,6 +327,9 @@ DIAGNOSTICS = (
     ("P010", "grad-none", grad_none),
 )
 AT_THE_END = (("P011", "gold-falls", gold_falls), ("P014", "rlhf-falls", rlhf_falls))
+REFUSED = (  # before there is a row: such a run does not begin
+    ("P004", "pad-eos", "PAD and EOS are two ids; a run in which they are one is refused"),
+)
 BEFORE = (("P012", "reward-coin", reward_coin), ("P013", "seen-often", seen_often))
 
 

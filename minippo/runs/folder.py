@@ -31,10 +31,10 @@ from minippo.runs.checkpoints import (
     whole_folder,
 )
 from minippo.runs.files import (
-    tensors_to_bytes,
     write_bytes_whole,
     write_json,
     write_jsonl,
+    write_tensors_whole,
     write_text_whole,
 )
 from minippo.runs.lock import locked
@@ -216,9 +216,7 @@ class RunFolder:
         with _one_line(self.path / "checkpoints" / stage) as path:
             path.parent.mkdir(exist_ok=True)
             with whole_folder(path) as temporary:
-                write_bytes_whole(
-                    temporary / "model.safetensors", tensors_to_bytes(model.state_dict())
-                )
+                write_tensors_whole(temporary / "model.safetensors", model.state_dict())
                 write_json(temporary / "config.json", model_config)
                 write_json(temporary / "tokenizer.json", tokenizer)
                 if info is not None:
@@ -261,7 +259,7 @@ class RunFolder:
         with _one_line(self.path / "checkpoints" / f"update-{update:07}") as path:
             path.parent.mkdir(exist_ok=True)
             with whole_folder(path) as temporary:
-                write_bytes_whole(temporary / "tensors.safetensors", tensors_to_bytes(tensors))
+                write_tensors_whole(temporary / "tensors.safetensors", tensors)
                 digest = digest_of(self._rows_until(update))
                 write_json(temporary / "numbers.json", {**numbers, "metrics": digest})
                 if origin is not None:

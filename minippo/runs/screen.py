@@ -16,7 +16,7 @@ from typing import Any, TextIO
 from minippo.runs.diagnostics import Finding, is_hacked
 from minippo.runs.progress import told
 from minippo.runs.sentences import is_reliable, sentences
-from minippo.runs.text import counted, padded, printable, wrapped
+from minippo.runs.text import counted, padded, printable, said, wrapped
 
 UPDATE_COLUMNS = (  # header, name in metrics.jsonl, width, decimals; 79 columns in all
     ("update", "update", 6, 0),
@@ -205,7 +205,7 @@ def _scored(row, when):
         for name in ("score", "gold")
         if row.get(f"{name}_{when}") is not None
     ]
-    return row[when] + (f"  [{', '.join(marks)}]" if marks else "")
+    return said(row[when]) + (f"  [{', '.join(marks)}]" if marks else "")
 
 
 def _table_lines(summary):

@@ -14,6 +14,11 @@ def counted(number: int, noun: str, plural: str | None = None) -> str:
     return f"{number} {noun if number == 1 else plural or noun + 's'}"
 
 
+def said(answer: str) -> str:
+    """An answer as it is shown to people: that there is none, or nothing to be seen, is said."""
+    return answer if answer.strip() else "(nothing)" if not answer else "(blanks)"
+
+
 def printable(text: str) -> str:
     r"""The text on one line; a character that could move the cursor or hide others becomes an
     escape: \x1b."""

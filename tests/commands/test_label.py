@@ -142,6 +142,12 @@ def test_a_verdict_is_that_of_the_interval(right, words):
     assert verdict(rights, ["the same"] * 20).startswith("the reward model can't be told")
 
 
+def test_no_rate_leads_to_a_coin_that_is_beaten_where_less_than_half_is_right():
+    for right in (8, 10):
+        rights = [1.0] * right + [0.0] * (20 - right)
+        assert "at this rate" not in verdict(rights, range(20))
+
+
 def test_a_verdict_says_after_how_many_labels_it_would_be_another():
     """At 12 of 20 right: 0.25 * 1.96^2 / 0.1^2 = 96.04, so 97."""
     rights = [1.0] * 12 + [0.0] * 8

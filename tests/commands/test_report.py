@@ -81,11 +81,47 @@ def test_a_run_that_is_going_on_and_one_that_was_stopped(reported, tmp_path, cap
     path = shutil.copytree(reported, tmp_path / "run")
     for name in ("summary.json", "samples.jsonl", "report.html"):
         (path / name).unlink()
+    shutil.rmtree(path / "checkpoints")  # which no page needs
     assert main([str(path)]) == 0
     assert "It was stopped" in (path / "report.html").read_text()
+    updates = len(read_rows(path / "metrics.jsonl"))
+    told = f"run is not over, and no process is at work in it; the page shows {updates} updates"
+    assert capsys.readouterr().out.startswith(told)
     with RunFolder(path).lock():
         assert main([str(path)]) == 0
     assert "It is going on" in (path / "report.html").read_text()
+    assert capsys.readouterr().out.startswith("run is going on; the page shows")
+
+
+def test_half_a_line_of_metrics_is_left_out_and_another_broken_one_refused(
+    reported, tmp_path, capsys
+):
+    path = shutil.copytree(reported, tmp_path / "run")
+    (path / "summary.json").unlink()
+    metrics = path / "metrics.jsonl"
+    whole = metrics.read_bytes().splitlines(keepends=True)
+    metrics.write_bytes(b"".join(whole) + whole[-1][:30])
+    assert main([str(path)]) == 0
+    first, second, _ = capsys.readouterr().out.splitlines()
+    assert first == f"{metrics}: its last line is half a line, and is left out"
+    assert f"the page shows {len(whole)} updates" in second
+    again = f"to make the rows again: python -m minippo.train_toy --resume --out {path}\n"
+    for lines in ([whole[0][:30], *whole[1:]], whole[1:], [*whole[:-1], whole[-1][:30] + b"\n"]):
+        metrics.write_bytes(b"".join(lines))
+        assert main([str(path)]) == 2
+        error = capsys.readouterr().err
+        assert error.startswith(f"error: {metrics}") and error.endswith(again)
+
+
+def test_a_run_that_is_over_has_whole_metrics(reported, tmp_path, capsys):
+    path = shutil.copytree(reported, tmp_path / "run")
+    whole = (path / "metrics.jsonl").read_bytes()
+    (path / "metrics.jsonl").write_bytes(whole[:-30])
+    assert main([str(path)]) == 2
+    assert f"remove {path / 'summary.json'}, then python -m" in capsys.readouterr().err
+    (path / "metrics.jsonl").unlink()
+    assert main([str(path)]) == 0
+    assert "has no metrics.jsonl any more" in capsys.readouterr().out
 
 
 def test_the_diagnostics_are_asked_of_a_run_that_is_not_over(tmp_path, monkeypatch):
@@ -100,11 +136,16 @@ def test_the_diagnostics_are_asked_of_a_run_that_is_not_over(tmp_path, monkeypat
 
 
 def test_a_folder_that_is_no_run(tmp_path, capsys):
-    for arguments in ([str(tmp_path)], [str(tmp_path / "no")]):
-        assert main(arguments) == 2
-        assert capsys.readouterr().err == f"error: {arguments[0]}: holds no run\n"
+    (tmp_path / "file").write_text("x")
+    for path, what in (
+        (tmp_path, "holds no run, whose folder has a config.json"),
+        (tmp_path / "no", "there is no such folder"),
+        (tmp_path / "file", "is a file; name the folder of a run"),
+    ):
+        assert main([str(path)]) == 2
+        assert capsys.readouterr().err == f"error: {path}: {what}\n"
     assert main([]) == 2 and "RUN" in capsys.readouterr().err
-    assert os.listdir(tmp_path) == []
+    assert os.listdir(tmp_path) == ["file"]
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,8 @@ import minippo
 from minippo.commands.train import main
 from minippo.gpt import GPT, GPTConfig
 from minippo.runs import files
-from minippo.runs.folder import RunFolder, load_tensors, tensors_to_bytes
+from minippo.runs.files import tensors_to_bytes
+from minippo.runs.folder import RunFolder, load_tensors
 from minippo.runs.seals import Origin
 from tests.hostile import reseal
 from tests.tiny_runs import STAGES, TIMES, TINY, read_json, read_rows

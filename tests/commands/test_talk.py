@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 import minippo
-from minippo.commands.speaker import Token
-from minippo.commands.talk import LONGEST, lines_of, main, token_lines
+from minippo.commands.speaker import Answer, Token
+from minippo.commands.talk import LONGEST, lines_of, main, token_lines, with_marks
 from minippo.commands.train import main as train
 from minippo.errors import TrainingError
 from tests.own_tasks import RULE, SUMS
@@ -37,9 +37,25 @@ def test_line_by_line_until_there_are_no_more(finished, capsys, monkeypatch):
     typed(monkeypatch, f"{PROMPT}\n\n   \n{PROMPT}".encode())
     assert main([str(finished)]) == 0
     out = capsys.readouterr().out
-    assert out.count("policy") == 2 and ">" not in out
+    assert out.count("policy") == 2
     typed(monkeypatch, b"")
     assert main([str(finished)]) == 0 and capsys.readouterr().out == ""
+
+
+def test_without_a_terminal_each_prompt_stands_above_its_answers(finished, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "160")
+    other = PROMPT.replace("rome", "paris")
+    typed(monkeypatch, f"{PROMPT}\n\n{other}\n".encode())
+    assert main([str(finished)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    asked = [i for i, line in enumerate(lines) if line.startswith(">")]
+    assert [lines[i] for i in asked] == [f"> {PROMPT}", f"> {other}"]
+    assert [lines[i + 1].split()[0] for i in asked] == ["sft", "sft"]
+
+
+def test_an_answer_that_says_nothing_is_said():
+    assert with_marks(Answer("", 1.0, None, [])) == "(nothing)  [score 1.00]"
+    assert with_marks(Answer(" ", None, None, [])) == "(blanks)"
 
 
 def test_an_answer_depends_on_its_line_and_the_seed_alone(finished, capsys, monkeypatch):
@@ -60,11 +76,13 @@ def test_lines_that_cannot_be_asked_are_told_and_the_next_is_answered(
     data = b"who knows\n\xff\xfe\n" + b"a " * 100 + b"\n\xef\xbb\xbf" + PROMPT.encode() + b"\r\n"
     typed(monkeypatch, data)
     assert main([str(finished), "--stage", "sft"]) == 0
-    one, two, three, *rest = capsys.readouterr().out.splitlines()
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "> who knows"
+    one, two, three = (line for line in lines if line.startswith("line "))
     assert one.startswith("line 1: not known: knows; the 56 words known: . : a ")
     assert two == "line 2: not UTF-8 text"
     assert three.startswith("line 3: too long: 101 tokens, and the model knows prompts of at most")
-    assert rest[0] == "sft"
+    assert lines[lines.index(three) + 1].startswith("> i am a baker") and "sft" in lines
 
 
 @pytest.mark.parametrize("wrap", [io.BytesIO, lambda data: io.StringIO(data.decode())])

@@ -13,7 +13,14 @@ from minippo.algorithms import ppo as updates
 from minippo.kl import exact_kl
 from minippo.rollout import continue_prompts, sample_responses
 from minippo.runs import diagnostics
-from minippo.runs.diagnostics import AT_THE_END, BEFORE, DIAGNOSTICS, diagnose_all, never_asked
+from minippo.runs.diagnostics import (
+    AT_THE_END,
+    BEFORE,
+    DIAGNOSTICS,
+    REFUSED,
+    diagnose_all,
+    never_asked,
+)
 from minippo.runs.folder import RunFolder
 from minippo.tasks.capitals import Capitals
 from tests.tiny_runs import TINY
@@ -430,11 +437,12 @@ def test_the_standard_error_of_k1_is_that_of_the_samples():
 def test_every_code_has_its_section_on_the_page_and_stands_in_order():
     every = sorted([*DIAGNOSTICS, *AT_THE_END, *BEFORE])
     numbered = [code for code, _, _ in every]
-    assert sorted([*numbered, "P004"]) == [f"P{number:03}" for number in range(1, 15)]
+    numbered += [code for code, _, _ in REFUSED]
+    assert sorted(numbered) == [f"P{number:03}" for number in range(1, 15)]
     sections = re.findall(
         r"^## (P\d{3}) ([a-z-]+)$", (ROOT / "docs/diagnostics.md").read_text(), flags=re.M
     )
-    assert sections == sorted([("P004", "pad-eos"), *((code, name) for code, name, _ in every)])
+    assert sections == sorted((code, name) for code, name, _ in (*REFUSED, *every))
 
 
 def test_each_code_speaks_once_in_a_run():

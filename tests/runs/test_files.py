@@ -7,6 +7,7 @@ import os
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save
 
 from minippo.runs import files
 
@@ -97,3 +98,24 @@ def test_what_json_does_not_know_is_refused_and_nothing_is_written(tmp_path):
     with pytest.raises(TypeError):
         files.write_json(tmp_path / "j", {"x": object()})
     assert os.listdir(tmp_path) == []
+
+
+def test_tensors_are_written_as_their_library_writes_them(tmp_path):
+    """One by one, in place; the library makes all bytes at once. A tied tensor is written once."""
+    kinds = [getattr(torch, name.removeprefix("torch.")) for name in files.KINDS]
+    tensors = {f"{9 - i}": torch.arange(3).to(kind) for i, kind in enumerate(kinds)}
+    tensors |= {"a": torch.tensor(1.5), "é": torch.ones(2, 3).T, "none": torch.zeros(0, 4)}
+    tensors["b"] = torch.arange(6.0)[2:4]  # a part of another
+    whole = {name: tensor.clone().contiguous() for name, tensor in tensors.items()}
+    wanted = save(whole, metadata={"same_as": '{"tied": "a"}'})
+    tensors["tied"] = tensors["a"]
+    assert files.tensors_to_bytes(tensors) == wanted
+    files.write_tensors_whole(tmp_path / "t", tensors)
+    assert (tmp_path / "t").read_bytes() == wanted and os.listdir(tmp_path) == ["t"]
+
+
+def test_what_is_written_is_no_copy():
+    tensor = torch.zeros(4)
+    _, numbers = files.tensor_parts({"a": tensor})
+    tensor[1] = 1.0
+    assert bytes(numbers) == tensor.numpy().tobytes()

@@ -30,13 +30,8 @@ from minippo.interchange.load import (
 )
 from minippo.reward_head import RewardModel
 from minippo.runs import read
-from minippo.runs.folder import (
-    OF_A_CHECKPOINT,
-    OF_A_STATE,
-    RunFolder,
-    load_tensors,
-    tensors_to_bytes,
-)
+from minippo.runs.files import tensors_to_bytes
+from minippo.runs.folder import OF_A_CHECKPOINT, OF_A_STATE, RunFolder, load_tensors
 from minippo.runs.stats import peak_memory_mib
 from minippo.stages.training_state import check_numbers
 from minippo.tasks.files.lengths import check_lengths

@@ -8,7 +8,8 @@ import torch
 from minippo.commands.flags import config_of_run
 from minippo.interchange.load import load_gpt
 from minippo.runs import read
-from minippo.runs.folder import RunFolder, load_tensors, tensors_to_bytes
+from minippo.runs.files import tensors_to_bytes
+from minippo.runs.folder import RunFolder, load_tensors
 from tests.hostile import entry, refusal, safetensors_file
 
 # -- safetensors

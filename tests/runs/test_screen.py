@@ -203,6 +203,10 @@ class TestSamples:
             and after == "anna , rome  [score 2.00, gold 3.00]"
         )
 
+    def test_an_answer_that_says_nothing_is_said(self):
+        lines = lines_of(lambda screen: screen.samples([SAMPLE | {"before": ""}]))
+        assert lines[4].split(" | ")[0].rstrip() == "(nothing)  [score 0.10]"
+
     @pytest.mark.parametrize("columns", ["1", "40", "80", "500"])
     def test_long_texts_stay_within_the_width_and_lose_no_word(self, monkeypatch, columns):
         monkeypatch.setenv("COLUMNS", columns)

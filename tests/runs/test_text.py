@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minippo.runs.text import clusters, columns, counted, padded, printable, wrapped
+from minippo.runs.text import clusters, columns, counted, padded, printable, said, wrapped
 
 FAMILY = "\U0001f468\u200d\U0001f469\u200d\U0001f467"  # man, woman, girl, joined
 PERSIAN = "می\u200cروم"  # two parts of a word, kept from joining
@@ -86,6 +86,11 @@ def test_joiners_and_all_blanks_are_shown_and_what_hides_or_moves_is_an_escape()
 )
 def test_a_number_and_its_noun(number, noun, text):
     assert counted(number, noun) == text
+
+
+def test_an_answer_without_anything_to_see_is_said():
+    answers = ["", "  ", "\n", " a "]
+    assert [said(text) for text in answers] == ["(nothing)", "(blanks)", "(blanks)", " a "]
 
 
 def test_another_plural():

@@ -4,7 +4,7 @@ of several runs the same in columns."""
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from minippo.runs.diagnostics import AT_THE_END, BEFORE, DIAGNOSTICS, is_hacked
+from minippo.runs.diagnostics import AT_THE_END, BEFORE, DIAGNOSTICS, REFUSED, is_hacked
 from minippo.runs.report.read import AT_WORK, FINISHED, Files
 from minippo.runs.report.texts import UNKNOWN, escaped, flat, number, sentence, short, table
 from minippo.runs.sentences import percent, sentences
@@ -123,10 +123,11 @@ def diagnostics(runs: Sequence[Files], letters: Sequence[str]) -> str:
     if not items:
         updates = ", ".join(counted(len(run.rows), "update") for run in runs)
         found = f"<p>Nothing found in {updates}.</p>"
-    asked = sorted((*DIAGNOSTICS, *AT_THE_END, *BEFORE), key=lambda item: item[0])
-    body = [
-        [escaped(code), escaped(name), escaped(first_sentence(look))] for code, name, look in asked
+    asked = [
+        (code, name, first_sentence(look))
+        for code, name, look in (*DIAGNOSTICS, *AT_THE_END, *BEFORE)
     ]
+    body = [[*map(escaped, row)] for row in sorted((*asked, *REFUSED))]
     questions = table(["code", "name", "when all is well"], body, "asked")
     return found + f"<details><summary>What is asked</summary>{questions}</details>"
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from minippo.runs.report.texts import UNKNOWN, escaped, number, short, table
 from minippo.runs.stats import mean
+from minippo.runs.text import said
 
 Row = Mapping[str, Any]
 ORDERS = (("", "as asked"), ("gold", "least gold first"), ("score", "highest score first"))
@@ -58,7 +59,8 @@ def scored(row: Row | None, when: str) -> str:
 
 def answer(text: str, gold: float | None, score: float | None) -> str:
     """A response with its marks; that there is none is said."""
-    shown = f'<span class="text">{escaped(text)}</span>' if text else "<i>(nothing)</i>"
+    seen = f'<span class="text">{escaped(text)}</span>'
+    shown = seen if text.strip() else f"<i>{said(text)}</i>"
     found = [(name, x) for name, x in (("gold", gold), ("score", score)) if x is not None]
     marks = ", ".join(
         f'{name} <span data-{name}="{short(x)}">{number(x)}</span>' for name, x in found

@@ -7,11 +7,16 @@ from typing import NamedTuple
 
 from minippo.errors import InputError
 from minippo.runs.read import reason
+from minippo.tasks.files.advice import ALONE
 from minippo.tasks.files.messages import PAGE, shown_list, shown_path
 
 KINDS = ("corpus", "demonstrations", "preferences", "prompts")
 ENDINGS = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
 TEXT = ".txt"  # of a corpus that is one document
+MISSING = (
+    "preferences are missing; put {prompt, chosen, rejected} beside them as preferences.jsonl, or "
+    f"{ALONE}"
+)
 
 
 class Found(NamedTuple):
@@ -35,6 +40,8 @@ def find_files(path: str | Path) -> Found:
             both = " and ".join(own[:2])
             raise InputError(f"--data {shown_path(path)}: holds both {both}; keep one of them")
         files |= dict.fromkeys([kind] if own else [], *own)
+    if "preferences" not in files and "demonstrations" in files:
+        raise InputError(f"--data {shown_path(path)}: holds demonstrations, and {MISSING}; {PAGE}")
     if "preferences" not in files:
         raise InputError(
             f"--data {shown_path(path)}: there is no preferences.jsonl in it, nor .json, .csv, "

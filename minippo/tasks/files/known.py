@@ -10,13 +10,19 @@ from minippo.tasks.files.messages import Unusable, shown
 SCHEMAS = (  # fields that are there together, what that is; docs/your-data.md has a recipe for it
     ({"human_ref_A", "human_ref_B", "labels"}, "two answers and a label (SHP)"),
     ({"summaries", "choice"}, "two summaries and a choice"),
-    ({"answer_0", "answer_1"}, "two answers with scores (WebGPT)"),
-    ({"response_0", "response_1"}, "two responses and which is better (PKU-SafeRLHF)"),
-    ({"conversation_a", "conversation_b"}, "two conversations and a winner (an arena)"),
-    ({"response_a", "response_b"}, "two responses and a winner (an arena)"),
-    ({"output_1", "output_2"}, "two outputs and a preference (AlpacaFarm)"),
-    ({"response_1", "response_2"}, "two responses and a strength (HelpSteer)"),
-    ({"response1", "response2"}, "two responses and a strength (HelpSteer)"),
+    ({"answer_0", "answer_1", "score_0"}, "two answers with scores (WebGPT)"),
+    (
+        {"response_0", "response_1", "better_response_id"},
+        "two responses and which is better (PKU-SafeRLHF)",
+    ),
+    ({"conversation_a", "conversation_b", "winner"}, "two conversations and a winner (an arena)"),
+    ({"response_a", "response_b", "winner_tie"}, "two responses and a winner (an arena)"),
+    ({"output_1", "output_2", "preference"}, "two outputs and a preference (AlpacaFarm)"),
+    (
+        {"response_1", "response_2", "preference_strength"},
+        "two responses and a strength (HelpSteer)",
+    ),
+    ({"response1", "response2", "overall_preference"}, "two responses and a strength (HelpSteer)"),
     ({"preferred_output", "non_preferred_output"}, "two outputs of one input (OpenAI)"),
     ({"prompt", "answers"}, "several ranked answers (Nectar)"),
     ({"question", "answers"}, "several answers with scores"),
@@ -28,6 +34,7 @@ SCHEMAS = (  # fields that are there together, what that is; docs/your-data.md h
 NO_PAIRS = (  # the same of what has no recipe
     ({"transcript", "rating"}, "single transcripts with a rating (red teaming)"),
     ({"summary", "axes"}, "single summaries with ratings"),
+    ({"prompt", "completions", "labels"}, "the steps of one answer, rated (stepwise supervision)"),
     ({"prompt", "completions"}, "several completions of a prompt"),
     ({"prompt", "responses"}, "several responses to a prompt"),
 )
@@ -42,8 +49,15 @@ RATINGS = re.compile(
     re.IGNORECASE,
 )
 PARTS = ("tools", "functions", "tool_calls", "images", "image", "audio", "documents")
+BEGINNINGS = re.compile(  # of the answers
+    r"prefix|prefill|(initial|previous|partial)_(\w+_)?(steps?|response|answer|output|solution)"
+)
 EARLIER_TURNS = ("history", "conversation", "conversations", "dialogue", "messages")
 MARKS = re.compile("scor|rating|reward|grade", re.IGNORECASE)
+DIFFERENCES = re.compile(
+    "margin|(score|rating|reward|grade)s?_(margin|diff|difference|delta|gap)", re.IGNORECASE
+)
+TWO_MARKS = re.compile("(score|rating|reward|grade)s?", re.IGNORECASE)
 
 
 def is_given(record: Mapping[str, Any], field: str) -> bool:
@@ -68,8 +82,9 @@ def check_schema(record: Mapping[str, Any]) -> None:
             raise Unusable(None, f"has the fields {names}: {what}; {advice}")
 
 
-def check_pair(record: Mapping[str, Any]) -> None:
-    """Unusable where a field says which answer is the better one, and might not mean chosen."""
+def check_pair(record: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Unusable where a field says which answer is the better one, and might not mean chosen; the
+    pairs of fields with marks that were compared."""
     for field, value in record.items():
         if CHOICES.fullmatch(field) and is_given(record, field):
             raise Unusable(
@@ -79,17 +94,39 @@ def check_pair(record: Mapping[str, Any]) -> None:
             )
         if isinstance(value, str) and value.strip().lower() == "tie":
             raise Unusable(field, "is 'tie', so nothing is preferred")
-        check_marks(record, field)
+        check_difference(field, value)
+    return [pair for field in sorted(record) if (pair := compared(record, field))]
 
 
-def check_marks(record: Mapping[str, Any], field: str) -> None:
-    """Unusable where chosen has the lower mark."""
+def compared(record: Mapping[str, Any], field: str) -> tuple[str, str] | None:
+    """This field and that of the other answer, where both are marks. Unusable where that of chosen
+    is not the higher one."""
     other = field.replace("chosen", "rejected")
     if field == other or not MARKS.search(field):
-        return
+        return None
     high, low = number_of(record[field]), number_of(record.get(other))
-    if high is not None and low is not None and high < low:
+    if high is None or low is None:
+        return None
+    if high < low:
         raise Unusable(field, f"is {high:g} and lower than {shown(other)}, {low:g}")
+    if high == low:
+        raise Unusable(
+            field,
+            f"and {shown(other)} are both {low:g}: a tie, so nothing is preferred; leave out the "
+            "two fields if they mean something else",
+        )
+    return field, other
+
+
+def check_difference(field: str, value: Any) -> None:
+    """Unusable where one field compares the two answers and does not favour chosen."""
+    number = number_of(value)
+    if DIFFERENCES.fullmatch(field) and number is not None and number < 0:
+        raise Unusable(field, f"is {number:g}, below 0, so rejected may be the better answer")
+    if TWO_MARKS.fullmatch(field) and isinstance(value, list) and len(value) == 2:
+        first, second = map(number_of, value)
+        if first is not None and first == second:
+            raise Unusable(field, f"is {first:g} for both answers: a tie, so nothing is preferred")
 
 
 def number_of(value: Any) -> float | None:
@@ -116,7 +153,8 @@ def check_demonstration(record: Mapping[str, Any]) -> None:
 def check_nothing_lost(record: Mapping[str, Any], read: set[str], *, is_text: bool) -> None:
     """Unusable where a part of the prompt would be dropped; earlier turns are in a list of messages
     anyway, and not in a text."""
-    for field in (*PARTS, *(EARLIER_TURNS if is_text else ())):
+    beginnings = filter(BEGINNINGS.fullmatch, record)
+    for field in (*PARTS, *beginnings, *(EARLIER_TURNS if is_text else ())):
         if field not in read and is_given(record, field):
             raise Unusable(
                 field,

@@ -2,7 +2,8 @@
 
 Two forms, told apart by the first line: {"prompt", "chosen", "rejected"}, or what python -m
 minippo.label has written (runs/labels.py). Ties and what was skipped prefer nothing: they are left
-out, and counted.
+out, and counted. Half a line at the end of such a file, as a crash leaves it, is left out here as
+label itself does, and said; the file stays as it is.
 """
 
 import hashlib
@@ -12,7 +13,9 @@ from typing import Any, NamedTuple
 
 import torch
 
+from minippo.errors import InputError
 from minippo.runs.labels import SKIP, TIE, UNDO, in_force, read_label
+from minippo.runs.read import parse_object
 from minippo.runs.text import counted
 from minippo.tasks.base import Task
 from minippo.tasks.files.container import MIB, Broken, bytes_of, parse_line, text_of
@@ -26,6 +29,7 @@ from minippo.tasks.files.turns import checked_text
 FIELDS = ("prompt", "chosen", "rejected")
 LIMIT = 256 * MIB  # bytes that are read of a file
 LABEL = "label"  # what only the second form has
+BEGINNING = b'{"seed": '  # of the second form
 FORMS = '{"prompt", "chosen", "rejected"}, or labels.jsonl as python -m minippo.label writes it'
 
 
@@ -40,13 +44,16 @@ class Preferences(NamedTuple):
 
 def read_preferences(file: str) -> Preferences:
     """The pairs of a file. InputError, with file, line and field, for whatever is wrong with it."""
-    text = text_of(bytes_of(file, file, LIMIT), file)
+    data, cut = without_half_line(bytes_of(file, file, LIMIT))
+    text = text_of(data, file) if data.strip() else ""
     lines = [(n, line) for n, line in enumerate(text.split("\n"), start=1) if line.strip()]
     if not lines:
-        raise fault(file, what=f"holds nothing; wanted lines of {FORMS}")
+        but = cut and f" but {cut}"
+        raise fault(file, what=f"holds nothing{but}; wanted lines of {FORMS}")
     first = parse_json(file, *lines[0])
     has_labels = isinstance(first, dict) and LABEL in first
     pairs, sources, note = (labelled if has_labels else written)(file, lines)
+    note += cut and f"; left out: {cut}"
     if len({prompt_key(prompt) for prompt, _, _ in pairs}) < 2:
         raise fault(
             file,
@@ -54,6 +61,19 @@ def read_preferences(file: str) -> Preferences:
             "one to test on",
         )
     return Preferences(pairs, sources, hashlib.sha256(text.encode()).hexdigest(), f"{file}: {note}")
+
+
+def without_half_line(data: bytes) -> tuple[bytes, str]:
+    """(the bytes, what was left out of them): half a line at the end of what label has written."""
+    start = data.rfind(b"\n") + 1
+    if not data.startswith(BEGINNING) or not data[start:].strip():
+        return data, ""
+    try:
+        parse_object(data[start:], "")
+    except InputError:
+        number = data.count(b"\n", 0, start) + 1
+        return data[:start], f"line {number}, which is half a line, cut by a crash"
+    return data, ""
 
 
 def parse_json(file: str, number: int, line: str) -> Any:

@@ -1,6 +1,7 @@
 """One file to its items: every record read by the rules of schema.py, every one that can't be used
 told in one pass, and what was not read named."""
 
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
@@ -13,10 +14,14 @@ from minippo.tasks.files.known import is_given
 from minippo.tasks.files.messages import Unusable, fault, shown
 from minippo.tasks.files.schema import KNOWN, Row, example, row_of
 
-MOST_TOLD = 3  # rows that can't be used are told with their reasons, the others counted
+MOST_TOLD = 3  # reasons are told, and rows of each; the others are counted
 MOST_BAD = 100_000  # after so many of them the file is given up
 MOST_NAMES = 1000  # of fields that are not read, counted each for itself
-LONGEST_REASON = 160
+LONGEST_REASONS = 480  # characters, of all reasons together
+TEMPLATE = re.compile(  # how the chat templates of some models mark the turns
+    r"<\|(im_start|im_end|user|assistant|system|start_header_id|eot_id|endoftext)\|>|\[/?INST\]"
+    r"|<</?SYS>>|###\s?(Human|Assistant|Instruction|Response):"
+)
 
 
 class Reading(NamedTuple):
@@ -54,28 +59,32 @@ class Items(NamedTuple):
 
 
 class BadRows:
-    """The rows that can't be used: all counted, the first few with place and reason."""
+    """The rows that can't be used: all counted, the first few reasons with their first rows."""
 
     def __init__(self, name: str, unit: str, kind: str) -> None:
         self.name, self.unit, self.kind, self.count = name, unit, kind, 0
-        self.told: list[tuple[int, Unusable]] = []
+        self.told: dict[tuple[str | None, str], list[int]] = {}  # a reason, its first rows
+        self.counts: Counter[tuple[str | None, str]] = Counter()  # of those reasons
 
     def add(self, number: int, error: Unusable) -> None:
         """One more."""
         self.count += 1
-        if len(self.told) < MOST_TOLD:
-            self.told.append((number, error))
+        reason = error.field, error.what
+        if reason in self.told or len(self.told) < MOST_TOLD:
+            self.counts[reason] += 1
+            rows = self.told.setdefault(reason, [])
+            rows += [number] if len(rows) < MOST_TOLD else []
         if self.count > MOST_BAD:
             raise self.refusal(None)
 
     def refusal(self, total: int | None) -> InputError:
         """One line with all of them; total: how many rows there are, None where that is not
         known."""
-        number, first = self.told[0]
+        (field, first), (number, *_) = next(iter(self.told.items()))
         wanted = f"; wanted {example(self.kind)}"
         if self.count == 1:
             advice = wanted if total == 1 else "; --skip_bad_rows leaves it out"
-            return fault(self.name, number, first.field, first.what + advice, unit=self.unit)
+            return fault(self.name, number, field, first + advice, unit=self.unit)
         if self.count == total:
             what = f"none of its {total} rows can be used: {self.first_few()}{wanted}"
             return fault(self.name, what=what)
@@ -88,14 +97,15 @@ class BadRows:
         return f"{self.name}: {self.count} of {total} rows left out: {self.first_few()}"
 
     def first_few(self) -> str:
-        """'line 3, field prompt: is empty; line 7: ...; and 5 more'."""
-        parts = []
-        for number, error in self.told:
-            field = f", field {error.field}" if error.field else ""
-            what = error.what
-            what = what if len(what) <= LONGEST_REASON else what[:LONGEST_REASON] + "..."
-            parts.append(f"{self.unit} {number}{field}: {what}")
-        more = self.count - len(parts)
+        """'lines 3, 4, field prompt: is empty; line 7: ...; and 5 more'."""
+        parts, longest = [], LONGEST_REASONS // len(self.told)
+        for (field, what), numbers in self.told.items():
+            rows = self.counts[field, what]
+            place = f"{self.unit}{'s' if rows > 1 else ''} {', '.join(map(str, numbers))}"
+            place += f" and {rows - len(numbers)} more" if rows > len(numbers) else ""
+            place += f", field {field}" if field else ""
+            parts.append(f"{place}: {what if len(what) <= longest else what[:longest] + '...'}")
+        more = self.count - self.counts.total()
         return "; ".join([*parts, f"and {more} more"] if more else parts)
 
 
@@ -157,8 +167,23 @@ def read_rows(path: str, name: str, kind: str, reading: Reading, limit: int) -> 
     texts, repeated = without_repeated_prompts([row.texts for row in rows], name)
     how = [f"it is {records.kind}"] if is_other(name, records.kind) else []
     notes += [f"{name}: {'; '.join([*how, *rules])}"] if how or rules else []
-    items = [one[0] if len(one) == 1 else one for one in texts]
-    return Items(items, sources, notes + repeated + unread.notes(name))
+    notes += repeated + with_template(texts, name) + unread.notes(name)
+    return Items([one[0] if len(one) == 1 else one for one in texts], sources, notes)
+
+
+def with_template(rows: Sequence[tuple[str, ...]], name: str) -> list[str]:
+    """A line for the screen where texts hold the marks of a chat template, which are learned like
+    any other text; a document, which is a text alone, may hold what it likes."""
+    marks = [found[0] for row in rows[: len(rows) * (len(rows[0]) > 1)] if (found := marked(row))]
+    if not marks:
+        return []
+    what = f"{counted(len(marks), 'row holds', 'rows hold')} marks of a chat template"
+    return [f"{name}: {what} such as {shown(marks[0])}; they are read as texts"]
+
+
+def marked(row: Sequence[str]) -> re.Match[str] | None:
+    """The first mark of a chat template in the texts of a row."""
+    return next(filter(None, map(TEMPLATE.search, row)), None)
 
 
 def usable_row(kind: str, record: Any, form: tuple[str, str] | None) -> Row:

@@ -7,6 +7,7 @@ without a guess is Unusable, with the reason. docs/your-data.md has the rules in
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from minippo.tasks.files.advice import for_completion, for_pairs, for_prompt
 from minippo.tasks.files.known import (
     check_demonstration,
     check_nothing_lost,
@@ -17,6 +18,7 @@ from minippo.tasks.files.known import (
 from minippo.tasks.files.messages import Unusable, json_type, shown, shown_list
 from minippo.tasks.files.turns import (
     Turn,
+    asks,
     checked_text,
     is_messages,
     is_transcript,
@@ -103,10 +105,17 @@ def preference_row(record: Mapping[str, Any]) -> Row:
     if not {"chosen", "rejected"} <= record.keys():
         check_schema(record)
         check_unpaired(record)
-    for field in ("chosen", "rejected"):
-        required(record, field)
-    check_pair(record)
-    prompt = prompt_of(record)
+        field = "rejected" if "chosen" in record else "chosen"
+        raise missing(record, field, for_pairs(record, (*ANSWERS, *LISTS), PROMPTS))
+    looked_at = check_pair(record)
+    row = pair_of(record, with_list(record, prompt_of(record)))
+    marks = [f"{field} must be above {other}, and neither is learned" for field, other in looked_at]
+    read = row.read.union(*looked_at)
+    return row._replace(read=read, rules=(*row.rules, *marks))
+
+
+def pair_of(record: Mapping[str, Any], prompt: Prompt) -> Row:
+    """The Row of a record with chosen and rejected, by the form that they have."""
     chosen, rejected = record["chosen"], record["rejected"]
     if is_messages(chosen) and is_messages(rejected):
         return pair_of_messages(record, prompt)
@@ -114,7 +123,9 @@ def preference_row(record: Mapping[str, Any]) -> Row:
         return pair_of_transcripts(record, prompt)
     answers = [checked_text(record[field], field) for field in ("chosen", "rejected")]
     if prompt.field is None:
-        raise missing(record, "prompt", ", and chosen and rejected are no conversations")
+        raise missing(
+            record, "prompt", f", and chosen and rejected are no conversations{for_prompt(record)}"
+        )
     return finished(record, prompt, [*prompt.turns], answers)
 
 
@@ -195,7 +206,7 @@ def demonstration_row(record: Mapping[str, Any]) -> Row:
     how = OF_MESSAGES if is_messages(value) else ""
     turns = turns_of(value, field) if how else [Turn("assistant", checked_text(value, field))]
     if not how and prompt.field is None:
-        raise missing(record, "prompt")
+        raise missing(record, "prompt", for_prompt(record))
     context, answer = split_last(joined(prompt.turns, turns, field), field)
     if not without_system(context):
         raise missing(record, "prompt", f", and {field} begins with the answer")
@@ -238,7 +249,7 @@ def no_answer(record: Mapping[str, Any]) -> Unusable:
                 return error
     if record.keys() & {"chosen", "rejected"}:
         return Unusable(None, "is a pair; name the file preferences")
-    return missing(record, "completion")
+    return missing(record, "completion", for_completion(record))
 
 
 # -- prompts
@@ -276,7 +287,22 @@ def required_prompt(record: Mapping[str, Any]) -> Prompt:
     """The prompt of a record that must have one."""
     prompt = prompt_of(record)
     if prompt.field is None:
-        raise missing(record, "prompt")
+        raise missing(record, "prompt", for_prompt(record))
+    return prompt
+
+
+def with_list(record: Mapping[str, Any], prompt: Prompt) -> Prompt:
+    """The prompt of a pair; without a field for it a list of messages that ends with the user's,
+    where there is one beside the pair."""
+    if prompt.field is not None or asks(record["chosen"]):
+        return prompt
+    for field in LISTS:
+        if not is_given(record, field) or not is_messages(record[field]):
+            continue
+        turns = turns_of(record[field], field)
+        if turns[-1].role == "user":
+            rules = (f"the prompt is the field {field}", *prompt.rules)
+            return Prompt([*prompt.turns, *turns], field, (*prompt.read, field), rules)
     return prompt
 
 

@@ -18,7 +18,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from minippo.tasks.files.messages import Unusable, json_type, shown
+from minippo.tasks.files.messages import Unusable, json_type, shown, shown_list
 
 ROLES = {  # as they are called elsewhere
     "system": "system",
@@ -67,6 +67,17 @@ def is_messages(value: Any) -> bool:
     return isinstance(value, (list, dict))
 
 
+def asks(value: Any) -> bool:
+    """Does an answer hold what was asked: a list with a message of the user, or a transcript?"""
+    messages = value if isinstance(value, list) else [value]
+    said = [
+        message.get("role", message.get("from"))
+        for message in messages
+        if isinstance(message, dict)
+    ]
+    return is_transcript(value) or any(ROLES.get(str(role).lower()) == "user" for role in said)
+
+
 def turns_of(value: Any, field: str) -> list[Turn]:
     """The turns of a list of {role, content} or {from, value}, or of a single one."""
     messages = [value] if isinstance(value, dict) else value
@@ -86,12 +97,18 @@ def turns_of(value: Any, field: str) -> list[Turn]:
 def turn_of(message: Any, field: str) -> Turn | None:
     """One message; None for a system message that says nothing."""
     if not isinstance(message, dict):
-        what = "one row for each pair" if isinstance(message, str) else "each {role, content}"
-        raise Unusable(field, f"must be a list of messages, {what}, got {json_type(message)}")
+        wanted = "must be a text or a list of messages, each {role, content}"
+        more = "; of several texts make one row for each" if isinstance(message, str) else ""
+        raise Unusable(field, f"{wanted}, got {json_type(message)} in a list{more}")
     for name in NOT_TEXT:
         if message.get(name):
             raise Unusable(field, f"holds a message with {name}; only texts are read")
-    names = next((names for names in CONTENT_NAMES if names[0] in message), CONTENT_NAMES[0])
+    names = next((names for names in CONTENT_NAMES if names[0] in message), None)
+    if names is None:
+        found = f"found {shown_list(message)}" if message else "it is empty"
+        raise Unusable(
+            field, f"holds an object without a role ({found}); write its text, or {{role, content}}"
+        )
     role, content = (message.get(name) for name in names)
     if not isinstance(role, str) or role.lower() not in ROLES:
         known = "system, user and assistant are read"

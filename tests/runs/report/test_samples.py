@@ -21,7 +21,8 @@ def test_several_runs_answer_beside_each_other():
 
 
 def test_that_nothing_was_answered_is_said():
-    assert "(nothing)" in answer("", None, None)
+    assert "<i>(nothing)</i>" in answer("", None, None)
+    assert "<i>(blanks)</i>" in answer(" \n", None, None)
     assert answer("a", None, 0.5).endswith('score <span data-score="0.5">0.50</span></small>')
 
 

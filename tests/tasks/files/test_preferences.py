@@ -44,6 +44,32 @@ def test_labels_are_read_with_what_becomes_of_ties_and_skips(file):
     )
 
 
+def test_half_a_line_of_label_is_left_out_and_told(file):
+    """What a crash leaves, in the middle of a character too; the digest is that of the file when
+    label has repaired it."""
+    rows = LABEL, LABEL | {"pair": 2, "prompt": "two"}
+    whole = read_preferences(write(file, *rows))
+    for half in (b"{", b'{"seed": 0, "pair": 3, "prompt": "}', '{"seed": 0, "a": "é'.encode()[:-1]):
+        write(file, *rows)
+        with file.open("ab") as end:
+            end.write(half)
+        before = file.read_bytes()
+        found = read_preferences(str(file))
+        assert found.pairs == whole.pairs and found.digest == whole.digest
+        left_out = "left out: line 3, which is half a line, cut by a crash"
+        assert found.note == f"{whole.note}; {left_out}" and file.read_bytes() == before
+    file.write_bytes(file.read_bytes().split(b"\n")[0][:-5])
+    with pytest.raises(InputError, match="holds nothing but line 1, which is half a line"):
+        read_preferences(str(file))
+
+
+def test_half_a_line_of_pairs_is_refused_with_its_place(file):
+    write(file, PAIR, PAIR | {"prompt": "two"})
+    file.write_text(file.read_text() + '{"prompt": "th')
+    with pytest.raises(InputError, match="line 3: column 12: broken JSON"):
+        read_preferences(str(file))
+
+
 def test_an_answer_of_a_model_may_be_empty(file):
     rows = [LABEL | {"b": ""}, LABEL | {"pair": 2, "prompt": "two"}]
     assert read_preferences(write(file, *rows)).pairs[0] == ("one", "yes", "")

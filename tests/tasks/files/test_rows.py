@@ -47,6 +47,41 @@ def test_every_row_that_cannot_be_used_is_told_in_one_pass(tmp_path):
     assert refusal(tmp_path, BAD[:2]).endswith("got null; --skip_bad_rows leaves it out")
 
 
+def test_a_reason_is_told_once_with_its_rows(tmp_path):
+    labelled = {"prompt": "q", "completion": "a", "label": True}
+    line = refusal(tmp_path, [labelled] * 5)
+    assert line.startswith(
+        "preferences.jsonl: none of its 5 rows can be used: lines 1, 2, 3 and 2 more, field label: "
+    )
+    assert line.count("are no pair") == 1
+    rows = [pair(0), {"x": 1}, pair(2, chosen=" "), {"x": 1}, pair(4, chosen=" "), {"y": 1}, 7, 7]
+    line = refusal(tmp_path, rows)
+    assert line == (
+        "preferences.jsonl: 7 of 8 rows can't be used: lines 2, 4, field chosen: is missing (found "
+        "'x'); lines 3, 5, field chosen: is blank; line 6, field chosen: is missing (found 'y'); "
+        "and 2 more; --skip_bad_rows leaves them out"
+    )
+
+
+def test_a_reason_that_is_alone_is_told_whole_and_shares_the_room_with_others(tmp_path):
+    demonstration = {"prompt": "q", "completion": "a"}
+    assert refusal(tmp_path, [demonstration] * 2).endswith(
+        '--reward rule (docs/your-own-task.md); wanted {"prompt": "...", "chosen": "...", '
+        '"rejected": "..."}'
+    )
+    line = refusal(tmp_path, [demonstration, {"x": 1}])
+    first = line.partition(": line 1, field chosen: ")[2].partition("; line 2")[0]
+    assert first.endswith("...") and len(first) == 480 // 2 + 3
+
+
+def test_the_marks_of_a_template_are_told(tmp_path):
+    rows = [pair(0), pair(1, rejected="no</s>[INST]"), pair(2, prompt="### Human: q")]
+    (note,) = read(tmp_path, rows).notes
+    told = "2 rows hold marks of a chat template such as '[INST]'; they are read as texts"
+    assert note == f"preferences.jsonl: {told}"
+    assert read(tmp_path, [{"text": "[INST]"}], "corpus").notes == []
+
+
 def test_rows_are_left_out_when_asked_and_that_is_said(tmp_path):
     found = read(tmp_path, BAD, reading=SKIPPING)
     assert found.items == [("q0", "a0", "b0"), ("q2", "a2", "b2")]

@@ -90,7 +90,11 @@ HH = "\n\nHuman: q1\n\nAssistant: a1\n\nHuman: q2\n\nAssistant:"
             [OF_TRANSCRIPTS],
         ),
         ({"prompt": HH, "chosen": " a", "rejected": " b", "response": " a"}, (HH, " a", " b"), ()),
-        ({"prompt": "q", "score_chosen": 2.0, "score_rejected": 1.0} | AB, ("q", "a", "b"), ()),
+        (
+            {"prompt": "q", "score_chosen": 2.0, "score_rejected": 1.0} | AB,
+            ("q", "a", "b"),
+            ["score_chosen must be above score_rejected, and neither is learned"],
+        ),
     ],
 )
 def test_pairs(record, texts, rules):

@@ -79,8 +79,8 @@ def test_one_message_parts_of_text_and_an_empty_system_message():
     [
         ([], "is an empty list"),
         ([message("system", "")], "holds no message but an empty one"),
-        (["a", "b"], "one row for each pair, got a string"),
-        ([1.0], "each {role, content}, got a number"),
+        (["a", "b"], "got a string in a list; of several texts make one row for each"),
+        ([1.0], "each {role, content}, got a number in a list"),
         ([message("tool")], "a message whose role is 'tool'"),
         ([message(None)], "a message whose role is null"),
         ([message(content=None)], "must be a string, got null"),
