@@ -9,7 +9,8 @@ are written so); with several --vary every combination is run. All other flags g
 
 Each run lies in DIR/runs/SETTING/seed-N. The means, and the paired differences with their 95 % t
 intervals over the seeds, are on the screen and in DIR/compare.json and table.md; the course of the
-runs is in DIR/figures/courses.png. The same command again goes on where it was stopped.
+runs is in DIR/figures/courses.png, and the settings on the first seed are side by side in
+DIR/report.html (--no-report leaves it out). The same command again goes on where it was stopped.
 """
 
 import argparse
@@ -28,6 +29,7 @@ from minippo.commands.flags import OWN_FLAGS, about_unknown, parse_arguments, re
 from minippo.commands.measure import run_once, seeds_of, summary_of, without_places
 from minippo.commands.prepare import prepare
 from minippo.commands.recipe import has_reward_model, recipes, reward_read
+from minippo.commands.report import write_side_by_side
 from minippo.commands.sharing import share_stages
 from minippo.commands.train import find_device
 from minippo.commands.wrapper import Parser, command
@@ -302,6 +304,7 @@ def carry_out(plan: Plan, show: Callable[[Plan, RunFolder], None]) -> None:
         try:
             failed = run_all(plan)
             show(plan, folder)
+            lay_side_by_side(plan, folder)
         except (KeyboardInterrupt, Interrupted):
             raise Interrupted(f"interrupted; to go on: {plan.command}") from None
     if failed:
@@ -310,6 +313,16 @@ def carry_out(plan: Plan, show: Callable[[Plan, RunFolder], None]) -> None:
             f"{len(failed)} of {counted(number, 'run')} failed: {'; '.join(failed)}; the same "
             "command tries them again"
         )
+
+
+def lay_side_by_side(plan: Plan, folder: RunFolder) -> None:
+    """The report of the settings on the first seed, unless --no-report or too few are done."""
+    seed = plan.seeds[0]
+    runs = {s.name: plan.folder(s, seed) for s in plan.settings if seed in plan.done(s)}
+    if len(runs) > 1 and plan.settings[0].config.run.report:
+        line = write_side_by_side(folder, runs)
+        if not plan.quiet:
+            print(line)
 
 
 def show_results(plan: Plan, folder: RunFolder) -> None:

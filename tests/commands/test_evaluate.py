@@ -102,9 +102,9 @@ def test_without_the_task_the_prompts_are_those_of_the_samples(finished, tmp_pat
     "arguments, words",
     [
         ([], "which run? python -m minippo.evaluate RUN"),
-        (["nowhere"], "--run nowhere: holds no run"),
+        (["nowhere"], "nowhere: holds no run"),
         (["RUN", "--eval_prompts", "0"], "--eval_prompts: wanted a number in [1, "),
-        (["RUN", "--against", "nowhere"], "--run nowhere: holds no run"),
+        (["RUN", "--against", "nowhere"], "nowhere: holds no run"),
         (["RUN", "--against", "RUN:critic"], "--stage critic: wanted one of pretrain, sft, policy"),
         (["RUN", "--against", "OTHER"], "--against OTHER: its tokenizer knows other words"),
     ],
