@@ -5,8 +5,8 @@ up to 1e38.
 
 Each input is computed in float32 and, from the same numbers, in float64. The float32 result must be
 the right one (to 1e-3 of itself, or 1e-5 of what the same sum has without its signs), or an
-infinity where a sum of that size does not fit float32 (a NaN where two infinities meet, but in no
-surrogate), or a ValueError. Any other NaN, a finite number that is wrong, or another error ends the
+infinity where a sum of that size does not fit float32 (a NaN where two infinities meet, or one and
+a 0, but in no surrogate), or a ValueError. Any other NaN, a finite number that is wrong, or another error ends the
 fuzzing with the input that made it. tests/test_fuzz_numbers.py tries a few thousand.
 """
 
@@ -170,7 +170,8 @@ def for_relatives(rng: random.Random, B: int, T: int) -> dict[str, Callable[[], 
 
 TERMS = ("values", "rewards", "advantages", "weights", "value_targets", "old_values", "scores")
 NEVER_NAN = (logprobs.mean_weighted_ratio, ratios.cispo_loss)
-SIGNED_RATIOS = (kl_losses.k1_response_loss, kl_losses.weighted_k1_loss)
+# a ratio that is infinite meets another with the opposite sign there, or a KL of 0
+BARE_RATIOS = (kl_losses.k1_response_loss, kl_losses.k2_response_loss, kl_losses.weighted_k1_loss)
 OF_ALL_ROWS = (baseline.batch_mean_baseline, baseline.leave_one_out_baseline)
 
 
@@ -234,7 +235,7 @@ def largest_part(function: Callable[..., Any], arguments: dict[str, Any]) -> flo
     squared = ("variance", "value_loss", "k2", "ipo", "whiten", "scale_to_unit_std")
     if any(word in function.__name__ for word in squared):
         return (4 * max(floats)) ** 2
-    if function in SIGNED_RATIOS and not math.isfinite(mean_of_parts(function, arguments)):
+    if function in BARE_RATIOS and not math.isfinite(mean_of_parts(function, arguments)):
         return math.inf
     if function in (policy_gradient.policy_gradient_loss, ratios.cispo_loss):
         return 16 * math.prod(floats)
