@@ -6,8 +6,8 @@ up to 1e38.
 Each input is computed in float32 and, from the same numbers, in float64. The float32 result must be
 the right one (to 1e-3 of itself, or 1e-5 of what the same sum has without its signs), or an
 infinity where a sum of that size does not fit float32 (a NaN where two infinities meet, or one and
-a 0, but in no surrogate), or a ValueError. Any other NaN, a finite number that is wrong, or another error ends the
-fuzzing with the input that made it. tests/test_fuzz_numbers.py tries a few thousand.
+a 0, but in no surrogate), or a ValueError. Any other NaN, a finite number that is wrong, or another
+error ends the fuzzing with the input that made it. tests/test_fuzz_numbers.py tries a few thousand.
 """
 
 import argparse
