@@ -232,11 +232,11 @@ def largest_part(function: Callable[..., Any], arguments: dict[str, Any]) -> flo
         if isinstance(x, torch.Tensor) and x.is_floating_point()
     ]
     numbers = [abs(x) for x in arguments.values() if isinstance(x, float) and math.isfinite(x)]
+    if function in BARE_RATIOS and not math.isfinite(mean_of_parts(function, arguments)):
+        return math.inf
     squared = ("variance", "value_loss", "k2", "ipo", "whiten", "scale_to_unit_std")
     if any(word in function.__name__ for word in squared):
         return (4 * max(floats)) ** 2
-    if function in BARE_RATIOS and not math.isfinite(mean_of_parts(function, arguments)):
-        return math.inf
     if function in (policy_gradient.policy_gradient_loss, ratios.cispo_loss):
         return 16 * math.prod(floats)
     return 16 * len(floats) * max(floats) * max([1.0, *numbers])

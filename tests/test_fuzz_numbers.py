@@ -1,6 +1,7 @@
 """A small part of the fuzzing of the derivation, and what the whole of it has found."""
 
 import inspect
+import math
 import random
 
 import pytest
@@ -77,7 +78,16 @@ def test_where_surrogate_and_penalty_overflow_the_exponential_decides():
     assert loss.item() == -torch.inf
 
 
-def test_where_weight_times_logprob_overflows_cispo_has_a_sign_and_is_no_nan():
+def test_where_weight_times_logprob_does_not_fit_cispo_s_loss_may():
+    # a ratio of e^46 brings back what is too small: -(e^46 * 1e-30) * 1e-26
+    small = cispo_loss(
+        logprobs=torch.tensor([[-1e-30]]),
+        old_logprobs=torch.tensor([[-46.0]]),
+        advantages=torch.tensor([[1e-26]]),
+        response_mask=torch.ones(1, 1, dtype=torch.bool),
+        ratio_max=torch.inf,
+    )
+    assert small.item() == pytest.approx(math.exp(46.0) * 1e-56, rel=1e-4)
     # both ratios are cut at 1e34, so that the two terms are -2e43 and 1e43, with mean -5e42
     loss = cispo_loss(
         logprobs=torch.tensor([[-1e9], [-1e9]]),

@@ -181,7 +181,8 @@ def cispo_loss(
     held = torch.where(cut, logprobs - logprobs.detach(), log_ratios)
     likelihood = torch.where(log_ratios == -torch.inf, 0.0, logprobs).detach()  # 0 * log 0 is 0
     product = weights * likelihood
-    fits = product.isfinite()  # a product that does not is made from the logarithms of its factors
+    # a product that is too large or too small is made from the logarithms of its factors
+    fits = product.isfinite() & (product.abs() >= torch.finfo(product.dtype).tiny)
     sizes = torch.where(cut, math.log(ratio_max), log_ratios) + likelihood.abs().log()
     of_value = torch.where(fits, product, advantages * likelihood.sign())
     gradient, value = (
