@@ -1,12 +1,13 @@
-"""Random inputs for every function of the derivation, in float32 with values up to 1e38.
+"""Random inputs for every function of the derivation and of PPO's relatives, in float32 with values
+up to 1e38.
 
     python tests/fuzz_numbers.py [100000] [--seed 0]
 
 Each input is computed in float32 and, from the same numbers, in float64. The float32 result must be
 the right one (to 1e-3 of itself, or 1e-5 of what the same sum has without its signs), or an
-infinity where a sum of that size does not fit float32 (a NaN where two infinities meet, but in no
-surrogate), or a ValueError. Any other NaN, a finite number that is wrong, or another error ends the
-fuzzing with the input that made it. tests/test_fuzz_numbers.py tries a few thousand.
+infinity where a sum of that size does not fit float32 (a NaN where two infinities meet, or one and
+a 0, but in no surrogate), or a ValueError. Any other NaN, a finite number that is wrong, or another
+error ends the fuzzing with the input that made it. tests/test_fuzz_numbers.py tries a few thousand.
 """
 
 import argparse
@@ -36,6 +37,7 @@ from minippo import (  # noqa: E402
     shaped_reward,
     trpo,
 )
+from minippo.relatives import direct, groups, kl_losses, ratios, reductions, selection  # noqa: E402
 
 FUNCTIONS: list[Callable[..., Any]] = [
     masked.zero_padding,
@@ -73,7 +75,34 @@ FUNCTIONS: list[Callable[..., Any]] = [
     ppo.clipped_value_loss,
     shaped_reward.shaped_rewards,
     reward_head.bradley_terry_loss,
+    # the relatives, but for overlong_penalty and token_factors, which read lengths only
+    groups.leave_one_out_advantages,
+    groups.centred_advantages,
+    groups.standardised_advantages,
+    groups.token_weights,
+    reductions.token_mean,
+    reductions.sequence_mean,
+    reductions.sequence_sum,
+    reductions.constant_mean,
+    ratios.sequence_surrogate_loss,
+    ratios.gspo_surrogate_loss,
+    ratios.asymmetric_clipped_surrogate_loss,
+    ratios.dual_clipped_surrogate_loss,
+    ratios.cispo_loss,
+    ratios.truncated_importance_weights,
+    direct.dpo_loss,
+    direct.label_smoothed_dpo_loss,
+    direct.ipo_loss,
+    selection.best_of_n_probabilities,
+    *(form.loss for form in kl_losses.KL_LOSSES.values()),
 ]
+# an advantage belongs to a response there, or the whole loss does
+OF_RESPONSES = (
+    groups.token_weights,
+    ratios.sequence_surrogate_loss,
+    ratios.gspo_surrogate_loss,
+    *(form.loss for form in kl_losses.KL_LOSSES.values() if form.per_response),
+)
 LARGEST = torch.finfo(torch.float32).max
 V = 4
 
@@ -114,12 +143,35 @@ def arguments_for(function: Callable[..., Any], rng: random.Random) -> dict[str,
         "cliprange_value": lambda: rng.choice((0.2, math.inf, 10 ** rng.uniform(-6, 38))),
         "kl_coef": lambda: 10 ** rng.uniform(-6, 6),
         "kl_old_coef": lambda: 10 ** rng.uniform(-6, 6),
+        **for_relatives(rng, B, T),
     }
+    if function in OF_RESPONSES:
+        made["advantages"] = lambda: tensor(rng, B)
     names = inspect.signature(function).parameters
     return {name: made.get(name, lambda: tensor(rng, B, T))() for name in names}
 
 
+def for_relatives(rng: random.Random, B: int, T: int) -> dict[str, Callable[[], Any]]:
+    """The same for what only PPO's relatives are given."""
+    bounds = ("cliprange_low", "cliprange_high", "dual_clip", "ratio_max", "weight_max")
+    pairs = [f"{ref}{which}_logprobs" for ref in ("", "ref_") for which in ("chosen", "rejected")]
+    return {
+        **dict.fromkeys(bounds, lambda: rng.choice((3.0, math.inf, 10 ** rng.uniform(-6, 38)))),
+        **dict.fromkeys(pairs, lambda: tensor(rng, B)),
+        "group_size": lambda: B,
+        "correction": lambda: rng.randint(0, 1),
+        "length": lambda: rng.randint(1, T),
+        "level": lambda: rng.choice(("token", "response")),
+        "beta": lambda: 10 ** rng.uniform(-6, 6),
+        "label_smoothing": lambda: rng.choice((0.0, rng.uniform(0, 0.49))),
+        "probabilities": lambda: tensor(rng, B).softmax(dim=0),
+    }
+
+
 TERMS = ("values", "rewards", "advantages", "weights", "value_targets", "old_values", "scores")
+NEVER_NAN = (logprobs.mean_weighted_ratio, ratios.cispo_loss)
+# a ratio that is infinite meets another with the opposite sign there, or a KL of 0
+BARE_RATIOS = (kl_losses.k1_response_loss, kl_losses.k2_response_loss, kl_losses.weighted_k1_loss)
 OF_ALL_ROWS = (baseline.batch_mean_baseline, baseline.leave_one_out_baseline)
 
 
@@ -136,6 +188,8 @@ def rounding_of(function: Callable[..., Any], arguments: dict[str, Any]) -> torc
     else the largest of the terms that it sums, which are those of its row."""
     if "logits" in arguments or "chosen_scores" in arguments:
         return 1.0
+    if "group_size" in arguments or "probabilities" in arguments:  # summed in float64
+        return 0.0
     terms = [arguments[name].double().abs() for name in TERMS if name in arguments]
     if not terms:
         return 0.0
@@ -149,8 +203,25 @@ def rounding_of(function: Callable[..., Any], arguments: dict[str, Any]) -> torc
 def size_of_a_sum(function: Callable[..., Any], arguments: dict[str, Any]) -> float:
     """The size of what a scalar is the sum of, without its signs: the rounding errors of a mean are
     a share of it."""
+    if function.__module__.startswith("minippo.relatives") and "values" not in arguments:
+        return mean_of_parts(function, in_double(arguments))
     changed = {name: x.abs() if name in TERMS else x for name, x in in_double(arguments).items()}
     return float(function(**changed).abs())
+
+
+def mean_of_parts(function: Callable[..., Any], arguments: dict[str, Any]) -> float:
+    """The same for a mean over responses or tokens: the function of each of them alone."""
+    tensors = {name: x for name, x in arguments.items() if isinstance(x, torch.Tensor)}
+    B, *T = next(iter(tensors.values())).shape
+    parts: list[Any] = [slice(b, b + 1) for b in range(B)]
+    if function not in OF_RESPONSES and T:
+        slots = arguments["response_mask"].nonzero().tolist()
+        parts = [(slice(b, b + 1), slice(t, t + 1)) for b, t in slots]
+    sizes = [
+        abs(float(function(**arguments | {name: x[part] for name, x in tensors.items()})))
+        for part in parts
+    ]
+    return sum(sizes) / len(sizes)
 
 
 def largest_part(function: Callable[..., Any], arguments: dict[str, Any]) -> float:
@@ -161,10 +232,12 @@ def largest_part(function: Callable[..., Any], arguments: dict[str, Any]) -> flo
         if isinstance(x, torch.Tensor) and x.is_floating_point()
     ]
     numbers = [abs(x) for x in arguments.values() if isinstance(x, float) and math.isfinite(x)]
-    squared = ("variance", "value_loss", "kl_k2", "whiten", "scale_to_unit_std")
+    if function in BARE_RATIOS and not math.isfinite(mean_of_parts(function, arguments)):
+        return math.inf
+    squared = ("variance", "value_loss", "k2", "ipo", "whiten", "scale_to_unit_std")
     if any(word in function.__name__ for word in squared):
         return (4 * max(floats)) ** 2
-    if function is policy_gradient.policy_gradient_loss:
+    if function in (policy_gradient.policy_gradient_loss, ratios.cispo_loss):
         return 16 * math.prod(floats)
     return 16 * len(floats) * max(floats) * max([1.0, *numbers])
 
@@ -177,7 +250,7 @@ def judge(function: Callable[..., Any], arguments: dict[str, Any]) -> str:
         return "refused"
     wanted = function(**in_double(arguments))
     of_two_infinities = largest_part(function, arguments) > LARGEST
-    never_nan = "surrogate" in function.__name__ or function is logprobs.mean_weighted_ratio
+    never_nan = "surrogate" in function.__name__ or function in NEVER_NAN
     if bool(result.isnan().any()):
         assert of_two_infinities and not never_nan, "a NaN"
         return "infinite"

@@ -189,7 +189,8 @@ class Passes:
         config, steps, norms = self.config, [], []
         for _ in range(config.num_ppo_epochs):
             for batch in minibatches(experience, config, self.generator):
-                steps.append(step := step_on(batch))
+                step = step_on(batch)
+                steps.append(step.statistics)
                 norm = take_step(
                     self.optimizers,
                     step.loss,
@@ -201,7 +202,7 @@ class Passes:
                 norms.append(norm)
             if is_enough(step):
                 break
-        metrics = metrics_of_steps([step.statistics for step in steps])
+        metrics = metrics_of_steps(steps)
         metrics["policy/grad_norm"] = sum(norms) / len(norms)
         return Updated(metrics, ratios_and_advantages(step.actions))
 

@@ -9,7 +9,8 @@ are written so); with several --vary every combination is run. All other flags g
 
 Each run lies in DIR/runs/SETTING/seed-N. The means, and the paired differences with their 95 % t
 intervals over the seeds, are on the screen and in DIR/compare.json and table.md; the course of the
-runs is in DIR/figures/courses.png. The same command again goes on where it was stopped.
+runs is in DIR/figures/courses.png, and the settings on the first seed are side by side in
+DIR/report.html (--no-report leaves it out). The same command again goes on where it was stopped.
 
 --jobs N makes N runs at the same time, of different seeds, each with one thread unless --threads
 says otherwise. All of it takes less time, each run more.

@@ -14,6 +14,7 @@ from minippo.commands.config import Config
 from minippo.commands.recipe import has_reward_model
 from minippo.errors import InputError
 from minippo.runs.read import is_number
+from minippo.runs.sentences import is_reliable
 from minippo.runs.stats import mean, t_interval
 from minippo.runs.text import counted
 
@@ -26,13 +27,15 @@ METRICS: dict[str, Callable[[Summary], float | None]] = {
     "optimality": lambda s: s["optimality"],
     "win_rate": lambda s: s["win_rate"]["value"],
     "skill": lambda s: (s["reward_model"] or {}).get("skill"),
-    "pretraining_loss": lambda s: (s.get("pretraining_loss") or {}).get("policy"),
+    # what the training of the policy has left of the pretraining: commands.forgetting
+    "policy_loss_on_pretraining_texts": lambda s: (s.get("pretraining_loss") or {}).get("policy"),
     # over the training: stages.course
     "gold_while_learning": lambda s: ((s.get("course") or {}).get("gold") or {}).get("mean"),
     "gold_at_the_end": lambda s: ((s.get("course") or {}).get("gold") or {}).get("end"),
 }
 OF_GOLD = ("gold", "gold_while_learning", "gold_at_the_end")
 WIDTH = max(map(len, METRICS)) + 2
+AT_MOST = "<= "
 MOST_IN_FULL = 4  # settings of which every pair is shown; of more, each against the first
 
 
@@ -40,12 +43,19 @@ def check_summary(summary: Summary, path: str | Path) -> None:
     """InputError where this is not what a run has written."""
     try:
         numbers = [summary["seconds"]["total"], *(get(summary) for get in METRICS.values())]
+        is_at_most(summary)
     except (KeyError, TypeError, AttributeError):
         numbers = [""]
     if not all(number is None or is_number(number) for number in numbers):
         raise InputError(
             f"{path}: not the summary of a run; remove it, and the same command makes it again"
         )
+
+
+def is_at_most(summary: Summary) -> bool:
+    """Is the optimality of a run only known to be at most what it says, because the estimate of the
+    optimum rests on few draws?"""
+    return summary["optimality"] is not None and not is_reliable(summary["optimum"])
 
 
 @dataclass(frozen=True)
@@ -84,6 +94,8 @@ def setting_row(setting: Setting, done: Mapping[int, Summary]) -> dict[str, Any]
         "values": setting.values,
         "runs": [f"runs/{setting.folder}/seed-{seed}" for seed in done],
         "mean": {name: mean_of([*map(get, done.values())]) for name, get in METRICS.items()},
+        "optimality_at_most": any(map(is_at_most, done.values())),
+        "pays_for_kl": all(summary.get("kl_in") != "none" for summary in done.values()),
         "seconds": mean_of(seconds),
         "best_of_n": best_of(done),
         "samples": config.ppo.num_updates * config.ppo.batch_size
@@ -112,7 +124,7 @@ def paired(
 ) -> list[dict[str, Any]]:
     """A row for each metric that can be compared: the mean of a - b over the seeds that both have,
     and its 95 % t interval, null for a single seed; "wins": on how many of them a is ahead, ties
-    half."""
+    half; "at_most": is one of the numbers only known to be at most what it says?"""
     seeds, rows = [seed for seed in of_a if seed in of_b], []
     for metric, get in METRICS.items():
         both = [(get(of_a[seed]), get(of_b[seed])) for seed in seeds]
@@ -121,7 +133,9 @@ def paired(
             low, high = t_interval(found) or (None, None)
             wins = sum(1.0 if x > 0 else 0.5 if x == 0 else 0.0 for x in found)
             row = {"a": a.name, "b": b.name, "metric": metric, "difference": mean(found)}
-            rows.append(row | {"low": low, "high": high, "n": len(found), "wins": wins})
+            row |= {"low": low, "high": high, "n": len(found), "wins": wins}
+            bounds = (is_at_most(of_it[seed]) for seed in seeds for of_it in (of_a, of_b))
+            rows.append(row | {"at_most": metric == "optimality" and any(bounds)})
     return rows
 
 
@@ -138,7 +152,7 @@ def has_one_unit(metric: str, a: Setting, b: Setting) -> bool:
     same_price = prices[0] == prices[1] and prices[0][1] == "fixed"
     same_task = a.config.run.task == b.config.run.task
     return {
-        **dict.fromkeys((*OF_GOLD, "pretraining_loss"), same_task),
+        **dict.fromkeys((*OF_GOLD, "policy_loss_on_pretraining_texts"), same_task),
         "score": same_score,
         "objective": same_score and same_price,
         "skill": not same_judge,
@@ -159,11 +173,26 @@ def table(results: Mapping[str, Any]) -> list[str]:
         ["---", *["---:"] * (len(names) + 4)],
     ]
     for row in rows:
-        means = [number_text(row["mean"][name]) for name in names]
+        means = [AT_MOST * is_bound(row, name) + number_text(row["mean"][name]) for name in names]
         costs = [number_text(row["seconds"], 1), str(row["samples"]), str(row["models"])]
         lines.append([row["name"], f"{len(row['runs'])} of {len(seeds)}", *means, *costs])
     shown = ["| " + " | ".join(line) + " |" for line in lines]
-    return shown + best_of_lines(rows) + differences(results)
+    return shown + about_optimality(rows) + best_of_lines(rows) + differences(results)
+
+
+def is_bound(row: Mapping[str, Any], name: str) -> bool:
+    """Is this mean of a setting at least as large as what it stands for?"""
+    return name == "optimality" and row["optimality_at_most"]
+
+
+def about_optimality(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What has to be known of the column of optimalities."""
+    lines, free = [], [row["name"] for row in rows if not row["pays_for_kl"]]
+    if any(row["optimality_at_most"] for row in rows):
+        lines += ["", f"{AT_MOST}at most: the optimum is estimated from few draws, and too low."]
+    if free:
+        lines += ["", f"Optimality is not the aim of {'; '.join(free)}: no KL is paid."]
+    return lines
 
 
 def best_of_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -189,7 +218,8 @@ def differences(results: Mapping[str, Any]) -> list[str]:
         if (row["a"], row["b"]) != pair:
             pair = (row["a"], row["b"])
             lines += ["", f"{row['a']} - {row['b']}", ""]
-        lines.append(f"    {row['metric'].replace('_', ' '):<{WIDTH}}{interval_text(row)}")
+        label = row["metric"].replace("_", " ") + f" ({AT_MOST.strip()})" * row["at_most"]
+        lines.append(f"    {label:<{WIDTH}}{interval_text(row)}")
     if not in_full:
         lines += ["", "Each is against the first; compare.json has every pair."]
     return lines if results["paired"] else []

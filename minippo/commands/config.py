@@ -86,6 +86,7 @@ class TaskConfig(Checked):
     """The size of the world."""
 
     tldr_values: int = setting(5, "tldr: different jobs, cities and hobbies", low=3, high=6)
+    tldr_constraints: bool = setting(False, "tldr: prompts that name constraints to be followed")
     arithmetic_problems: int | None = setting(
         None, "arithmetic: different sums to train on; none: all that are not held out", low=2
     )
@@ -97,9 +98,7 @@ class TaskConfig(Checked):
     )
     pairs: int | None = setting(None, "files: take the first so many pairs; none: all", low=2)
     data_limit: int = count(
-        64,
-        "files: MiB that are read of a file, after unpacking (of a corpus 256 or more)",
-        high=4096,
+        64, "files: MiB that are read of a file, after unpacking (of a corpus 256 up)", high=4096
     )
 
 
@@ -142,6 +141,7 @@ class Config:
 SIMULATED = (*(name for name in TASKS if name != Files.name), OWN_TASK)
 TASKS_THAT_READ = {  # where not every task does
     "tldr_values": (Tldr.name,),
+    "tldr_constraints": (Tldr.name,),
     "arithmetic_problems": (Arithmetic.name,),
     "prompt_length": (Files.name,),
     "completion_length": (Files.name,),

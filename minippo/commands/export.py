@@ -91,13 +91,13 @@ def check_run(run: Path, stage: str) -> None:
     """Refuse a run that has not come as far as the stage, and a checkpoint that is damaged."""
     checkpoints = run / "checkpoints"
     if not checkpoints.is_dir():
-        raise InputError(f"--run {run}: holds no run")
+        raise InputError(f"{run}: holds no run")
     there = [name for name in STAGES if (checkpoints / name).is_dir()]
     if stage == "reward_model" and stage not in there and "policy" in there:
-        raise InputError(f"--run {run}: a rule scored this run, so there is no reward model in it")
+        raise InputError(f"{run}: a rule scored this run, so there is no reward model in it")
     if stage not in there:
         raise InputError(
-            f"--run {run}: has no stage {stage} yet (there: {', '.join(there) or 'none'}); "
+            f"{run}: has no stage {stage} yet (there: {', '.join(there) or 'none'}); "
             f"python -m minippo.train_toy --resume --out {run} goes on with it"
         )
     check_seal(checkpoints / stage)

@@ -233,7 +233,7 @@ def label(run: str, *, seed: int, most: int | None, named: str | None, data: str
     torch.set_num_threads(1)  # a few short answers leave nothing for a second
     screen = Screen()
     with (
-        RunFolder(run, note=lambda _: None).lock("--run") as is_locked,
+        RunFolder(run, note=lambda _: None).lock("") as is_locked,
         LabelFile(Path(run), screen.note) as file,
     ):
         there = [label for label in in_force(file.labels) if label.seed == seed]

@@ -34,7 +34,7 @@ def stored_config(run: str) -> dict[str, Any]:
     """The config.json of a run. InputError: there is none, or it was changed."""
     path = Path(run) / "config.json"
     if not path.exists():
-        raise InputError(f"--run {run}: holds no run")
+        raise InputError(f"{run}: holds no run")
     return read_config(path)
 
 

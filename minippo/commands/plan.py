@@ -15,6 +15,7 @@ from typing import Any
 from minippo.commands.comparison import Setting, as_json, check_summary
 from minippo.commands.flags import parse_arguments
 from minippo.commands.measure import begin_run, status_of, summary_of, without_places
+from minippo.commands.report import write_side_by_side
 from minippo.commands.sharing import share_stages
 from minippo.commands.side_by_side import Job, Process, run_jobs
 from minippo.errors import InputError, Interrupted, TrainingError
@@ -146,6 +147,7 @@ def carry_out(plan: Plan, show: Callable[[Plan, RunFolder], None]) -> None:
         try:
             failed = run_all(plan)
             show(plan, folder)
+            lay_side_by_side(plan, folder)
         except (KeyboardInterrupt, Interrupted):
             raise Interrupted(f"interrupted; to go on: {plan.command}") from None
     if failed:
@@ -154,3 +156,13 @@ def carry_out(plan: Plan, show: Callable[[Plan, RunFolder], None]) -> None:
             f"{len(failed)} of {counted(number, 'run')} failed: {'; '.join(failed)}; the same "
             "command tries them again"
         )
+
+
+def lay_side_by_side(plan: Plan, folder: RunFolder) -> None:
+    """The report of the settings on the first seed, unless --no-report or too few are done."""
+    seed = plan.seeds[0]
+    runs = {s.name: plan.folder(s, seed) for s in plan.settings if seed in plan.done(s)}
+    if len(runs) > 1 and plan.settings[0].config.run.report:
+        line = write_side_by_side(folder, runs)
+        if not plan.quiet:
+            print(line)

@@ -21,7 +21,7 @@ from minippo.runs.files import tensor_parts
 from minippo.runs.read import read_json
 from minippo.runs.seals import digest_of
 from minippo.settings import is_own
-from minippo.tasks import TASKS, Arithmetic, Files, Tldr
+from minippo.tasks import TASKS, Arithmetic, Constraints, Files, Tldr
 from minippo.tasks.base import Task
 from minippo.tasks.files import Reading
 from minippo.tasks.files.preferences import Preferences, check_texts, read_preferences, take
@@ -216,7 +216,8 @@ def own_words(config: Config) -> Task:
     if is_own(config.run.task):
         return OwnTask(loaded(config.run.task, "task"))
     if name == Tldr.name:
-        return Tldr(values_per_fact=config.task.tldr_values)
+        kind = Constraints if config.task.tldr_constraints else Tldr
+        return kind(values_per_fact=config.task.tldr_values)
     if name == Arithmetic.name:
         return Arithmetic(problems=config.task.arithmetic_problems)
     return TASKS[name]()

@@ -111,7 +111,8 @@ def world_read(config: Config, task: Task) -> dict[str, Any]:
     """The seed, and what the task is made from."""
     world = {"task": task.name, "seed": config.run.seed, "texts": task.fingerprint}
     if task.name == Tldr.name:
-        return world | {"tldr_values": config.task.tldr_values}
+        asked = {"tldr_constraints": True} if config.task.tldr_constraints else {}
+        return world | {"tldr_values": config.task.tldr_values} | asked
     if task.name == Arithmetic.name:
         return world | {"arithmetic_problems": config.task.arithmetic_problems}
     if task.name != Files.name:

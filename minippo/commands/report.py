@@ -23,7 +23,7 @@ from minippo.runs.files import write_text_whole
 from minippo.runs.folder import RunFolder
 from minippo.runs.lock import is_locked
 from minippo.runs.read import open_plain, reason
-from minippo.runs.report.page import MARK, make_page
+from minippo.runs.report.page import MARK, MOST_RUNS, make_page
 from minippo.runs.report.read import AT_WORK, STOPPED, Files, read_files
 from minippo.runs.text import counted, printable
 
@@ -34,6 +34,20 @@ DEFAULT = "report.html"
 def write_report(folder: RunFolder, summary: Mapping[str, Any]) -> None:
     """report.html of a run that is about to write its summary, which comes last."""
     folder.save_report(make_page([read_files(folder.path, summary)]))
+
+
+def write_side_by_side(folder: RunFolder, runs: Mapping[str, Path]) -> str:
+    """report.html of runs that are over, {name: folder}, in a folder that has them; returns the
+    line that says where it is, or why there is none."""
+    if len(runs) > MOST_RUNS:
+        most = counted(MOST_RUNS, "run")
+        return f"no report: it lays at most {most} side by side, and these are {len(runs)}"
+    try:
+        page = make_page([read_files(path)._replace(name=name) for name, path in runs.items()])
+    except InputError as error:
+        return f"no report: {error}"
+    folder.save_report(page)
+    return f"{folder.path / DEFAULT}: {counted(len(runs), 'run')} side by side"
 
 
 def files_of(run: str) -> Files:

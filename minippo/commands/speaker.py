@@ -182,7 +182,7 @@ def open_speaker(
     trunks = [judge.trunk for judge in (reward_model, critic) if judge is not None]
     for model in (*models.values(), reference, *trunks):
         if model.config != reference.config or model.config.vocab_size != tokenizer.vocab_size:
-            raise InputError(f"--run {run}: its models and its tokenizer do not belong together")
+            raise InputError(f"{run}: its models and its tokenizer do not belong together")
     judges = gold_of(run, config, task), rule_named(run, config, reward)
     return Speaker(config, models, reference, reward_model, critic, tokenizer, *judges)
 

@@ -180,11 +180,16 @@ def cispo_loss(
     # a ratio of 1 with the gradient of one, so that its product with the weight has what is wanted
     held = torch.where(cut, logprobs - logprobs.detach(), log_ratios)
     likelihood = torch.where(log_ratios == -torch.inf, 0.0, logprobs).detach()  # 0 * log 0 is 0
+    product = weights * likelihood
+    # a product that is too large or too small is made from the logarithms of its factors
+    fits = product.isfinite() & (product.abs() >= torch.finfo(product.dtype).tiny)
+    sizes = torch.where(cut, math.log(ratio_max), log_ratios) + likelihood.abs().log()
+    of_value = torch.where(fits, product, advantages * likelihood.sign())
     gradient, value = (
         mean_weighted_ratio(
             logprobs=x, old_logprobs=torch.zeros_like(x), weights=w, response_mask=response_mask
         )
-        for x, w in ((held, weights), (held.detach(), weights * likelihood))
+        for x, w in ((held, weights), (torch.where(fits, held, sizes).detach(), of_value))
     )
     return -with_value(scalar=gradient, value=value)
 

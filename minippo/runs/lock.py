@@ -14,7 +14,8 @@ TAKEN = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)  # by whoever holds the 
 @contextmanager
 def locked(path: Path, flag: str = "--out") -> Iterator[bool]:
     """While it is open no other process can work in this folder. InputError when one does already,
-    with the flag that names it; False where the system, or the file system, has no locks."""
+    with the flag that names it, if there is one; False where the system, or the file system, has no
+    locks."""
     try:
         import fcntl
     except ImportError:  # not on this system
@@ -48,5 +49,6 @@ def _lock(path: Path, flag: str, take: Callable[[], None]) -> bool:
     except OSError as error:
         if error.errno not in TAKEN:
             return False
-        raise InputError(f"{flag} {path}: another process is at work in this folder") from error
+        named = f"{flag} {path}".lstrip()
+        raise InputError(f"{named}: another process is at work in this folder") from error
     return True

@@ -226,15 +226,29 @@ def _table_lines(summary):
         (summary["gold_axes"] or {}).get("policy") or {},
     )
     rows += [(f"  gold: {axis}", before[axis], after.get(axis)) for axis in before]
+    means = dict(zip((gold, "score"), _means_over(summary), strict=True))
     return [
         f"{'':<22} {'before':>8} {'after':>8}",
         *(
-            f"{label:<22} {_number(old):>8} {_number(new):>8}"
+            f"{label:<22} {_number(old):>8} {_number(new):>8}{means.get(label, '')}"
             for label, old, new in rows
             if old is not None or new is not None
         ),
         *(_labelled(label, text) for label, text in _single_lines(summary)),
     ]
+
+
+def _means_over(summary):
+    """What gold and score are means of, which are not the same answers."""
+    win, optimum = summary["win_rate"], summary["optimum"]
+    different = win.get("different_prompts") or win["n"]
+    drawn, asked = optimum["draws_per_prompt"], optimum["prompts"]
+    if not win["n"] or not drawn:
+        return "", ""
+    return (
+        f"   mean of {counted(win['n'], 'answer')} to {counted(different, 'prompt')}",
+        f"   mean of {counted(drawn // 2 * asked, 'answer')} to {counted(asked, 'prompt')}",
+    )
 
 
 def _single_lines(summary):

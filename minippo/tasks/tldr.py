@@ -215,11 +215,11 @@ class Tldr(Task):
         coverage   +1 for each of the three facts that it says something about
         accuracy   -2 for each of those that it gets wrong, once or more
         coherence  -1 unless it is nothing but clauses (fillers aside), each fact at most once, in
-                   the order of FACTS
+                   the order of FACTS, and none that is not wanted
         brevity    -0.25 for every word that is not part of the first clause about a fact
         """
         facts, (told, is_well_formed) = facts_of(prompt), self._parse_summary(response)
-        mentioned = [fact for fact in FACTS if any(fact == name for name, _ in told)]
+        mentioned = [fact for fact in self._wanted(prompt) if fact in dict(told)]
         wrong = {fact for fact, value in told if value != facts[fact]}
         in_order = [fact for fact, _ in told] == mentioned
         needed = sum(len(CLAUSES[fact].split()) for fact in mentioned)
@@ -229,6 +229,10 @@ class Tldr(Task):
             "coherence": 0.0 if is_well_formed and in_order and told else -1.0,
             "brevity": -0.25 * (len(response.split()) - needed),
         }
+
+    def _wanted(self, prompt):
+        """The facts that a summary is to tell, in their order."""
+        return FACTS
 
     def claims(self, prompt: str, response: str) -> list[bool]:
         """Every different clause of a summary is a claim about the post's writer."""

@@ -4,12 +4,15 @@ refused."""
 import shlex
 import shutil
 from contextlib import contextmanager
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
-from minippo.commands import compare, measure, train
+from minippo.commands import compare, measure, report, train
 from minippo.commands.comparison import METRICS
+from minippo.commands.plan import lay_side_by_side
+from minippo.runs.folder import RunFolder
 from minippo.runs.stats import mean, t_interval
 from tests.tiny_runs import TINY, NotDrawn, read_json
 
@@ -155,6 +158,24 @@ def test_the_same_command_again_finds_all_of_it(compared, capsys, monkeypatch):
     assert started == [] and (compared[0] / "compare.json").read_bytes() == before
     out = capsys.readouterr().out
     assert out == (compared[0] / "table.md").read_text() and "2 seeds can't tell these apart" in out
+
+
+def test_the_settings_lie_side_by_side_on_one_page(compared, tmp_path, capsys, monkeypatch):
+    plan = compare.make_plan(command(compared[0], flags=[*TINY, "--report"]))
+    folder = RunFolder(tmp_path)
+    lay_side_by_side(plan, folder)
+    page = (tmp_path / "report.html").read_text()
+    assert "2 runs side by side" in page and "seed 0" in page and "seed 2" not in page
+    assert "<span>kl_coef 0.01</span>" in page and "<span>kl_coef 0.5</span>" in page
+    assert capsys.readouterr().out == f"{tmp_path / 'report.html'}: 2 runs side by side\n"
+    (tmp_path / "report.html").unlink()
+    monkeypatch.setattr(report, "MOST_RUNS", 1)
+    lay_side_by_side(plan, folder)
+    assert "no report: it lays at most 1 run " in capsys.readouterr().out
+    monkeypatch.undo()
+    for other in (compare.make_plan(command(compared[0])), replace(plan, seeds=[7])):
+        lay_side_by_side(other, folder)
+    assert not (tmp_path / "report.html").exists() and capsys.readouterr().out == ""
 
 
 # -- going on

@@ -12,11 +12,12 @@ def setting(name, judge="one", **settings):
     return Setting(name, f"1-{name}", {"x": name}, [], resolve(settings), judge)
 
 
-def summary(gold=1.0, seconds=10.0, skill=0.5, **more):
+def summary(gold=1.0, seconds=10.0, skill=0.5, draws=500.0, **more):
     policy = {"gold": gold, "score": 2.0, "kl": 3.0, "objective": 1.5}
     return {
         "policy": policy | more,
         "optimality": 0.9,
+        "optimum": {"effective_sample_size": draws},
         "win_rate": {"value": 0.7},
         "reward_model": {"skill": skill},
         "seconds": {"total": seconds},
@@ -79,7 +80,7 @@ def test_one_seed_has_no_interval_and_none_no_row():
                 "gold",
                 "gold_while_learning",
                 "gold_at_the_end",
-                "pretraining_loss",
+                "policy_loss_on_pretraining_texts",
                 "score",
                 "objective",
             },
@@ -88,7 +89,8 @@ def test_one_seed_has_no_interval_and_none_no_row():
 )
 def test_numbers_of_two_units_are_not_compared(other, left_out):
     every = {"gold", "score", "kl", "objective", "optimality", "win_rate", "skill"}
-    every |= {"gold_while_learning", "gold_at_the_end", "pretraining_loss"}
+    every |= {"gold_while_learning", "gold_at_the_end"}
+    every |= {"policy_loss_on_pretraining_texts"}
     assert {*metrics(A, other, {0: summary()}, {0: summary()})} == every - left_out
 
 
@@ -135,11 +137,16 @@ def test_the_table_says_what_the_seeds_can_and_cannot_tell():
     assert lines[0].startswith("| setting | runs | gold | score | kl |")
     assert lines[2].startswith("| s0 | 3 of 3 | 1.033 | 2.000 | 3.000 |")
     start = lines.index("s1 - s0")
-    assert lines[start + 2] == "    gold                 +1.033 (+0.890 to +1.177), ahead on 3 of 3"
+    assert (
+        lines[start + 2]
+        == "    gold                              +1.033 (+0.890 to +1.177), ahead on 3 of 3"
+    )
     start = lines.index("s2 - s0")
-    gold = "    gold                 +0.000 (-0.248 to +0.248), ahead on 1.5 of 3"
+    gold = "    gold                              +0.000 (-0.248 to +0.248), ahead on 1.5 of 3"
     assert lines[start + 2] == f"{gold}   3 seeds can't tell these apart" and "s2 - s1" in lines
-    assert "    gold                 +1.000   one seed has no interval" in shown([1.0], [2.0])
+    assert "    gold                              +1.000   one seed has no interval" in shown(
+        [1.0], [2.0]
+    )
 
 
 def test_of_many_settings_each_is_shown_against_the_first():
@@ -153,8 +160,35 @@ def test_columns_without_a_number_are_left_out():
     assert "gold" not in lines[0] and "kl" in lines[0]
 
 
+def test_an_optimality_that_is_at_most_stays_at_most():
+    many, few = {0: summary(), 1: summary()}, {0: summary(draws=49.0), 1: summary()}
+    results = {"seeds": [0, 1]} | as_json([A, B, setting("c")], [many, few, many])
+    assert [row["optimality_at_most"] for row in results["settings"]] == [False, True, False]
+    bounds = {(row["a"], row["b"], row["metric"]) for row in results["paired"] if row["at_most"]}
+    assert bounds == {("b", "a", "optimality"), ("c", "b", "optimality")}
+    lines = table(results)
+    cells = [line.split(" | ")[6] for line in lines[:5]]
+    assert cells == ["optimality", "---:", "0.900", "<= 0.900", "0.900"]
+    assert lines[6] == "<= at most: the optimum is estimated from few draws, and too low."
+    assert sum(line.startswith("    optimality (<=)  ") for line in lines) == 2
+    shown = table({"seeds": [0]} | as_json([A], [{0: summary() | {"optimality": None}}]))
+    assert not any("<=" in line for line in shown)
+
+
+def test_what_pays_for_no_kl_has_another_aim():
+    results = {"seeds": [0]} | as_json([A, B], [{0: summary()}, {0: summary() | {"kl_in": "none"}}])
+    assert "Optimality is not the aim of b: no KL is paid." in table(results)
+
+
+def test_no_row_can_be_taken_for_the_loss_of_the_pretraining():
+    (row,) = as_json([A], [{0: summary()}])["settings"]
+    assert row["mean"]["policy_loss_on_pretraining_texts"] == 1.25
+    assert not any("pretraining loss" in line for line in shown([1.0], [2.0]))
+
+
 @pytest.mark.parametrize(
-    "wrong", [{}, {"policy": 3}, summary(gold="much"), summary() | {"seconds": None}]
+    "wrong",
+    [{}, {"policy": 3}, summary(gold="much"), summary(draws="few"), summary() | {"seconds": None}],
 )
 def test_what_is_no_summary_is_refused(wrong):
     check_summary(summary(), "x")

@@ -18,6 +18,7 @@ from minippo.commands.evaluate import (
 from minippo.commands.speaker import open_speaker
 from minippo.errors import InputError
 from minippo.stages.evaluate import Answers
+from minippo.tasks.constraints import NEW_PAIRS, Constraints
 from tests.tiny_runs import make_run
 
 POST = "i am a baker . i live in rome . i love chess . dinner was good . tl;dr :"
@@ -81,6 +82,19 @@ def test_wins_and_rules_by_hand(finished):
     assert "| policy | 1.333 | 0.500 | 3.000 | 1.000 | 0.500" in lines[6]
 
 
+def test_the_share_of_answers_that_keep_each_constraint_of_their_prompts(finished):
+    asked = Constraints()
+    speaker = replace(open_speaker(str(finished), ["sft", "policy"], None), task=asked)
+    prompts = evaluation_prompts(speaker, str(finished), 5, Random(0))
+    assert [*prompts] == [FAMILIAR, NEW_PAIRS]
+    post = POST.replace("tl;dr", "begin with city . no job . tl;dr")
+    texts = ["in rome who loves chess", "a baker in rome who loves chess", "in rome", "who loves"]
+    report = report_on(speaker, [post] * 4, {"sft": answers(*[1.0] * 4, texts=texts)})
+    rules = report["sft"]["rules"]
+    assert (rules["begins_as_asked"], rules["leaves_out_as_asked"]) == (0.5, 0.75)
+    assert rules["keeps_all_that_is_asked"] == 0.25
+
+
 def test_without_the_task_the_prompts_are_those_of_the_samples(finished, tmp_path):
     speaker = replace(open_speaker(str(finished), ["sft", "policy"], None), task=None)
     assert speaker.reward_model is not None
@@ -102,9 +116,9 @@ def test_without_the_task_the_prompts_are_those_of_the_samples(finished, tmp_pat
     "arguments, words",
     [
         ([], "which run? python -m minippo.evaluate RUN"),
-        (["nowhere"], "--run nowhere: holds no run"),
+        (["nowhere"], "nowhere: holds no run"),
         (["RUN", "--eval_prompts", "0"], "--eval_prompts: wanted a number in [1, "),
-        (["RUN", "--against", "nowhere"], "--run nowhere: holds no run"),
+        (["RUN", "--against", "nowhere"], "nowhere: holds no run"),
         (["RUN", "--against", "RUN:critic"], "--stage critic: wanted one of pretrain, sft, policy"),
         (["RUN", "--against", "OTHER"], "--against OTHER: its tokenizer knows other words"),
     ],

@@ -108,7 +108,7 @@ def test_a_second_labeller_is_refused_with_one_line(run, say):
     with RunFolder(run).lock():
         status, out = say(run, "a\n")
     assert status == 2 and not (run / "labels.jsonl").exists()
-    assert out == f"error: --run {run}: another process is at work in this folder\n"
+    assert out == f"error: {run}: another process is at work in this folder\n"
 
 
 def test_half_a_line_is_repaired_and_its_pair_asked_again(run, say, tmp_path):
@@ -163,7 +163,7 @@ def test_a_verdict_says_after_how_many_labels_it_would_be_another():
     [
         ([], "which run? python -m minippo.label RUN"),
         (["RUN", "more"], "'more' is a word too many; one run is labelled at a time"),
-        (["nowhere"], "--run nowhere: holds no run"),
+        (["nowhere"], "nowhere: holds no run"),
         (["RUN", "--pairs", "none"], "--pairs: wanted a whole number, got 'none'"),
         (["RUN", "--pairs", "0"], "--pairs: wanted "),
         (["RUN", "--seed", "-1"], "--seed: wanted a number in [0, "),
@@ -182,7 +182,7 @@ def test_what_is_wrong_is_one_line(arguments, words, finished, capsys):
 
 def test_a_run_without_checkpoints_is_one_line(run, say):
     shutil.rmtree(run / "checkpoints")
-    assert say(run, "a\n") == (2, f"error: --run {run}: holds no run\n")
+    assert say(run, "a\n") == (2, f"error: {run}: holds no run\n")
 
 
 @pytest.mark.slow

@@ -14,8 +14,10 @@ from minippo.commands.train import main as train
 from minippo.errors import InputError
 from minippo.tasks import TASKS
 from minippo.tasks.capitals import Capitals
+from minippo.tasks.constraints import Constraints
 from minippo.tasks.files import Reading
 from minippo.tasks.files.read import read_folder
+from minippo.tasks.tldr import Tldr
 from tests.tasks.files.test_task import write_folder
 from tests.tiny_runs import FILES_RUN, TINY_FILES, read_json
 
@@ -32,6 +34,8 @@ def test_every_task_of_the_configuration_is_there_under_its_name():
 def test_make_task_passes_the_sizes_on():
     assert type(made(task="capitals")) is Capitals
     assert [made(tldr_values=n).values_per_fact for n in (3, 6)] == [3, 6]
+    asked = made(tldr_values=4, tldr_constraints=True)
+    assert type(asked) is Constraints and asked.values_per_fact == 4 and type(made()) is Tldr
 
 
 def test_make_task_refuses_a_folder_too_many_or_too_few(tmp_path):

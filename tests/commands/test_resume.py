@@ -256,15 +256,17 @@ def test_killed_inside_every_write(undisturbed, tmp_path, monkeypatch):
 
 
 @pytest.mark.by_hand
-def test_the_preset_quick_killed_at_20_random_moments(tmp_path):
+@pytest.mark.parametrize(
+    "arguments", [SMALL, ["--preset", "quick", "--threads", "1"]], ids=["tiny", "quick"]
+)
+def test_killed_at_20_random_moments(arguments, tmp_path):
     """python -m pytest -m by_hand tests/commands/test_resume.py -n0 -s; see docs/reliability.md."""
-    rng, arguments = random.Random(0), ["--preset", "quick", "--threads", "1"]
-    whole = finish(*arguments, "--out", str(tmp_path / "whole"))
+    rng, whole = random.Random(0), tmp_path / "whole"
+    seconds = finish(*arguments, "--out", str(whole))
     for number in range(20):
-        kill_and_resume(
-            tmp_path / f"{number}", rng.uniform(1, whole), arguments, tmp_path / "whole"
-        )
-        shutil.rmtree(tmp_path / f"{number}")
+        out = tmp_path / f"{number}"
+        kill_and_resume(out, rng.uniform(1, seconds), arguments, whole)
+        shutil.rmtree(out)
         print(f"{number + 1} of 20 equal", flush=True)
 
 

@@ -122,8 +122,8 @@ def test_at_a_terminal_it_says_what_it_waits_for(finished, capsys, monkeypatch):
         (["RUN", "--temperature", "hot"], "--temperature: wanted a number, got 'hot'"),
         (["RUN", "--seed", "-1"], "--seed: wanted a number in [0, "),
         (["RUN", "--stage", "critic"], "--stage critic: wanted one of pretrain, sft, policy"),
-        (["nowhere"], "--run nowhere: holds no run"),
-        (["--run", "nowhere", "hello"], "--run nowhere: holds no run"),
+        (["nowhere"], "nowhere: holds no run"),
+        (["--run", "nowhere", "hello"], "nowhere: holds no run"),
     ],
 )
 def test_what_is_wrong_is_one_line(arguments, words, finished, capsys):

@@ -256,8 +256,8 @@ class TestTable:
             lines_of(lambda screen: screen.table(SUMMARY, {"p(right)": "0.41 -> 0.97"}, "runs/x"))
         )
         for part in (
-            "gold (of 8.00)            2.900    7.400",
-            "score                     0.100    2.300",
+            "gold (of 8.00)            2.900    7.400   mean of 512 answers to 512 prompts",
+            "score                     0.100    2.300   mean of 32768 answers to 64 prompts",
             "KL, nats                  0.000    5.200",
             "EOS rate                  0.990    1.000",
             "length                    9.100   10.200",

@@ -16,6 +16,7 @@ from minippo.commands.config import resolve
 from minippo.tasks.arithmetic import Arithmetic
 from minippo.tasks.base import Segment, Task
 from minippo.tasks.capitals import Capitals
+from minippo.tasks.constraints import Constraints
 from minippo.tasks.tldr import Tldr
 from minippo.tokenizer import ByteTokenizer, WordTokenizer
 
@@ -52,8 +53,8 @@ def test_a_demonstration_is_read_up_to_the_completion_and_learned_from_there():
 
 @pytest.mark.parametrize(
     "task",
-    [*map(Tldr, (3, 4, 5, 6)), Capitals(), Arithmetic(), Arithmetic(40)],
-    ids=["3", "4", "5", "6", "capitals", "arithmetic", "few sums"],
+    [*map(Tldr, (3, 4, 5, 6)), Constraints(), Capitals(), Arithmetic(), Arithmetic(40)],
+    ids=["3", "4", "5", "6", "constraints", "capitals", "arithmetic", "few sums"],
 )
 class TestEveryToyWorld:
     def test_its_texts_are_in_its_vocabulary_and_fit_the_context(self, task):

@@ -27,6 +27,17 @@ def test_a_rule_that_scores_is_no_rule_that_the_training_never_sees(tmp_path):
     assert "never sees" in outcome.cards(files) and "never sees" not in outcome.cards(rule)
 
 
+def test_an_optimality_that_is_at_most_is_so_beside_others_too(tmp_path):
+    files = made_files(tmp_path / "run")
+    known = dict(files.summary or {}) | {"optimality": 0.5}
+    few, many = (
+        known | {"optimum": known["optimum"] | {"effective_sample_size": n}} for n in (49, 50)
+    )
+    both = [files._replace(summary=found) for found in (few, many)]
+    text = outcome.outcomes(both, ["A ", "B "])
+    assert "at most 0.500" in text and text.count("at most") == 1 and ">0.500<" in text
+
+
 def test_a_run_that_is_not_over_says_so(tmp_path):
     files = made_files(tmp_path / "run", updates=2, finished=False)
     assert "update 2 of 6. It was stopped; train_toy --resume" in outcome.banner(files)
