@@ -1,7 +1,7 @@
 """What the policy has forgotten of its pretraining: the next-token loss on fresh texts of it.
 
-Fine-tuning and PPO are never asked for it, so it rises, unless PPO-ptx (--ptx_coef) pays for it or
-a high price of the KL holds the policy back.
+Fine-tuning and PPO are never asked for it, so it rises, unless PPO-ptx (--ptx_coef) pays for it. A
+high price of the KL holds the policy to the fine-tuned model, which has forgotten already.
 """
 
 import torch
