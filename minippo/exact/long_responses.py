@@ -65,7 +65,8 @@ def critic_rows() -> list[dict[str, Any]]:
     """[{"fits": how often the critic was fitted, and for each lam of the critic's targets {"share",
     "targets" and "returns": how much of their variance it explains, before it is fitted to them}}],
     with lam = LAM for the policy throughout."""
-    batch, rows = chain(LENGTH), [{"fits": number} for number in FITS]
+    rows: list[dict[str, Any]] = [{"fits": number} for number in FITS]
+    batch = chain(LENGTH)
     for lam in CRITIC_LAMS:
         values = torch.zeros_like(batch["rewards"])
         returns = batch["rewards"].sum(dim=1, keepdim=True).expand_as(values)

@@ -212,7 +212,7 @@ def truncated_importance_weights(
              "response" -> [B,T]; 0 where masked.
     Gradient none: it is data.
     Limits   weight_max=inf: the plain weights. The same policy twice: 1, or weight_max where that
-             is less. Rows of one token: both levels are one.
+             is less. Rows of one token: both levels are the same.
     Raises   ValueError: shapes differ, an argument requires grad, a bad mask, weight_max <= 0,
              another level.
     """

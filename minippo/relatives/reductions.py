@@ -17,8 +17,9 @@ The surrogates are homogeneous in the advantage (a positive factor can be pulled
 clip), so the PPO update gets each of them from token_mean with advantages that are multiplied by
 token_factors.
 
-What is still wrong. None of them is the gradient of the expected return but sequence_sum and
-constant_mean, up to a constant; sequence_mean favours short good responses and long bad ones.
+What is still wrong. Only sequence_sum and constant_mean have the gradient of the expected return,
+up to a constant. token_mean makes each response of a batch of long ones count less; sequence_mean
+favours short good responses and long bad ones.
 """
 
 import torch
