@@ -1,9 +1,13 @@
 """How long a class takes to grade, and what it got wrong: a made-up class of 200.
 
-    python benchmarks/classroom.py FOLDER [--students 200]
-    python -m minippo.classroom grade FOLDER --out DIR
+    python benchmarks/classroom.py FOLDER [--students 200]           write the class alone
+    python benchmarks/classroom.py FOLDER --grade 14 18 [--jobs 2]   and time its grading
 
-writes the class into FOLDER, a file for each student. The answers are those of
+writes the class into FOLDER/class, a file for each student. --grade N runs
+`python -m minippo.classroom grade` on the first N exercises, from its start to its end and with a
+fixed seed, and prints the seconds of the clock and of the processors, and how many of the ordinary
+students' answers got the verdict that they should have; the grades are in FOLDER/grades-N. The
+answers are those of
 tests/exercises/bank: a student answers each exercise rightly with a chance of their own, between
 0.2 and 0.95, leaves out one in twelve, and makes one of the listed mistakes otherwise. One student
 in twenty has handed in something hostile or careless, of tests/classroom/hostile_answers.py, with
@@ -12,10 +16,14 @@ right answers to the other exercises. The same number of students gives the same
 
 import argparse
 import ast
+import csv
 import importlib
+import os
 import random
+import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -26,6 +34,7 @@ from minippo.classroom.judging import NAMES
 from tests.classroom.hostile_answers import QUICK, SLOW
 
 HOSTILE_ONE_IN, ABSENT_ONE_IN = 20, 12
+Expected = dict[str, dict[str, bool | None]]
 
 
 def answer(bank: ModuleType, name: str, function: Any) -> str:
@@ -37,26 +46,37 @@ def answer(bank: ModuleType, name: str, function: Any) -> str:
         node.name: node for node in body if isinstance(node, (ast.FunctionDef, ast.ClassDef))
     }
     needed, open_ends = set(), [function.__name__]
-    while open_ends:
+    while open_ends and function.__name__ in defined:
         needed.add(open_ends[-1])
         names = {n.id for n in ast.walk(defined[open_ends.pop()]) if isinstance(n, ast.Name)}
         open_ends += [one for one in names if one in defined and one not in needed]
     lists = ("RIGHT", "WRONG")
-    kept = [
-        node
-        for node in body[1:]
-        if (isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) not in lists)
-        or isinstance(node, (ast.Import, ast.ImportFrom))
-        or getattr(node, "name", None) in needed
-    ]
+    kept = body[1:]  # all of it where the function was made by another one, as those of ppo_loss
+    chosen = next(
+        f"[*{one}][{[*getattr(bank, one)].index(function)}]"
+        for one in lists
+        if function in getattr(bank, one)
+    )
+    if needed:
+        chosen = function.__name__
+        kept = [
+            node
+            for node in kept
+            if (isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) not in lists)
+            or isinstance(node, (ast.Import, ast.ImportFrom))
+            or getattr(node, "name", None) in needed
+        ]
     text = textwrap.indent("\n\n".join(map(ast.unparse, kept)), "    ")
-    scope = f"def answers_to_{name}():\n{text}\n    return {function.__name__}\n"
+    scope = f"def answers_to_{name}():\n{text}\n    return {chosen}\n"
     return f"{scope}\n\nmy_{name} = answers_to_{name}()\n\n\n"
 
 
-def student(draw: random.Random, banks: dict[str, ModuleType], chance: float) -> str:
-    """The file of a student who answers rightly with this chance."""
-    parts = []
+def student(
+    draw: random.Random, banks: dict[str, ModuleType], chance: float
+) -> tuple[str, dict[str, bool | None]]:
+    """The file of a student who answers rightly with this chance, and {exercise: is it right}, None
+    where there is no answer."""
+    parts, expected = [], dict.fromkeys(NAMES)
     for name in NAMES:
         bank = banks[name]
         if draw.randrange(ABSENT_ONE_IN) == 0 and chance < 1:
@@ -64,26 +84,76 @@ def student(draw: random.Random, banks: dict[str, ModuleType], chance: float) ->
         is_right = draw.random() < chance
         function = draw.choice(bank.RIGHT if is_right else [*bank.WRONG])
         parts.append(answer(bank, name, function))
-    return "\n".join(parts)
+        expected[name] = is_right
+    return "\n".join(parts), expected
 
 
-def main() -> int:
-    """Write the class."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--students", type=int, default=200)
-    given = parser.parse_args()
-    given.folder.mkdir(parents=True)
-    draw = random.Random(given.students)
+def write_class(folder: Path, students: int) -> Expected:
+    """Write the files of the class; returns {ordinary student: {exercise: is the answer right}}."""
+    folder.mkdir(parents=True)
+    expected = {}
+    draw = random.Random(students)
     banks = {name: importlib.import_module(f"tests.exercises.bank.{name}") for name in NAMES}
     hostile = [text for text, _ in (QUICK | SLOW).values()]
     draw.shuffle(hostile)
-    for number in range(given.students):
+    for number in range(students):
         is_hostile = number % HOSTILE_ONE_IN == 0
-        text = student(draw, banks, 1.0 if is_hostile else draw.uniform(0.2, 0.95))
+        text, answers = student(draw, banks, 1.0 if is_hostile else draw.uniform(0.2, 0.95))
         if is_hostile:
             text += hostile[(number // HOSTILE_ONE_IN) % len(hostile)]
-        (given.folder / f"student-{number:03d}.py").write_text(text, encoding="utf-8")
+        else:
+            expected[f"student-{number:03d}"] = answers
+        (folder / f"student-{number:03d}.py").write_text(text, encoding="utf-8")
+    return expected
+
+
+def as_expected(status: str, is_right: bool | None) -> bool:
+    """Is this the status that an answer should have?"""
+    if is_right is None:
+        return status == "no result"
+    return (status == "ok") == is_right
+
+
+def graded(folder: Path, expected: Expected, exercises: int, jobs: int) -> str:
+    """Grade the class on the first exercises; returns a line with what it took."""
+    out = folder / f"grades-{exercises}"
+    seed = folder / "seed.txt"
+    seed.write_text("a class", encoding="utf-8")
+    program = [sys.executable, "-m", "minippo.classroom", "grade", str(folder / "class")]
+    program += ["--out", str(out), "--seed_file", str(seed), "--jobs", str(jobs)]
+    program += ["--exercises", *NAMES[:exercises]]
+    begun, before = time.monotonic(), os.times()
+    subprocess.run(program, check=True, stdout=subprocess.DEVNULL)
+    after = os.times()
+    seconds = time.monotonic() - begun
+    busy = sum(after[2:4]) - sum(before[2:4])
+    with (out / "grades.csv").open(encoding="utf-8", newline="") as file:
+        rows = {row["student"]: row for row in csv.DictReader(file)}
+    sound = [
+        as_expected(rows[name][f"{exercise}_status"], answers[exercise])
+        for name, answers in expected.items()
+        for exercise in NAMES[:exercises]
+    ]
+    return (
+        f"{len(list((folder / 'class').iterdir()))} students x {exercises} exercises, {jobs} jobs: "
+        f"{seconds:.0f} s, {busy:.0f} s of processors; {sum(sound)} of {len(sound)} answers of "
+        "ordinary students got the right verdict"
+    )
+
+
+def main() -> int:
+    """Write the class, and grade it if that was asked for."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--students", type=int, default=200)
+    parser.add_argument("--grade", type=int, nargs="+", default=[], metavar="EXERCISES")
+    parser.add_argument("--jobs", type=int, default=2)
+    given = parser.parse_args()
+    expected = write_class(given.folder / "class", given.students)
+    for exercises in given.grade:
+        print(graded(given.folder, expected, exercises, given.jobs), flush=True)
     return 0
 
 
