@@ -1,6 +1,7 @@
 """docs/your-data.md: each recipe makes pairs of its schema, and they are read."""
 
 import json
+import random
 import re
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import pytest
 from minippo.errors import InputError
 from minippo.tasks.files.known import SCHEMAS
 from minippo.tasks.files.read import read_folder
+from minippo.tasks.own_file import load
+from minippo.tasks.rule import OwnTask
 
 PAGE = (Path(__file__).parent.parent / "docs/your-data.md").read_text(encoding="utf-8")
 FRAME, *RECIPES = re.split(r"^### ", PAGE.partition("## Recipes")[2], flags=re.MULTILINE)
@@ -140,6 +143,20 @@ def test_a_recipe_makes_pairs_of_its_schema(text, tmp_path, monkeypatch):
     frame = code(FRAME).replace('open("data.jsonl", encoding="utf-8")', repr(rows.splitlines()))
     exec(frame.replace(PLACE, code(text)), {})
     assert {*read_folder("preferences.jsonl").preferences} == {("q", "good", "bad")}
+
+
+def test_demonstrations_alone_make_a_task_with_a_rule(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rows = [{"instruction": f"Say {i}", "input": "", "output": f"It is {i}"} for i in range(20)]
+    Path("alpaca.json").write_text(json.dumps(rows))
+    part = PAGE.partition("### Demonstrations alone")[2].partition("\n## ")[0]
+    Path("mine.py").write_text(code(part))
+    task = OwnTask(load("mine.py:Mine", "task"))
+    asked = {prompt for prompt, _ in task.fixed_demonstrations()}
+    assert len(asked) == 18 and {*task.evaluation_prompts(2, rng=random.Random(0))}.isdisjoint(
+        asked
+    )
+    assert task.gold("Say 1", "x" * 40) == 0.0
 
 
 def test_every_schema_that_is_named_is_among_the_samples():

@@ -6,6 +6,7 @@ Colours are classes, which the page gives a meaning for light and dark.
 """
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -86,6 +87,11 @@ def frame_of(lines: Sequence[Line]) -> Frame:
     )
 
 
+def narrow(value: float) -> str:
+    """A number for the side of an axis, where there is room for six characters: '-2e3'."""
+    return re.sub(r"e([+-])0*", lambda found: "e" + found[1].strip("+"), short(value))
+
+
 def ticks(low: float, high: float, most: int = 5) -> list[float]:
     """Round numbers between two, at most so many and one more."""
     rough = (high - low) / most
@@ -103,7 +109,7 @@ def axes(frame: Frame, whole: bool = True) -> str:
         parts.append(
             f'<path class="grid" d="M{frame.left:.1f} {height:.1f}H{frame.right:.1f}"/>'
             f'<text class="tick" x="{frame.left - 5:.1f}" y="{height + 3.5:.1f}" '
-            f'text-anchor="end">{short(y)}</text>'
+            f'text-anchor="end">{narrow(y)}</text>'
         )
     for x in ticks(*frame.x):
         if whole and x != int(x):

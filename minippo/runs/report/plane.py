@@ -81,11 +81,22 @@ def dots(points: Points, frame: Frame, kind: str, names: Sequence[str]) -> str:
 def ends(path: Points, frame: Frame) -> str:
     """Names beside where the policy began and where it ended."""
     (x, y), (to_x, to_y) = (frame.place(*point) for point in (path[0], path[-1]))
+    below = to_y + 19
+    if is_under(to_x, below, x, y) or is_under(to_x, to_y, x, y):
+        below = min(y, to_y) - 14  # where the two names would cover each other
     return (
         f'<text class="name" x="{x + 8:.1f}" y="{y + 4:.1f}">reference</text>'
         f'<circle class="end" cx="{to_x:.1f}" cy="{to_y:.1f}" r="5.5"/>'
-        f'<text class="name" x="{to_x:.1f}" y="{to_y + 19:.1f}" text-anchor="middle">policy</text>'
+        f'<text class="name" x="{to_x:.1f}" y="{below:.1f}" text-anchor="middle">policy</text>'
     )
+
+
+NAME = (80, 16)  # width and height of 'reference' beside its point, in the units of the figure
+
+
+def is_under(x: float, y: float, at_x: float, at_y: float) -> bool:
+    """Would something at x, y be covered by the name 'reference' of the point at_x, at_y?"""
+    return at_x - 10 < x < at_x + NAME[0] and abs(y - at_y) < NAME[1]
 
 
 LEGEND = {
@@ -108,8 +119,12 @@ def legend(kinds: Sequence[str]) -> str:
 def named_updates(summary: Mapping[str, Any], frame: Frame) -> str:
     """The updates of some points of the path, those that have room."""
     parts = []
-    for update, kl, score in points_apart([tuple(point) for point in summary["path"]])[1:-1]:
+    points = points_apart([tuple(point) for point in summary["path"]])
+    begins = frame.place(*points[0][1:])
+    for update, kl, score in points[1:-1]:
         x, y = frame.place(kl, score)
+        if is_under(x + 6, y + 11, *begins):
+            continue
         parts.append(f'<text class="tick" x="{x + 6:.1f}" y="{y + 11:.1f}">{update}</text>')
     return "".join(parts)
 

@@ -2,6 +2,7 @@
 at some moments of the training."""
 
 from collections.abc import Mapping, Sequence
+from itertools import compress
 from typing import Any
 
 from minippo.runs.report.texts import UNKNOWN, escaped, number, short, table
@@ -129,4 +130,6 @@ def means_table(rows: Sequence[Row], updates: Sequence[int]) -> str:
     ]
     body = [[str(u), *means(rows, u), str(n)] for u, n in zip(updates, empty, strict=True)]
     head = ["update", "gold", "score", "KL", "empty answers"]
+    known = [any(line[i] != UNKNOWN for line in body) for i in range(len(head))]
+    head, *body = ([*compress(line, known)] for line in (head, *body))  # no gold without a rule
     return table(head, body, "means", "Means over these prompts")

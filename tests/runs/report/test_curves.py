@@ -16,6 +16,7 @@ from minippo.runs.report.curves import (
     frame_of,
     line_of,
     names_at_ends,
+    narrow,
     path_of,
     ticks,
 )
@@ -101,3 +102,11 @@ def test_the_cursor_knows_the_frame_and_the_numbers():
     assert data["frame"] == pytest.approx(
         [frame.left, frame.right, frame.top, frame.bottom, *frame.x, *frame.y], abs=1e-5
     )
+
+
+@pytest.mark.parametrize(
+    "value, text",
+    [(-4000.0, "-4e3"), (1e12, "1e12"), (2.5e-7, "2.5e-7"), (-0.25, "-0.25"), (0.0, "0")],
+)
+def test_a_number_beside_an_axis_has_little_room(value, text):
+    assert narrow(value) == text and float(text) == value

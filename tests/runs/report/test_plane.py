@@ -30,3 +30,19 @@ def test_what_is_not_known_is_not_drawn():
     text = plane(summary() | {"frontier": [], "best_of_n": []})
     assert "best possible at each KL" not in text and "this run, by update" in text
     assert plane(summary() | {"path": []}) == ""
+
+
+def test_the_names_of_the_ends_do_not_cover_each_other_nor_numbers():
+    """A run that has hardly moved, beside a frontier that reaches far."""
+    near = [[0, 0.0, 0.5], [1, 0.02, 0.44], [2, 0.03, 0.38], [3, 0.1, 0.5]]
+    text = plane(summary() | {"path": near, "frontier": [[0.0, 0.5], [3.0, 1.5]]})
+    names = {
+        name: (float(x), float(y))
+        for x, y, name in re.findall(
+            r'<text class="name" x="([^"]+)" y="([^"]+)"[^>]*>(\w+)<', text
+        )
+    }
+    assert abs(names["policy"][1] - names["reference"][1]) > 15
+    (x, y) = names["reference"]
+    numbers = re.findall(r'<text class="tick" x="([^"]+)" y="([^"]+)">\d<', text)
+    assert not any(x - 18 < float(a) < x + 72 and abs(float(b) - y) < 12 for a, b in numbers)

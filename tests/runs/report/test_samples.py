@@ -42,4 +42,5 @@ def test_means_over_the_prompts():
     assert means_at(rows, 2) == "2, mean gold 1.00, score 1.00, KL 0.50"
     without = [row | {"gold": None} for row in rows]
     assert means_at(without, 2) == "2, mean score 1.00, KL 0.50"
+    assert ">gold</th>" in over_time(rows) and ">gold</th>" not in over_time(without)
     assert ">1</td></tr>" in over_time(ROWS)  # one answer of update 2 is empty

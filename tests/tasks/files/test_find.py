@@ -46,6 +46,14 @@ def test_other_names_are_no_files_of_ours():
 
 
 def test_a_folder_without_preferences_says_how_to_name_the_file(tmp_path):
-    path = folder(tmp_path / "d", train_jsonl="x")
-    with pytest.raises(InputError, match="name the file itself, --data FILE; docs/your-data.md$"):
+    path = folder(tmp_path / "d", train_jsonl="x", notes_txt="x")
+    for file in (path / "train.jsonl", "FILE"):
+        with pytest.raises(InputError, match=f"the file itself, --data {file}; docs/your-data.md$"):
+            find_files(path)
+        folder(path, test_csv="x")  # now there are two
+
+
+def test_a_folder_of_demonstrations_says_what_is_missing(tmp_path):
+    path = folder(tmp_path / "d", demonstrations_json="x")
+    with pytest.raises(InputError, match="preferences are missing; .* --reward rule"):
         find_files(path)
