@@ -1,6 +1,6 @@
 """python -m minippo: the list of commands, and the way to each of them."""
 
-import subprocess
+import runpy
 import sys
 from pathlib import Path
 
@@ -44,12 +44,9 @@ def test_every_name_is_also_a_module_that_python_can_run(name):
     assert path.with_suffix(".py").exists() or (path / "__main__.py").exists()
 
 
-def test_the_door_of_old_still_opens():
-    done = subprocess.run(
-        [sys.executable, "-m", "minippo.runs.diagnostics", "nowhere"],
-        cwd=ROOT.parent,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert done.returncode == 2 and done.stderr.startswith("error: ") and not done.stdout
+def test_the_door_of_old_still_opens(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["diagnostics", "nowhere"])
+    with pytest.raises(SystemExit) as leaving:
+        runpy.run_path(str(ROOT / "runs/diagnostics.py"), run_name="__main__")
+    out, errors = capsys.readouterr()
+    assert leaving.value.code == 2 and errors.startswith("error: ") and not out

@@ -1,16 +1,20 @@
 """Numbers that a run reports: an interval around a share or a mean, the most memory used, and how
 fast this machine is just now."""
 
+from __future__ import annotations
+
 import math
 import os
 import sys
 import time
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Sequence
-
-import torch
+from typing import TYPE_CHECKING
 
 from minippo.runs.text import counted
+
+if TYPE_CHECKING:
+    import torch
 
 LONG_ENOUGH = 5.0  # seconds of a stage that can be told from a hiccup
 Z_95 = 1.959964  # beyond it, on both sides together, 5 % of the normal distribution lie
@@ -187,6 +191,8 @@ def peak_memory_of(device: torch.device) -> float | None:
     """The most memory that this run has held where it computes, in MiB: on a GPU that of its
     tensors."""
     if device.type == "cuda":
+        import torch
+
         return torch.cuda.max_memory_allocated(device) / 2**20
     return peak_memory_mib()
 
@@ -221,6 +227,8 @@ def _peak_from_getrusage():
 def matmul_loop_seconds(device: torch.device | str = "cpu") -> float:
     """Seconds for a fixed loop of matrix products, 200 of 512 x 512: the unit in which runs on two
     machines compare."""
+    import torch
+
     a = torch.full((512, 512), 1e-3, device=device)
     if a.device.type != "cpu":  # the first product waits for the library
         (a @ a).sum().item()

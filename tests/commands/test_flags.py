@@ -179,8 +179,7 @@ def test_a_flag_that_the_task_does_not_read_is_refused(task):
             "--reward",
             "model",
             *own,
-            f"--{name}",
-            str(another_value(name)),
+            *flags_of({name: another_value(name)}),
         ]
         if task in tasks:
             parse_arguments(arguments)
@@ -279,6 +278,7 @@ def test_how_a_run_ends_early(error, status, line, monkeypatch, capsys):
     assert capsys.readouterr() == ("", line + "\n")
 
 
+@pytest.mark.slow
 def test_the_command_leaves_with_the_status_of_main(tmp_path):
     environment = os.environ | {"PYTHONPATH": str(Path(minippo.__file__).parent.parent)}
     done = subprocess.run(

@@ -14,6 +14,7 @@ from minippo.commands.measure import has_settings, main, resuming, seeds_of, tab
 from minippo.commands.prepare import prepare
 from minippo.runs.folder import RunFolder
 from minippo.runs.seals import sealed_config
+from tests.commands.test_compare import InProcess
 from tests.tasks.files.test_task import write_folder
 from tests.tiny_runs import make_run
 
@@ -116,7 +117,9 @@ def test_settings_of_a_run_that_starts_from_a_model_do_not_count_its_size(tmp_pa
     assert not has_settings(tmp_path, [*arguments, "--seed", "1"])
 
 
-def test_a_run_that_fails_ends_the_measurement_with_its_status(tmp_path):
+def test_a_run_that_fails_ends_the_measurement_with_its_status(tmp_path, monkeypatch):
+    monkeypatch.setattr(InProcess, "started", [])
+    monkeypatch.setattr("minippo.commands.measure.subprocess.Popen", InProcess)
     assert main(["--seeds", "0", "--root", str(tmp_path), "--task", "nonsense"]) == 2
 
 

@@ -69,13 +69,20 @@ class HalfAFile(contextlib.AbstractContextManager):
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory):
-    return run(tmp_path_factory.mktemp("whole") / "run")
+def counted(tmp_path_factory):
+    """(a run, the disk that has counted its writes)"""
+    with pytest.MonkeyPatch.context() as patch:
+        disk = FaultyDisk(patch, -1, "none")
+        return run(tmp_path_factory.mktemp("whole") / "run"), disk
 
 
-def test_the_writes_are_all_counted(tmp_path, monkeypatch):
-    disk = FaultyDisk(monkeypatch, -1, "none")
-    run(tmp_path / "run")
+@pytest.fixture(scope="module")
+def undisturbed(counted):
+    return counted[0]
+
+
+def test_the_writes_are_all_counted(counted):
+    _, disk = counted
     assert (disk.opened, disk.synced, disk.renamed) == (WRITES, WRITES, WRITES + 8)
 
 

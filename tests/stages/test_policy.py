@@ -378,7 +378,7 @@ def test_a_new_algorithm_is_a_record_in_the_registry(monkeypatch):
         update=PolicyGradientUpdate,
         has_critic=False,
     )
-    probe = Probe(good_token, whiten_advantages=False, num_updates=200)
+    probe = Probe(good_token, whiten_advantages=False, num_updates=40)
     name = registered(monkeypatch, toy)
     ((_, rollout, *_),) = ragged(num_updates=1, kl_coef=1e-30).updates(name)
     assert estimate_advantages(rollout, probe.config, name)[1].unique().tolist() == [0.0, 1.0]
