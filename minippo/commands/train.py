@@ -55,7 +55,7 @@ from minippo.tasks.base import Task
 from minippo.tasks.own_file import label_of
 from minippo.tasks.rule import OwnTask
 
-FORMAT = 7  # of the checkpoints and metrics; another number is refused by --resume
+FORMAT = 8  # of the checkpoints and metrics; another number is refused by --resume
 
 
 @command
