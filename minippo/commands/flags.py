@@ -19,13 +19,13 @@ from minippo.commands.config import (
     check_used,
     readers_of,
     resolve,
-    stored_settings,
+    settings_of,
 )
 from minippo.commands.own import defaults_of, load_named
 from minippo.commands.recipe import has_reward_model
 from minippo.commands.wrapper import Parser
 from minippo.errors import InputError
-from minippo.runs.read import first_words, read_json
+from minippo.runs.read import read_json
 from minippo.settings import is_own, kind_of, may_be_none
 from minippo.tasks.own_file import label_of
 
@@ -181,13 +181,7 @@ def config_of_run(out: str | None, settings: Mapping[str, Any]) -> Config:
     if not os.path.lexists(path):
         raise InputError(f"--resume: {out} holds no run; leave --resume out to start one there")
     stored = read_json(path)
-    try:
-        was = stored_settings(stored)
-        resolve(was)
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"{path}: not the configuration of a run of this version ({first_words(error)})"
-        ) from error
+    was = settings_of(path, stored)
     for name, value in settings.items():
         if is_own(str(value)) and label_of(value) == label_of(str(was[name])):
             continue  # the same file elsewhere; whether it is the same is seen later

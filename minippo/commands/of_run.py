@@ -11,13 +11,12 @@ from typing import Any
 
 import torch
 
-from minippo.commands.config import Config, resolve, stored_settings
+from minippo.commands.config import Config, resolve, settings_of
 from minippo.commands.own import load_named
 from minippo.commands.prepare import make_task
 from minippo.commands.recipe import stage_seed
 from minippo.errors import InputError
 from minippo.interchange.load import load_tokenizer
-from minippo.runs.read import first_words
 from minippo.runs.seals import read_config
 from minippo.settings import is_own
 from minippo.tasks import Files
@@ -41,13 +40,7 @@ def stored_config(run: str) -> dict[str, Any]:
 def config_of(run: str, temperature: float | None = None) -> Config:
     """The settings of a run, with another temperature if one is given."""
     stored = stored_config(run)
-    try:
-        config = resolve(stored_settings(stored))
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"{Path(run) / 'config.json'}: not the configuration of a run of this version "
-            f"({first_words(error)})"
-        ) from error
+    config = resolve(settings_of(Path(run) / "config.json", stored))
     if temperature is None:
         return config
     return replace(config, ppo=replace(config.ppo, temperature=temperature))

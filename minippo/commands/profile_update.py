@@ -27,7 +27,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from minippo.algorithms import REGISTRY
-from minippo.commands.config import Config, resolve, stored_settings
+from minippo.commands.config import Config, resolve, settings_of
 from minippo.commands.prepare import make_task
 from minippo.commands.recipe import has_reward_model
 from minippo.commands.synthetic_update import Size, measure_update
@@ -108,10 +108,7 @@ def run_config(run: str, updates: int) -> Config:
     """The configuration of a run, with another number of updates."""
     path = Path(run) / "config.json"
     sections = read_config(path)
-    try:
-        return resolve(stored_settings(sections) | {"num_updates": updates})
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: not the configuration of a run ({error})") from error
+    return resolve(settings_of(path, sections) | {"num_updates": updates})
 
 
 @contextmanager
