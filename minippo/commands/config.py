@@ -8,7 +8,6 @@ user set; a recipe stands between the algorithm and the user.
 
 from collections.abc import Mapping
 from dataclasses import Field, asdict, dataclass, fields
-from pathlib import Path
 from typing import Any
 
 from minippo import algorithms, annotators
@@ -17,8 +16,6 @@ from minippo.algorithms.config import READ_WITH, PPOConfig
 from minippo.algorithms.fitting import check_fit, placed_kl
 from minippo.algorithms.recipes import RECIPES
 from minippo.annotators.base import AnnotatorConfig
-from minippo.errors import InputError
-from minippo.runs.read import first_words
 from minippo.settings import Checked, count, is_own, setting
 from minippo.stages.evaluate import EvalConfig
 from minippo.stages.preferences import PAIRS, RATINGS, PreferenceConfig
@@ -278,19 +275,6 @@ def _section(section: str, values: Mapping[str, Any]) -> dict[str, Any]:
 def stored_settings(sections: Mapping[str, Any]) -> dict[str, Any]:
     """{field: value} of a stored configuration. KeyError: it lacks one, another version made it."""
     return {name: sections[section][name] for name, (section, _) in FIELDS.items()}
-
-
-def settings_of(path: Path, sections: Mapping[str, Any]) -> dict[str, Any]:
-    """The same of the config.json at `path`. InputError where this version can't read it."""
-    try:
-        settings = stored_settings(sections)
-        resolve(settings)
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"{path}: not the configuration of a run of this version ({first_words(error)}); use "
-            "the version that made it, or make the run again"
-        ) from error
-    return settings
 
 
 def check_used(settings: Mapping[str, Any], config: Config) -> None:

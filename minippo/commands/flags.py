@@ -19,8 +19,8 @@ from minippo.commands.config import (
     check_used,
     readers_of,
     resolve,
-    settings_of,
 )
+from minippo.commands.of_run import settings_of
 from minippo.commands.own import defaults_of, load_named
 from minippo.commands.recipe import has_reward_model
 from minippo.commands.wrapper import Parser

@@ -5,18 +5,20 @@ only when this call's command line names it, and either has to be what it was.
 """
 
 import os
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from minippo.commands.config import Config, resolve, settings_of
+from minippo.commands.config import Config, resolve, stored_settings
 from minippo.commands.own import load_named
 from minippo.commands.prepare import make_task
 from minippo.commands.recipe import stage_seed
 from minippo.errors import InputError
 from minippo.interchange.load import load_tokenizer
+from minippo.runs.read import first_words
 from minippo.runs.seals import read_config
 from minippo.settings import is_own
 from minippo.tasks import Files
@@ -35,6 +37,19 @@ def stored_config(run: str) -> dict[str, Any]:
     if not path.exists():
         raise InputError(f"{run}: holds no run")
     return read_config(path)
+
+
+def settings_of(path: Path, sections: Mapping[str, Any]) -> dict[str, Any]:
+    """{field: value} of the config.json at `path`. InputError where this version can't read it."""
+    try:
+        settings = stored_settings(sections)
+        resolve(settings)
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{path}: not the configuration of a run of this version ({first_words(error)}); use "
+            "the version that made it, or make the run again"
+        ) from error
+    return settings
 
 
 def config_of(run: str, temperature: float | None = None) -> Config:

@@ -27,7 +27,8 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from minippo.algorithms import REGISTRY
-from minippo.commands.config import Config, resolve, settings_of
+from minippo.commands.config import Config, resolve
+from minippo.commands.of_run import settings_of
 from minippo.commands.prepare import make_task
 from minippo.commands.recipe import has_reward_model
 from minippo.commands.synthetic_update import Size, measure_update
