@@ -72,8 +72,11 @@ def test_every_quoted_run_runs(arguments, tmp_path, monkeypatch, data, bytes_fol
 
 
 def write_own_files(folder):
-    """The files that docs/your-own-task.md shows, and preferences."""
-    page = (ROOT / "docs/your-own-task.md").read_text()
+    """The files that the pages about one's own task and data show, and what these read."""
+    pages = ("docs/your-own-task.md", "docs/your-data.md")
+    page = "\n".join((ROOT / name).read_text() for name in pages)
+    instructions = [{"instruction": f"say {i} words", "output": "here they are"} for i in range(20)]
+    (folder / "alpaca.json").write_text(json.dumps(instructions))
     for name, text in re.findall(r"```python\n# (\w+\.py)\n(.*?)```", page, re.DOTALL):
         (folder / name).write_text(text)
     rows = [{"prompt": word, "chosen": "chess", "rejected": "a"} for word in ("rome", "paris")]
