@@ -40,6 +40,10 @@ REASONS = {  # (function, its changed line): why it does all that the original p
         "check_batch(response_mask, data=data, )",
     ): "zero_padding refuses the same values: no float tensor, another shape than the mask",
     (
+        "relatives.groups.standardised_advantages",
+        "unit = centred / torch.where(differ, centred.abs().amax(dim=1, keepdim=True), 2.0)",
+    ): "where no score differs centred is 0, and the last line puts 0 there",
+    (
         "relatives.selection.best_of_n_probabilities",
         "if not (bool((p >= 0).all()) and abs(p.sum().item() - 1) <= SUM_TOLERANCE):",
     ): "no float near 1 is 1e-3 away from it, neither above nor below",

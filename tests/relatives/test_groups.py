@@ -108,6 +108,9 @@ def test_squares_that_fit_no_float_are_not_needed(unit):
     plain = groups.standardised_advantages(scores=f64([1, 3, 8]), group_size=3)
     found = groups.standardised_advantages(scores=unit * f64([1, 3, 8]), group_size=3)
     assert_close(found, plain)
+    both = torch.cat((f64([1, 3, 8]) / unit, unit * f64([1, 3, 8])))
+    found = groups.standardised_advantages(scores=both, group_size=3)
+    assert_close(found, torch.cat((plain, plain)))  # each group has a unit of its own
 
 
 @EACH
