@@ -24,6 +24,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -41,34 +42,35 @@ def answer(bank: ModuleType, name: str, function: Any) -> str:
     """One function of a bank under the name of the exercise, with what it needs of its module, in a
     scope of its own: two banks may have a helper of the same name."""
     source = Path(bank.__file__ or "").read_text(encoding="utf-8")
-    body = ast.parse(source).body
-    defined = {
-        node.name: node for node in body if isinstance(node, (ast.FunctionDef, ast.ClassDef))
-    }
-    needed, open_ends = set(), [function.__name__]
-    while open_ends and function.__name__ in defined:
-        needed.add(open_ends[-1])
-        names = {n.id for n in ast.walk(defined[open_ends.pop()]) if isinstance(n, ast.Name)}
-        open_ends += [one for one in names if one in defined and one not in needed]
-    lists = ("RIGHT", "WRONG")
-    kept = body[1:]  # all of it where the function was made by another one, as those of ppo_loss
-    chosen = next(
-        f"[*{one}][{[*getattr(bank, one)].index(function)}]"
-        for one in lists
-        if function in getattr(bank, one)
-    )
-    if needed:
-        chosen = function.__name__
-        kept = [
-            node
-            for node in kept
-            if (isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) not in lists)
-            or isinstance(node, (ast.Import, ast.ImportFrom))
-            or getattr(node, "name", None) in needed
-        ]
-    text = textwrap.indent("\n\n".join(map(ast.unparse, kept)), "    ")
+    body, lists = ast.parse(source).body[1:], ("RIGHT", "WRONG")
+    if getattr(bank, function.__name__, None) is function:
+        body, chosen = needed(body, function.__name__, lists), function.__name__
+    else:  # it was made by another function, as those of ppo_loss
+        where = next(one for one in lists if function in getattr(bank, one))
+        chosen = f"[*{where}][{[*getattr(bank, where)].index(function)}]"
+    text = textwrap.indent("\n\n".join(map(ast.unparse, body)), "    ")
     scope = f"def answers_to_{name}():\n{text}\n    return {chosen}\n"
     return f"{scope}\n\nmy_{name} = answers_to_{name}()\n\n\n"
+
+
+def needed(body: list[ast.stmt], name: str, lists: Sequence[str]) -> list[ast.stmt]:
+    """Of a module without its lists: imports, assignments, and what these and a function need."""
+    kinds = (ast.FunctionDef, ast.ClassDef)
+    body = [
+        node
+        for node in body
+        if isinstance(node, kinds)
+        or not any(isinstance(n, ast.Name) and n.id in lists for n in ast.walk(node))
+    ]
+    defined = {node.name: node for node in body if isinstance(node, kinds)}
+    rest = [node for node in body if not isinstance(node, kinds)]
+    found, open_ends = {name}, [defined[name], *rest]
+    while open_ends:
+        used = {n.id for n in ast.walk(open_ends.pop()) if isinstance(n, ast.Name)}
+        new = [one for one in used if one in defined and one not in found]
+        found |= {*new}
+        open_ends += [defined[one] for one in new]
+    return [node for node in body if node in rest or getattr(node, "name", None) in found]
 
 
 def student(
