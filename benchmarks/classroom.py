@@ -5,9 +5,8 @@
 
 writes the class into FOLDER/class, a file for each student. --grade N runs
 `python -m minippo.classroom grade` on the first N exercises, from its start to its end and with a
-fixed seed, and prints the seconds of the clock and of the processors, and how many of the ordinary
-students' answers got the verdict that they should have; the grades are in FOLDER/grades-N. The
-answers are those of
+fixed seed, and prints the seconds and how many of the ordinary students' answers got the verdict
+that they should have; the grades are in FOLDER/grades-N. The answers are those of
 tests/exercises/bank: a student answers each exercise rightly with a chance of their own, between
 0.2 and 0.95, leaves out one in twelve, and makes one of the listed mistakes otherwise. One student
 in twenty has handed in something hostile or careless, of tests/classroom/hostile_answers.py, with
@@ -18,12 +17,12 @@ import argparse
 import ast
 import csv
 import importlib
-import os
 import random
 import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -41,34 +40,35 @@ def answer(bank: ModuleType, name: str, function: Any) -> str:
     """One function of a bank under the name of the exercise, with what it needs of its module, in a
     scope of its own: two banks may have a helper of the same name."""
     source = Path(bank.__file__ or "").read_text(encoding="utf-8")
-    body = ast.parse(source).body
-    defined = {
-        node.name: node for node in body if isinstance(node, (ast.FunctionDef, ast.ClassDef))
-    }
-    needed, open_ends = set(), [function.__name__]
-    while open_ends and function.__name__ in defined:
-        needed.add(open_ends[-1])
-        names = {n.id for n in ast.walk(defined[open_ends.pop()]) if isinstance(n, ast.Name)}
-        open_ends += [one for one in names if one in defined and one not in needed]
-    lists = ("RIGHT", "WRONG")
-    kept = body[1:]  # all of it where the function was made by another one, as those of ppo_loss
-    chosen = next(
-        f"[*{one}][{[*getattr(bank, one)].index(function)}]"
-        for one in lists
-        if function in getattr(bank, one)
-    )
-    if needed:
-        chosen = function.__name__
-        kept = [
-            node
-            for node in kept
-            if (isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) not in lists)
-            or isinstance(node, (ast.Import, ast.ImportFrom))
-            or getattr(node, "name", None) in needed
-        ]
-    text = textwrap.indent("\n\n".join(map(ast.unparse, kept)), "    ")
+    body, lists = ast.parse(source).body[1:], ("RIGHT", "WRONG")
+    if getattr(bank, function.__name__, None) is function:
+        body, chosen = needed(body, function.__name__, lists), function.__name__
+    else:  # it was made by another function, as those of ppo_loss
+        where = next(one for one in lists if function in getattr(bank, one))
+        chosen = f"[*{where}][{[*getattr(bank, where)].index(function)}]"
+    text = textwrap.indent("\n\n".join(map(ast.unparse, body)), "    ")
     scope = f"def answers_to_{name}():\n{text}\n    return {chosen}\n"
     return f"{scope}\n\nmy_{name} = answers_to_{name}()\n\n\n"
+
+
+def needed(body: list[ast.stmt], name: str, lists: Sequence[str]) -> list[ast.stmt]:
+    """Of a module without its lists: imports, assignments, and what these and a function need."""
+    kinds = (ast.FunctionDef, ast.ClassDef)
+    body = [
+        node
+        for node in body
+        if isinstance(node, kinds)
+        or not any(isinstance(n, ast.Name) and n.id in lists for n in ast.walk(node))
+    ]
+    defined = {node.name: node for node in body if isinstance(node, kinds)}
+    rest = [node for node in body if not isinstance(node, kinds)]
+    found, open_ends = {name}, [defined[name], *rest]
+    while open_ends:
+        used = {n.id for n in ast.walk(open_ends.pop()) if isinstance(n, ast.Name)}
+        new = [one for one in used if one in defined and one not in found]
+        found |= {*new}
+        open_ends += [defined[one] for one in new]
+    return [node for node in body if node in rest or getattr(node, "name", None) in found]
 
 
 def student(
@@ -122,11 +122,9 @@ def graded(folder: Path, expected: Expected, exercises: int, jobs: int) -> str:
     program = [sys.executable, "-m", "minippo.classroom", "grade", str(folder / "class")]
     program += ["--out", str(out), "--seed_file", str(seed), "--jobs", str(jobs)]
     program += ["--exercises", *NAMES[:exercises]]
-    begun, before = time.monotonic(), os.times()
+    begun = time.monotonic()
     subprocess.run(program, check=True, stdout=subprocess.DEVNULL)
-    after = os.times()
     seconds = time.monotonic() - begun
-    busy = sum(after[2:4]) - sum(before[2:4])
     with (out / "grades.csv").open(encoding="utf-8", newline="") as file:
         rows = {row["student"]: row for row in csv.DictReader(file)}
     sound = [
@@ -136,7 +134,7 @@ def graded(folder: Path, expected: Expected, exercises: int, jobs: int) -> str:
     ]
     return (
         f"{len(list((folder / 'class').iterdir()))} students x {exercises} exercises, {jobs} jobs: "
-        f"{seconds:.0f} s, {busy:.0f} s of processors; {sum(sound)} of {len(sound)} answers of "
+        f"{seconds:.0f} s; {sum(sound)} of {len(sound)} answers of "
         "ordinary students got the right verdict"
     )
 

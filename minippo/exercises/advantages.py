@@ -213,7 +213,7 @@ MISTAKES = (
         "formula",
         "this is the total of the whole response, without gamma: a token does not answer for what "
         "was paid before it",
-        lambda **case: whole_returns(**case | {"gamma": 1.0}),
+        lambda gamma, **case: whole_returns(gamma=1.0, **case),
     ),
     Mistake(
         "direction",

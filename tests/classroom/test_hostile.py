@@ -12,6 +12,18 @@ from minippo.exercises.gae import exercise as gae
 from tests.classroom.hostile_answers import QUICK, RIGHT, SLOW, at_the_top, in_gae
 
 ALL_ELSE_IS_LOST = ("syntax", "a_loop_at_the_top")
+ALIKE = (  # much like another one
+    "exit_at_the_end",
+    "a_list_of_20_gb",
+    "default_dtype_at_the_top",
+    "reference_by_its_module",
+    "check_in_the_file",
+    "an_error_at_the_top",
+    "kill_itself",
+    "two_functions_the_last_wrong",
+    "none",
+    "+two",
+)
 MESSAGES = {
     "reference": "minippo is not here while answers are checked",
     "sys_exit": "SystemExit",
@@ -31,7 +43,9 @@ def check(answer, name, file, status):
         assert found["policy_gradient_loss"].status == "ok"
 
 
-@pytest.mark.parametrize("name", QUICK)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name in ALIKE else ()) for name in QUICK]
+)
 def test_what_becomes_of_an_answer(name, answer):
     check(answer, name, *QUICK[name])
 

@@ -1,8 +1,10 @@
 """Which mistakes are recognised: one, two at once, and none where an agreement says nothing."""
 
+from dataclasses import replace
+
 import torch
 
-from minippo.exercises.changes import NO_MASK, TURNED, number
+from minippo.exercises.changes import NO_MASK, TURNED, comes_out, number
 from minippo.exercises.draw import Draw
 from minippo.exercises.engine import Exercise, Mistake
 
@@ -61,6 +63,35 @@ def test_three_mistakes_get_three_names():
     assert name(lambda x, response_mask, gamma: -x.detach()) == (
         "mask and discount and sign and detach"
     )
+
+
+def test_how_many_at_once_are_looked_for_is_the_exercises_to_say():
+    two = replace(EXERCISE, most=2)
+    assert two.verdict(lambda x, response_mask, gamma: x).mistake == "mask and discount"
+    assert two.verdict(lambda x, response_mask, gamma: -gamma * x**2).mistake != (
+        "formula and mask and sign"
+    )
+
+
+def test_three_at_once_do_not_explain_what_is_made_of_0_and_1():
+    def many(seed=None):
+        draw = Draw("yes or no", seed)
+        draw.add("rows", x=draw.normal(3, 20), response_mask=draw.mask(3, 15, 20), gamma=0.5)
+        return draw.cases()
+
+    def above(x, response_mask, gamma):
+        return torch.where(response_mask, (gamma * x > 0.3).double(), 0.0)
+
+    def three(x, response_mask, gamma):
+        return 1 - (x > 0.3).double()
+
+    turned = comes_out("sign", "", lambda value, case: 1 - value)
+    changes = (NO_MASK, number("discount", "no gamma", gamma=1.0), turned)
+    yes_or_no = Exercise("yes or no", above, many, (), changes=changes)
+    assert yes_or_no.verdict(three).mistake is None
+    scaled = comes_out("sign", "", lambda value, case: 3 - value)
+    others = Exercise("others", above, many, (), changes=(*changes[:2], scaled))
+    assert others.verdict(lambda **case: 2 + three(**case)).mistake == "mask and discount and sign"
 
 
 def test_a_wrong_padding_is_named_whatever_is_in_it():
