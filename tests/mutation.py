@@ -44,6 +44,27 @@ REASONS = {  # (function, its changed line): why it does all that the original p
         "unit = centred / torch.where(differ, centred.abs().amax(dim=1, keepdim=True), 2.0)",
     ): "where no score differs centred is 0, and the last line puts 0 there",
     (
+        "relatives.ratios.dual_clipped_surrogate_loss",
+        'check_batch(response_mask, data={"advantages": advantages}, )',
+    ): AGAIN,
+    (
+        "relatives.ratios.dual_clipped_surrogate_loss",
+        "far = (advantages <= 0) & (ratios > dual_clip)",
+    ): "where the advantage is 0, value and gradient are 0 either way",
+    (
+        "relatives.ratios.cispo_loss",
+        "cut = log_ratios >= math.log(ratio_max)",
+    ): "at the bound the ratio and the bound are one number",
+    (
+        "relatives.ratios.cispo_loss",
+        "likelihood = torch.where(log_ratios == -torch.inf, 1.0, logprobs).detach()"
+        "  # 0 * log 0 is 0",
+    ): "its ratio is 0, and any finite number will do",
+    (
+        "relatives.ratios.cispo_loss",
+        "fits = product.isfinite() & (product.abs() > torch.finfo(product.dtype).tiny)",
+    ): "a product of this size comes out right in both ways",
+    (
         "relatives.selection.best_of_n_probabilities",
         "if not (bool((p >= 0).all()) and abs(p.sum().item() - 1) <= SUM_TOLERANCE):",
     ): "no float near 1 is 1e-3 away from it, neither above nor below",

@@ -75,24 +75,43 @@ def one_token(ratio, advantage):
 
 
 def test_by_hand():
-    """Ratios 5, 2, 5 and 0.5 with advantages -1, -1, 1 and -1: max(-5, -3), -2, min(5, 1.2) and
-    min(-0.5, -0.8)."""
+    """Ratios 5, 2, 5, 0.5 and 1.1 with advantages -1, -1, 1/2, -1 and 1: max(-5, -3), -2,
+    min(5, 1.2) / 2, min(-0.5, -0.8) and 1.1."""
     batch = {
-        "logprobs": f64([[5, 2, 5, 0.5]]).log(),
-        "old_logprobs": f64([[0, 0, 0, 0]]),
-        "advantages": f64([[-1, -1, 1, -1]]),
-        "response_mask": mask_of_lengths([4]),
+        "logprobs": f64([[5, 2, 5, 0.5, 1.1]]).log(),
+        "old_logprobs": f64([[0, 0, 0, 0, 0]]),
+        "advantages": f64([[-1, -1, 0.5, -1, 1]]),
+        "response_mask": mask_of_lengths([5]),
     }
     loss, gradients = value_and_gradients(dual, batch, ["logprobs"])
-    assert_close(loss, -(-3 - 2 + 1.2 - 0.8) / 4)
-    assert_close(gradients["logprobs"], [[0, 2 / 4, 0, 0]])  # the others are flat
+    assert_close(loss, -(-3 - 2 + 0.6 - 0.8 + 1.1) / 5)
+    assert_close(gradients["logprobs"], [[0, 2 / 5, 0, 0, -1.1 / 5]])  # the others are flat
+
+
+def test_at_the_bound_itself_there_is_a_gradient():
+    batch = one_token(4.0, -1.0)
+    bound = (batch["logprobs"] - batch["old_logprobs"]).exp().item()
+    loss, gradients = value_and_gradients(
+        lambda **x: dual_clipped_surrogate_loss(**x, cliprange=0.2, dual_clip=bound),
+        batch,
+        ["logprobs"],
+    )
+    assert loss == bound and gradients["logprobs"].item() == bound
 
 
 @settings(max_examples=15)
 @given(batch=ragged_batches(NAMES))
 def test_limits_padding_and_layout(batch):
-    endless = dual_clipped_surrogate_loss(**batch, cliprange=0.2, dual_clip=float("inf"))
-    assert_close(endless, clipped_surrogate_loss(**batch, cliprange=0.2))
+    endless, found = value_and_gradients(
+        lambda **x: dual_clipped_surrogate_loss(**x, cliprange=0.2, dual_clip=INF),
+        batch,
+        ["logprobs"],
+    )
+    loss, wanted = value_and_gradients(
+        lambda **x: clipped_surrogate_loss(**x, cliprange=0.2), batch, ["logprobs"]
+    )
+    assert_close(endless, loss)
+    assert_close(found["logprobs"], wanted["logprobs"])
     assert dual(**batch) <= endless + 1e-12
     check_padding_is_never_read(dual, batch, ["logprobs"])
     check_layout_does_not_matter(dual, batch, ["logprobs"])
@@ -318,6 +337,23 @@ def test_ranges_that_are_refused():
 
 
 # numbers of any size
+
+
+@pytest.mark.parametrize(
+    "logprob, log_ratio, advantage", [(-1e12, -100.0, 1e300), (-1e-150, 500.0, 1e-200)]
+)
+def test_a_product_that_no_float_holds_beside_a_ratio_that_makes_up_for_it(
+    logprob, log_ratio, advantage
+):
+    """cispo's advantage times log pi is 1e312, or 1e-350; the ratio brings it back."""
+    batch = {
+        "logprobs": f64([[logprob]]),
+        "old_logprobs": f64([[logprob - log_ratio]]),
+        "advantages": f64([[advantage]]),
+        "response_mask": mask_of_lengths([1]),
+    }
+    loss = ratios.cispo_loss(**batch, ratio_max=INF).item()
+    assert loss == pytest.approx(-math.exp(log_ratio) * advantage * logprob, rel=1e-9, abs=0)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
