@@ -92,7 +92,12 @@ PLANTED = {
     "number of processes": Planted(
         "walls.py",
         (("lower(resource.RLIMIT_NPROC, processes)", "pass"),),
-        in_gae("import os, time", "for _ in range(60): os.fork() or time.sleep(60)"),
+        in_gae(  # threads count as processes
+            "import threading, time",
+            "threading.stack_size(1 << 16)",
+            "for _ in range(60):",
+            "    threading.Thread(target=time.sleep, args=(60,), daemon=True).start()",
+        ),
         "error",
         "ok",
     ),
