@@ -45,7 +45,8 @@ def find_files(path: str | Path) -> Found:
     if "preferences" not in files:
         others = [name for name in names if name not in files.values()]
         readable = [name for name in others if name.removesuffix(".gz").endswith(ENDINGS)]
-        file = os.path.join(path, readable[0]) if len(readable) == 1 else "FILE"
+        is_one = len(readable) == 1
+        file = shown_path(os.path.join(path, readable[0])) if is_one else "FILE"
         raise InputError(
             f"--data {shown_path(path)}: there is no preferences.jsonl in it, nor .json, .csv, "
             f".tsv or .parquet (found {shown_list(names)}); name the file itself, --data {file}; "

@@ -170,11 +170,11 @@ def test_folder_refusals(tmp_path):
         refusal(empty)
         == f"--data '{empty}': the folder is empty; it needs at least preferences.jsonl"
     )
-    for name in ("corpus.txt", "a.csv"):
+    for name, file in (("corpus.txt", "FILE"), ("a.csv", f"'{tmp_path}/a.csv/a.csv'")):
         path = folder(tmp_path / name, **{name.replace(".", "_"): "x"})
         assert refusal(path) == (
             f"--data '{path}': there is no preferences.jsonl in it, nor .json, .csv, .tsv or "
-            f".parquet (found '{name}'); name the file itself, --data FILE"
+            f".parquet (found '{name}'); name the file itself, --data {file}"
         )
     both = pairs_folder(tmp_path / "both", corpus_txt="x", corpus_jsonl='{"text": "x"}')
     assert refusal(both).endswith("holds both corpus.jsonl and corpus.txt; keep one of them")
@@ -187,6 +187,8 @@ def test_odd_folder_names_keep_the_message_on_one_line(tmp_path):
     assert "line\\nbreak" in refusal(path)
     (path / "x\ny").write_text("")
     assert "found 'x\\ny'" in refusal(path)
+    (path / "x\ny.csv").write_text("")
+    assert refusal(path).count("\n") == 0 and "--data" in refusal(path)
 
 
 def test_links_in_a_circle_and_to_nowhere(tmp_path):
