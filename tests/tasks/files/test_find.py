@@ -47,7 +47,7 @@ def test_other_names_are_no_files_of_ours():
 
 def test_a_folder_without_preferences_says_how_to_name_the_file(tmp_path):
     path = folder(tmp_path / "d", train_jsonl="x", notes_txt="x")
-    for file in (path / "train.jsonl", "FILE"):
+    for file in (f"'{path}/train.jsonl'", "FILE"):
         with pytest.raises(InputError, match=f"the file itself, --data {file}; docs/your-data.md$"):
             find_files(path)
         folder(path, test_csv="x")  # now there are two
