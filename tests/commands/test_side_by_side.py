@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 
@@ -126,7 +127,8 @@ def test_real_processes_are_told_and_waited_for(monkeypatch):
     begun = []
 
     def begin(code):
-        begun.append(subprocess.Popen([sys.executable, "-c", code]))
+        hears = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # where it was ignored before
+        begun.append(subprocess.Popen([sys.executable, "-c", code], preexec_fn=hears))
         return begun[-1]
 
     def ended(job, status):
@@ -135,7 +137,8 @@ def test_real_processes_are_told_and_waited_for(monkeypatch):
     jobs = [Job("short", 0, lambda: begin("")), Job("long", 1, lambda: begin(SLEEPS))]
     with pytest.raises(KeyboardInterrupt):
         run_jobs(jobs, 2, ended)
-    assert [process.returncode for process in begun] in ([0, -signal.SIGINT], [0, 1], [0, 130])
+    assert begun[0].returncode == 0
+    assert begun[1].returncode not in (None, 0)  # by the signal, however far it had come
 
 
 def test_the_cores_of_this_process():

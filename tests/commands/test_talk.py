@@ -149,6 +149,7 @@ def test_a_reader_who_leaves_ends_it(finished, encoding, tmp_path):
             stderr=subprocess.PIPE,
         ) as process,
     ):
+        assert process.stdout.readline() == f"> {PROMPT}\n".encode()
         assert process.stdout.readline() == b"policy\n"
         process.stdout.close()
         assert process.wait(timeout=60) == 0
