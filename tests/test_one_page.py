@@ -167,6 +167,7 @@ def test_the_score_rises(seed, capsys):
     assert sum(scores[-5:]) > sum(scores[:5]) + 10
 
 
+@pytest.mark.slow
 def test_a_few_updates_are_enough_to_see_it_rise():
     scores = one_page.train(one_page.Settings(num_updates=10, batch_size=64), seed=0)
     assert sum(scores[-3:]) > sum(scores[:3]) + 3

@@ -30,7 +30,17 @@ QUOTED = sorted(
         for module, arguments in COMMAND.findall(page.read_text())
     }
 )
-RUNS = [arguments for module, arguments in QUOTED if module == "train_toy"]
+README = (ROOT / "README.md").read_text()
+RUNS = [
+    pytest.param(
+        arguments,
+        id=arguments or "plain",
+        # those of the other pages in the slow part
+        marks=() if f"minippo.train_toy {arguments}".rstrip() in README else pytest.mark.slow,
+    )
+    for module, arguments in QUOTED
+    if module == "train_toy"
+]
 
 
 def test_the_two_commands_of_the_set_up_stand_in_the_readme():
@@ -39,7 +49,7 @@ def test_the_two_commands_of_the_set_up_stand_in_the_readme():
         assert f"pip install -r requirements.txt && {command}\n" in readme
 
 
-@pytest.mark.parametrize("arguments", RUNS, ids=[arguments or "plain" for arguments in RUNS])
+@pytest.mark.parametrize("arguments", RUNS)
 def test_every_quoted_run_runs(arguments, tmp_path, monkeypatch, data, bytes_folder):
     """As it stands but for its size, and for DIR and DIR2, which are the reader's own folders."""
     monkeypatch.chdir(tmp_path)

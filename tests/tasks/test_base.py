@@ -110,6 +110,7 @@ class TestEveryToyWorld:
         assert task.recorded_preferences() is None
 
 
+@pytest.mark.slow
 def test_the_texts_and_their_tokens_are_the_same_in_another_process():
     source = """
 import random
