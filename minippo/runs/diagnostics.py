@@ -18,6 +18,7 @@ import math
 import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from statistics import median
 from typing import Any, NamedTuple
 
 # of a ratio from 1, and of a log-probability from itself: float32 leaves 1e-6
@@ -196,15 +197,16 @@ def clip(rows: Rows) -> str | None:
 
 
 def kl_runaway(rows: Rows) -> str | None:
-    """P008. Distance from the reference, or certainty, that buys no score."""
+    """P008. Distance from the reference, or certainty, that buys no score. Medians: one rollout
+    that goes wrong, and is put right by the next, is no course."""
     last, before = rows[-WINDOW:], rows[-2 * WINDOW : -WINDOW]
     if len(before) < WINDOW:
         return None
-    kl, score = (_mean(last, name) for name in ("objective/kl", "objective/scores"))
-    flat = score < _mean(before, "objective/scores") + SCORE_RISE
+    kl, score = (_median(last, name) for name in ("objective/kl", "objective/scores"))
+    flat = score < _median(before, "objective/scores") + SCORE_RISE
     lengths = [row.get("val/response_length") or 0.0 for row in last]
     limit = max(LARGEST_KL, LARGEST_KL_PER_TOKEN * sum(lengths) / WINDOW)
-    if kl > limit and kl > _mean(before, "objective/kl") + KL_RISE and flat:
+    if kl > limit and kl > _median(before, "objective/kl") + KL_RISE and flat:
         return f"KL {kl:.1f} nats per sequence, more than {limit:.3g}, and rising, the score is not"
     entropy, at_start = (number(row, "policy/entropy_avg") for row in (last[-1], rows[0]))
     if (
@@ -313,6 +315,10 @@ def _error_of_rlhf_reward(row):
 
 def _mean(rows, name):
     return sum(number(row, name) for row in rows) / len(rows)
+
+
+def _median(rows, name):
+    return median(number(row, name) for row in rows)
 
 
 DIAGNOSTICS = (

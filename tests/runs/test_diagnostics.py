@@ -243,6 +243,19 @@ def test_p008_the_limit_grows_with_the_length_of_the_responses(length, kl, fires
     assert (diagnostics.kl_runaway(rows) is not None) == fires
 
 
+def test_p008_one_rollout_that_goes_wrong_is_no_course():
+    """Certain by then, and right but for one rollout; and the same with its KL."""
+    good = [row_of(update, 1.0, 1.0) for update in range(6, 11)]
+    for row in good:
+        row["policy/entropy_avg"] = 0.01
+    start = [row_of(update, 0.0, 0.0) for update in range(1, 6)]
+    assert start[0]["policy/entropy_avg"] > 0.1
+    accident = [*good[:3], good[3] | {"objective/scores": -9.0, "objective/kl": 99.0}, good[4]]
+    assert diagnostics.kl_runaway(start + accident) is None
+    course = [row | {"objective/scores": 0.0} for row in good]
+    assert "entropy" in diagnostics.kl_runaway(start + course)
+
+
 def test_p009_all_scores_are_equal():
     assert codes(
         healthy(score=lambda tokens, mask: torch.ones(len(tokens)), num_updates=1).train()
