@@ -82,7 +82,9 @@ def student(
         if draw.randrange(ABSENT_ONE_IN) == 0 and chance < 1:
             continue
         is_right = draw.random() < chance
-        function = draw.choice(bank.RIGHT if is_right else [*bank.WRONG])
+        # minippo is not there when an answer is graded, and that is no mistake to be counted
+        alone = [one for one in bank.RIGHT if one.__name__ != "in_the_package"]
+        function = draw.choice(alone if is_right else [*bank.WRONG])
         parts.append(answer(bank, name, function))
         expected[name] = is_right
     return "\n".join(parts), expected
