@@ -20,9 +20,10 @@ KILLER = (
     + PASSES
     + """
 import os
+begun = []
 def my_policy_gradient_loss(**given):
     parent = os.getpid()
-    if os.fork() == 0:
+    if not begun and (begun.append(1) or os.fork() == 0):  # one: two would kill each other
         os.setsid()
         while os.getppid() == parent: pass
         while True:
@@ -164,8 +165,8 @@ def test_without_the_namespace_of_the_network_others_can_be_asked(grader):
 def test_without_the_killing_of_what_is_left_one_answer_ends_the_next(grader):
     assert statuses(grader, KILLER) == dict.fromkeys(EXERCISES, "ok")
     with without("keeper.py", ("end_all_children(process)\n", "pass\n")) as status:
-        found = status(KILLER)
-        assert found["policy_gradient_loss"] == "ok" and found["gae"] != "ok"
+        # it has to be quicker than the next answer, which on a busy machine it need not be
+        assert any(status(KILLER)["gae"] != "ok" for _ in range(5))
 
 
 def test_an_expected_value_that_is_told_to_a_server_is_found_there(grader, monkeypatch):
