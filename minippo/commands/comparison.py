@@ -14,7 +14,7 @@ from minippo.commands.config import Config
 from minippo.commands.recipe import has_reward_model
 from minippo.errors import InputError
 from minippo.runs.read import is_number
-from minippo.runs.sentences import is_reliable
+from minippo.runs.sentences import is_at_most
 from minippo.runs.stats import mean, t_interval
 from minippo.runs.text import counted
 
@@ -50,12 +50,6 @@ def check_summary(summary: Summary, path: str | Path) -> None:
         raise InputError(
             f"{path}: not the summary of a run; remove it, and the same command makes it again"
         )
-
-
-def is_at_most(summary: Summary) -> bool:
-    """Is the optimality of a run only known to be at most what it says, because the estimate of the
-    optimum rests on few draws?"""
-    return summary["optimality"] is not None and not is_reliable(summary["optimum"])
 
 
 @dataclass(frozen=True)

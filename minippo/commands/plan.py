@@ -160,8 +160,8 @@ def carry_out(plan: Plan, show: Callable[[Plan, RunFolder], None]) -> None:
 
 def lay_side_by_side(plan: Plan, folder: RunFolder) -> None:
     """The report of the settings on the first seed, unless --no-report or too few are done."""
-    seed = plan.seeds[0]
-    runs = {s.name: plan.folder(s, seed) for s in plan.settings if seed in plan.done(s)}
+    folders = {setting.name: plan.folder(setting, plan.seeds[0]) for setting in plan.settings}
+    runs = {name: path for name, path in folders.items() if summary_of(path) is not None}
     if len(runs) > 1 and plan.settings[0].config.run.report:
         line = write_side_by_side(folder, runs)
         if not plan.quiet:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from minippo.baseline import value_loss
-from minippo.exercises import gae
+from minippo.exercises import clipped_loss, gae
 from minippo.exercises.changes import MASKS, TURNED, goes_in, row_by_row
 from minippo.exercises.draw import Draw, rows_in_words
 from minippo.exercises.engine import Case, Change, Exercise, Mistake
@@ -20,6 +20,7 @@ from minippo.reward_to_go import rewards_to_go
 from minippo.shaped_reward import shaped_rewards
 
 Slips = frozenset[str]  # names of steps that are wrong
+LARGER_BRANCH = clipped_loss.made_of(torch.maximum)
 PADDING_WHITENED = (
     "mean and deviation of the advantages are taken over all slots; the zeros after the end of a "
     "response are no advantages"
@@ -104,19 +105,6 @@ def credit_of(given: Given, slips: Slips) -> tuple[Tensor, Tensor]:
     return white, value_targets(advantages=advantages, **known) if targets is None else targets
 
 
-def larger_branch(
-    logprobs: Tensor,
-    old_logprobs: Tensor,
-    advantages: Tensor,
-    response_mask: Tensor,
-    cliprange: float,
-) -> Tensor:
-    """Minus the mean of the larger of the two products."""
-    ratio, weight = (logprobs - old_logprobs)[response_mask].exp(), advantages[response_mask]
-    clipped = ratio.clamp(1 - cliprange, 1 + cliprange)
-    return -torch.maximum(ratio * weight, clipped * weight).mean()
-
-
 def policy_of(given: Given, advantages: Tensor, slips: Slips) -> Tensor:
     """(6.2)."""
     ratio = {
@@ -127,7 +115,7 @@ def policy_of(given: Given, advantages: Tensor, slips: Slips) -> Tensor:
     }
     if "not clipped" in slips:
         return unclipped_surrogate_loss(**ratio)
-    loss = larger_branch if "larger branch" in slips else clipped_surrogate_loss
+    loss = LARGER_BRANCH if "larger branch" in slips else clipped_surrogate_loss
     loss = row_by_row(loss) if "policy by rows" in slips else loss
     return loss(**ratio, cliprange=given.cliprange)
 

@@ -15,7 +15,7 @@ from typing import Any, TextIO
 
 from minippo.runs.diagnostics import Finding, is_hacked
 from minippo.runs.progress import told
-from minippo.runs.sentences import is_reliable, sentences
+from minippo.runs.sentences import at_most, is_reliable, sentences
 from minippo.runs.text import counted, padded, printable, said, wrapped
 
 UPDATE_COLUMNS = (  # header, name in metrics.jsonl, width, decimals; 79 columns in all
@@ -309,10 +309,9 @@ def findings_of(summary: Mapping[str, Any]) -> list[Finding]:
 
 def optimality_text(summary: Mapping[str, Any]) -> str:
     """The optimality, and in which direction it errs where few draws count."""
-    at_most = "" if is_reliable(summary["optimum"]) else "at most "
     value = summary["optimality"]
     not_its_aim = ", which is not its aim: no KL is paid" * (summary.get("kl_in") == "none")
-    return f"optimality {'-' if value is None else at_most + _number(value) + not_its_aim}"
+    return f"optimality {'-' if value is None else at_most(summary) + _number(value) + not_its_aim}"
 
 
 def _digest(summary):

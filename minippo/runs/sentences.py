@@ -58,8 +58,7 @@ def nearness(summary: Mapping[str, Any]) -> str:
         return f"{judge} leaves no room that could be measured"
     if share < 0:
         return f"worse than before, by {judge} and the price of KL"
-    at_most = "" if is_reliable(summary["optimum"]) else "at most "
-    return f"{at_most}{percent(share)} of what {judge} allows"
+    return f"{at_most(summary)}{percent(share)} of what {judge} allows"
 
 
 def judge_of(summary: Mapping[str, Any]) -> str:
@@ -72,6 +71,17 @@ def is_reliable(optimum: Mapping[str, Any]) -> bool:
     is too low."""
     size = optimum["effective_sample_size"]
     return size is not None and size >= RELIABLE_EFFECTIVE_SIZE
+
+
+def is_at_most(summary: Mapping[str, Any]) -> bool:
+    """Is the optimality of a run only known to be at most what it says, because the estimate of the
+    optimum rests on few draws?"""
+    return summary["optimality"] is not None and not is_reliable(summary["optimum"])
+
+
+def at_most(summary: Mapping[str, Any]) -> str:
+    """'at most ', before the optimality of such a run."""
+    return "at most " * is_at_most(summary)
 
 
 def percent(share: float) -> str:

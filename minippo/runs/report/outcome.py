@@ -7,7 +7,7 @@ from typing import Any
 from minippo.runs.diagnostics import AT_THE_END, BEFORE, DIAGNOSTICS, REFUSED, is_hacked
 from minippo.runs.report.read import AT_WORK, FINISHED, Files
 from minippo.runs.report.texts import UNKNOWN, escaped, flat, number, sentence, short, table
-from minippo.runs.sentences import is_reliable, percent, sentences
+from minippo.runs.sentences import at_most, percent, sentences
 from minippo.runs.text import counted
 
 # settings that say where a run was made and not what it is
@@ -144,17 +144,11 @@ def outcomes(runs: Sequence[Files], letters: Sequence[str]) -> str:
     for label, path, decimals in NUMBERS:
         cells = [number(at(run.summary, path), decimals) for run in runs]
         if label == "optimality":
-            cells = [bound(run.summary) + cell for run, cell in zip(runs, cells, strict=True)]
+            bounds = [at_most(run.summary) if run.summary else "" for run in runs]
+            cells = [bound + cell for bound, cell in zip(bounds, cells, strict=True)]
         if any(cell != UNKNOWN for cell in cells):
             body.append([label, *cells])
     return table(["", *(letter.strip() for letter in letters)], body, "outcomes") if body else ""
-
-
-def bound(summary: Any) -> str:
-    """'at most ' before an optimality whose optimum was estimated from few draws."""
-    if summary is None or summary["optimality"] is None or is_reliable(summary["optimum"]):
-        return ""
-    return "at most "
 
 
 def at(summary: Any, path: str) -> Any:
